@@ -1,0 +1,1 @@
+"""The hook engine: a forward pass that stands still wherever the user looks at it."""

@@ -1,0 +1,177 @@
+"""One forward pass that is suspended wherever the user touches it.
+
+The model runs in a greenlet. `run_to(site)` lets it run until that site is reached and gives
+back a `Pause`; the model stands still inside the hook until the next `run_to`, `finish` or
+`cancel`. Hooks sit on touched modules and their ancestors alone (a module that is already
+running does not look at hooks that it gets later, so the ancestors must have theirs before).
+"""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from greenlet import getcurrent, greenlet
+from torch import nn
+
+from nnsight_magic.engine.greenthread import ThreadState
+from nnsight_magic.engine.pause import Change, Pause, apply_changes
+from nnsight_magic.engine.site import Site
+
+class Cancelled(BaseException):
+    """Thrown into a suspended forward that nobody needs any more."""
+
+
+class Forward:
+    """A suspended call of a model.
+
+    Args:
+        call: runs the model, once.
+        root: the module whose every call begins a new step.
+        replay: writes of an earlier forward, to repeat on the way.
+    """
+
+    def __init__(
+        self,
+        call: Callable[[], Any],
+        root: nn.Module,
+        late_write: Callable[[Pause], str],
+        *,
+        grad: bool = False,
+        replay: dict[Site, list[Change]] | None = None,
+    ):
+        self.root = root
+        self.result: Any = None
+        self.step = -1
+        self.fired: set[Site] = set()
+        self.written: dict[Site, list[Change]] = dict(replay or {})
+        self.pause: Pause | None = None
+        self.first = replay is None
+        self._call = call
+        self._late_write = late_write
+        self._awaited: Site | None = None
+        self._calls: dict[nn.Module, int] = {}
+        self._hooks: dict[nn.Module, list] = {}
+        self._user: greenlet | None = None
+        self._greenlet: greenlet | None = None
+        self._thread = threading.get_ident()
+        self._state = ThreadState.capture()._replace(grad=grad)
+        self.started = self.finished = False
+
+    def hook(self, modules: list[nn.Module]) -> None:
+        """Watch modules (from the root down) from now on."""
+        for module in modules:
+            if module not in self._hooks:
+                self._hooks[module] = [
+                    module.register_forward_pre_hook(self._on_input, with_kwargs=True),
+                    module.register_forward_hook(self._on_output, with_kwargs=True),
+                ]
+
+    @property
+    def awaited_step(self) -> int:
+        """The step that the user is waiting for, -1 if none."""
+        return self._awaited.step if self._awaited is not None else -1
+
+    def run_to(self, site: Site) -> Pause | None:
+        """Run until `site` is reached; `None` if the forward ends without coming there."""
+        if self.pause is not None and self.pause.site == site:
+            return self.pause
+        self._awaited = site
+        self._resume()
+        return self.pause
+
+    def finish(self) -> Any:
+        """Run to the end; the result of the call."""
+        self._awaited = None
+        while not self.finished:
+            self._resume()
+        return self.result
+
+    def cancel(self) -> None:
+        """End the forward where it stands and take its hooks away."""
+        try:
+            if self.started and not self.finished:
+                self._awaited = None
+                self._resume(Cancelled())
+        except Cancelled:
+            pass
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Take every hook away, and let go of the model's tensors."""
+        for handles in self._hooks.values():
+            for handle in handles:
+                handle.remove()
+        self._hooks.clear()
+        self.written.clear()
+        self.fired.clear()
+        self._calls.clear()
+        self.pause = self._call = self._user = self._greenlet = self._late_write = None
+
+    def _resume(self, error: BaseException | None = None) -> None:
+        """Let the model run until it stands still again or ends."""
+        if self._thread != threading.get_ident():
+            raise RuntimeError(
+                "This trace was begun in another thread. A trace belongs to the thread that began it."
+            )
+        if not self.started:
+            self._greenlet = greenlet(self._run)
+            self._greenlet.gr_context = contextvars.copy_context()
+            self.started = True
+        self._user = self._greenlet.parent = getcurrent()
+        mine = ThreadState.capture()
+        try:
+            with self._state.inference_guard():
+                self._state.restore()
+                if error is None:
+                    self._greenlet.switch()
+                else:
+                    self._greenlet.throw(error)
+        finally:
+            if not self._greenlet.dead:
+                self._state = ThreadState.capture()
+            else:
+                self.finished, self.pause = True, None
+            mine.restore()
+
+    def _run(self) -> None:
+        self.result = self._call()
+
+    def _mine(self) -> bool:
+        """Hooks fire for whoever calls the module; only calls of this forward count."""
+        return getcurrent() is self._greenlet
+
+    def _on_input(self, module: nn.Module, args: tuple, kwargs: dict):
+        if not self._mine():
+            return None
+        if module is self.root:
+            self.step += 1
+            self._calls.clear()
+        call = self._calls.get(module, -1) + 1
+        self._calls[module] = call
+        site = Site(module, "input", max(self.step, 0), call)
+        return self._arrive(site, (args, kwargs))
+
+    def _on_output(self, module: nn.Module, args: tuple, kwargs: dict, output: Any):
+        if not self._mine():
+            return None
+        site = Site(module, "output", max(self.step, 0), max(self._calls.get(module, 0), 0))
+        return self._arrive(site, output)
+
+    def _arrive(self, site: Site, raw: Any) -> Any:
+        """A hooked module has come to `site`: pass by, repeat a write, or stand still."""
+        self.fired.add(site)
+        replayed = self.written.get(site)
+        value = apply_changes(raw, replayed) if replayed else raw
+        if site == self._awaited:
+            self.pause = pause = Pause(site, value, self._late_write)
+            try:
+                self._user.switch()
+            finally:
+                value, self.pause = pause.leave(), None
+            if pause.changes:
+                self.written[site] = [*(replayed or []), *pause.changes]
+        return None if value is raw else value

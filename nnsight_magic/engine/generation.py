@@ -1,0 +1,292 @@
+"""`with model.generate(...)`: one forward after another, each of them a step.
+
+Step 0 processes the prompt, step k the k-th new token. The whole of transformers' `generate`
+runs in the suspended greenlet; a step begins when the model's own `forward` is entered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers import StoppingCriteria, StoppingCriteriaList
+
+from nnsight_magic.engine.forward import Forward
+from nnsight_magic.engine.inputs import Inputs
+from nnsight_magic.engine.pause import Pause
+from nnsight_magic.engine.site import Site, Touch
+from nnsight_magic.engine.tracer import Tracer
+from nnsight_magic.errors import BadInputError, GenerationEndedError
+
+if TYPE_CHECKING:
+    from nnsight_magic.engine.handle import Handle
+    from nnsight_magic.engine.language_model import LanguageModel
+
+DEFAULT_NEW_TOKENS = 20
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of a generation, as `tracer.steps` visits them.
+
+    Attributes:
+        index: 0 for the prompt, k for the k-th new token.
+        tokens: all token ids so far, `(batch, tokens)`.
+    """
+
+    index: int
+    tokens: torch.Tensor
+
+    def __index__(self) -> int:
+        return self.index
+
+    def __int__(self) -> int:
+        return self.index
+
+
+class GenerationTracer(Tracer):
+    """A trace over all forwards of one generation.
+
+    Attributes:
+        result: the sequences `(batch, tokens)`, prompt included, as transformers' `generate`
+            gives them. Inside the block, reading it runs the generation to its end.
+    """
+
+    def __init__(self, model: LanguageModel, inputs: Inputs, kwargs: dict, grad: bool | None):
+        module = model.module
+        self._plan = _Plan(module, inputs, kwargs, model.tokenizer)
+        super().__init__(
+            model,
+            self._generate,
+            prompts=inputs.prompts,
+            inputs=self._plan.inputs,
+            grad=grad,
+            random=module.training or self._plan.samples,
+        )
+        self._base_step = 0
+        self._result: Any = None
+
+    @property
+    def result(self) -> Any:
+        if self._result is None and self._open:
+            self._result = self._plan.trimmed(self._finish())
+        return self._result
+
+    @property
+    def steps(self) -> Iterator[Step]:
+        """Visit the steps one by one; ends with the last new token, or at the end of the text.
+
+        Inside the loop, reads and writes are those of the visited step.
+        """
+        index = self._base_step
+        root = self.model.module
+        while index < self._plan.new_tokens:
+            pause = self._begin_step(Site(root, "input", index, 0))
+            if pause is None:
+                return
+            self.step = self._base_step = index
+            self._own_steps.clear()
+            yield Step(index, self._tokens_now())
+            index += 1
+
+    def advance(self, handle: Handle) -> None:
+        """`handle.next()`: this module, and all that were not moved on yet, go to its next step."""
+        module = handle.module
+        step = self._own_steps.get(module, self._base_step) + 1
+        self._own_steps[module] = step
+        self.step = max(self.step, step)
+
+    def _begin_step(self, site: Site) -> Pause | None:
+        if self._main is None:
+            self._main = self._new_forward(None)
+        self._main.hook([site.module])
+        return None if self._main.finished else self._main.run_to(site)
+
+    def _tokens_now(self) -> torch.Tensor:
+        tokens = self._plan.tokens
+        return self.inputs.get("input_ids") if tokens is None else tokens
+
+    def _generate(self) -> Any:
+        return self._plan.run(lambda: self._running())
+
+    def _running(self) -> Forward:
+        """The forward whose greenlet is calling."""
+        from greenlet import getcurrent
+
+        behind = self._behind
+        if behind is not None and behind._greenlet is getcurrent():
+            return behind
+        return self._main
+
+    def _again(self, site: Site, handle: Handle, touch: Touch) -> Pause:
+        if self._main.finished and site.step > self._main.step:
+            ended = self._main.step
+            raise GenerationEndedError(
+                f"{touch.where} does not exist: the generation ended with step {ended}.\n"
+                f"Found: {ended + 1} steps (0 to {ended}), {self._plan.new_tokens} new tokens at most.\n"
+                "Ask for more with max_new_tokens, or visit only the steps there are: "
+                "for step in tracer.steps."
+            )
+        return super()._again(site, handle, touch)
+
+    def _leave(self) -> None:
+        """The text is what a generation is for: it is always finished."""
+        self._result = self._plan.trimmed(self._finish()) if self._result is None else self._result
+
+
+class _Plan:
+    """How transformers' `generate` is called, and where it has to stop."""
+
+    def __init__(self, module: Any, inputs: Inputs, kwargs: dict, tokenizer: Any):
+        if not hasattr(module, "generate"):
+            raise BadInputError(
+                f"{type(module).__name__} cannot generate text: it has no language modelling head.\n"
+                "Use trace, or load the model with its head."
+            )
+        self._module = module
+        config = kwargs.get("generation_config") or module.generation_config
+        self.inputs = dict(inputs.kwargs)
+        self._kwargs = dict(kwargs)
+        ids = self.inputs.get("input_ids")
+        if ids is not None and "attention_mask" not in {**self.inputs, **kwargs}:
+            self.inputs["attention_mask"] = torch.ones_like(ids)
+        if config.pad_token_id is None and "pad_token_id" not in kwargs:
+            self._kwargs["pad_token_id"] = _padding(config, tokenizer)
+        prompt = 0 if ids is None or module.config.is_encoder_decoder else ids.shape[1]
+        self.new_tokens = _new_tokens(kwargs, config, prompt)
+        self.samples = bool(kwargs.get("do_sample", config.do_sample))
+        beams = kwargs.get("num_beams", config.num_beams) or 1
+        # The step behind the last token is one forward more than transformers would run.
+        # Beam search ranks by the length that it may reach, so there it must not know more.
+        self._spare = 1 if beams == 1 else 0
+        self.tokens: torch.Tensor | None = None
+        self._length: int | None = None
+
+    def run(self, running) -> Any:
+        self.tokens = self._length = None
+        kwargs = {key: v for key, v in self._kwargs.items() if key not in ("max_new_tokens", "max_length")}
+        criteria = StoppingCriteriaList(kwargs.pop("stopping_criteria", None) or [])
+        criteria.append(_LastToken(self, running))
+        return self._module.generate(
+            **self.inputs,
+            **kwargs,
+            max_new_tokens=self.new_tokens + self._spare,
+            stopping_criteria=criteria,
+        )
+
+    def count(self, tokens: torch.Tensor) -> int:
+        """Note the ids so far; how many of them are new."""
+        if self._length is None:
+            self._length = tokens.shape[1] - 1
+        self.tokens = tokens
+        return tokens.shape[1] - self._length
+
+    def trimmed(self, result: Any) -> Any:
+        """Without the token that the spare step brought along."""
+        if self._length is None:
+            return result
+        length = self._length + self.new_tokens
+        if isinstance(result, torch.Tensor):
+            return result[:, :length]
+        result["sequences"] = result["sequences"][:, :length]
+        return result
+
+
+class _LastToken(StoppingCriteria):
+    """Stop after the last new token, unless the user waits for the step behind it."""
+
+    def __init__(self, plan: _Plan, running):
+        self._plan, self._running = plan, running
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs) -> torch.Tensor:
+        new = self._plan.count(input_ids)
+        last = self._plan.new_tokens
+        over = new > last or (new == last and self._running().awaited_step < last)
+        return torch.full((input_ids.shape[0],), over, dtype=torch.bool, device=input_ids.device)
+
+
+class Generation:
+    """What `model.generate(...)` gives: a block to enter, or else the sequences.
+
+    Used in any way but `with`, it generates and stands for the tensor `(batch, tokens)`.
+    """
+
+    def __init__(self, tracer: GenerationTracer):
+        self._tracer = tracer
+        self._done = False
+
+    def __enter__(self) -> GenerationTracer:
+        return self._tracer.__enter__()
+
+    def __exit__(self, kind, error, traceback) -> bool:
+        return self._tracer.__exit__(kind, error, traceback)
+
+    @property
+    def sequences(self) -> torch.Tensor:
+        """The sequences `(batch, tokens)`; generates them at the first use."""
+        if not self._done:
+            with self._tracer:
+                pass
+            self._done = True
+        return self._tracer.result
+
+    # `isinstance(ids, torch.Tensor)` is what tokenizers ask before they decode.
+    __class__ = property(lambda self: torch.Tensor)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") and name != "__array__":
+            raise AttributeError(name)
+        return getattr(self.sequences, name)
+
+    @classmethod
+    def __torch_function__(cls, func, types, args=(), kwargs=None):
+        args = tuple(a.sequences if type(a) is Generation else a for a in args)
+        kwargs = {k: a.sequences if type(a) is Generation else a for k, a in (kwargs or {}).items()}
+        return func(*args, **kwargs)
+
+    def __getitem__(self, index: Any) -> torch.Tensor:
+        return self.sequences[index]
+
+    def __len__(self) -> int:
+        return len(self.sequences)
+
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        return iter(self.sequences)
+
+    def __eq__(self, other: Any) -> Any:
+        return self.sequences == (other.sequences if type(other) is Generation else other)
+
+    __hash__ = object.__hash__
+
+    def __repr__(self) -> str:
+        return repr(self.sequences)
+
+
+def _padding(config: Any, tokenizer: Any) -> int | None:
+    if tokenizer is not None and tokenizer.pad_token_id is not None:
+        return tokenizer.pad_token_id
+    eos = config.eos_token_id
+    return eos[0] if isinstance(eos, list) else eos
+
+
+def _new_tokens(kwargs: dict, config: Any, prompt: int) -> int:
+    """How many tokens to generate, by the rules of transformers' `generate`."""
+    for new, length in (
+        (kwargs.get("max_new_tokens"), kwargs.get("max_length")),
+        (config.max_new_tokens, None),
+    ):
+        if new is not None:
+            count = new
+        elif length is not None:
+            count = length - prompt
+        else:
+            continue
+        if count < 1:
+            raise BadInputError(
+                f"There is nothing to generate: {count} new tokens were asked for.\n"
+                "Give max_new_tokens=1 or more."
+            )
+        return count
+    return DEFAULT_NEW_TOKENS

@@ -1,0 +1,241 @@
+"""The module tree as the user writes it: `model.layers[3].mlp.output`."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from nnsight_magic.errors import NoSuchModuleError
+from nnsight_magic.model.names import BLOCK_NAMES, ROOT_NAMES, part_of_block
+
+if TYPE_CHECKING:
+    from nnsight_magic.engine.wrapped import Model
+
+_LISTS = (nn.ModuleList, nn.Sequential)
+
+
+class Handle:
+    """One module of a wrapped model.
+
+    Attributes and indices mirror the module tree; anything else falls through to the real
+    module (`.weight`, `.in_features`). A child whose name is taken here (`output`, `input`) is
+    reached by its name in brackets: `handle["output"]`.
+
+    Attributes:
+        path: the real dotted path, `"model.layers.3.mlp"`; `""` for the root.
+        name: as a user writes it, `"layers[3].mlp"`.
+        module: the `torch.nn.Module` itself.
+    """
+
+    __slots__ = ("__weakref__", "_model", "_parts", "call", "path")
+
+    def __init__(self, model: Model, path: str, call: int = 0):
+        put = object.__setattr__
+        put(self, "_model", model)
+        put(self, "path", path)
+        put(self, "_parts", path.split(".") if path else [])
+        put(self, "call", call)
+
+    # ── values ───────────────────────────────────────────────────────────────────────────
+
+    @property
+    def output(self) -> Any:
+        """What the module returns; assign to it, or into it, to change what flows on.
+
+        A tensor is `(batch, tokens, features)` for most modules of a language model. Tuples,
+        dicts and model outputs are given as `Parts`.
+        """
+        return self._model._tracer(self, "output").read(self, "output")
+
+    @output.setter
+    def output(self, new: Any) -> None:
+        self._model._tracer(self, "output").write(self, "output", new)
+
+    @property
+    def _output(self) -> Any:
+        """The raw return value, without the meaning that `[0]` has on a block."""
+        return self._model._tracer(self, "output").read(self, "output", raw=True)
+
+    @_output.setter
+    def _output(self, new: Any) -> None:
+        self._model._tracer(self, "output").write(self, "output", new, raw=True)
+
+    @property
+    def input(self) -> Any:
+        """The first argument that the module is called with."""
+        return self._model._tracer(self, "input").read_input(self)
+
+    @input.setter
+    def input(self, new: Any) -> None:
+        self._model._tracer(self, "input").write_input(self, new)
+
+    @property
+    def inputs(self) -> Any:
+        """All arguments: `(args, kwargs)`."""
+        return self._model._tracer(self, "input").read(self, "input")
+
+    @inputs.setter
+    def inputs(self, new: Any) -> None:
+        self._model._tracer(self, "input").write(self, "input", new)
+
+    def next(self) -> Handle:
+        """Move on to the following step of a generation; gives the handle back."""
+        self._model._tracer(self, "next").advance(self)
+        return self
+
+    @property
+    def calls(self) -> _Calls:
+        """The calls of a module that runs more than once in a forward: `shared.calls[1].output`."""
+        return _Calls(self)
+
+    # ── the tree ─────────────────────────────────────────────────────────────────────────
+
+    @property
+    def module(self) -> nn.Module:
+        """The real module (on the meta device until the weights are loaded)."""
+        module = self._model._root
+        for part in self._parts:
+            module = module._modules[part]
+        return module
+
+    @property
+    def name(self) -> str:
+        """The path as a user writes it, with standard names where there are any."""
+        return self._model._written(self.path)
+
+    @property
+    def is_block(self) -> bool:
+        """Whether this is one of the model's decoder blocks."""
+        return self._model.names.is_block(self.path) and self._model.block_index_zero
+
+    def ancestors(self) -> list[nn.Module]:
+        """The modules from the root down to this one."""
+        module = self._model._root
+        line = [module]
+        for part in self._parts:
+            module = module._modules[part]
+            line.append(module)
+        return line
+
+    def children(self) -> dict[str, Handle]:
+        """The child modules, by their real names."""
+        return {name: self._child(name) for name in self._children()}
+
+    def _children(self) -> list[str]:
+        return [name for name, child in self.module._modules.items() if child is not None]
+
+    def _child(self, name: str) -> Handle:
+        return self._model._handle(f"{self.path}.{name}" if self.path else name)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        module = self.module
+        if module._modules.get(name) is not None:
+            return self._child(name)
+        standard = self._standard(name, module)
+        if standard is not None:
+            return self._model._handle(standard)
+        try:
+            value = getattr(module, name)
+        except AttributeError:
+            raise NoSuchModuleError(self._no_such(name)) from None
+        if isinstance(value, nn.Module):
+            path = self._model._paths().get(id(value))
+            return value if path is None else self._model._handle(path)
+        return value
+
+    def _standard(self, name: str, module: nn.Module) -> str | None:
+        if not self.path and name in ROOT_NAMES:
+            return self._model.names.path_of(name)
+        if name in BLOCK_NAMES and self._model.names.is_block(self.path):
+            part = part_of_block(module, name)
+            return f"{self.path}.{part}" if part else None
+        return None
+
+    def __setattr__(self, name: str, new: Any) -> None:
+        if isinstance(getattr(type(self), name, None), property):
+            object.__setattr__(self, name, new)
+            return
+        where = f"{self.name}.{name}" if self.name else name
+        raise NoSuchModuleError(
+            f"{where} cannot be assigned.\n"
+            "What can be written is output, input and inputs of a module, such as "
+            f"{self.name or 'model'}.output = x."
+        )
+
+    def __getitem__(self, index: int | slice | str) -> Any:
+        if isinstance(index, str):
+            handle = self
+            for part in index.split("."):
+                if handle.module._modules.get(part) is None:
+                    raise NoSuchModuleError(handle._no_such(part))
+                handle = handle._child(part)
+            return handle
+        module = self.module
+        if not isinstance(module, _LISTS):
+            raise NoSuchModuleError(
+                f"{self.name or 'The model'} is a {type(module).__name__} and cannot be indexed by "
+                f"{index!r}.\nIts children: {', '.join(self._children()) or 'none'}."
+            )
+        if isinstance(index, slice):
+            return [self._child(str(i)) for i in range(len(module))[index]]
+        try:
+            return self._child(str(range(len(module))[index]))
+        except IndexError:
+            raise IndexError(
+                f"{self.name}[{index}] is out of range: {self.name} has {len(module)} modules, "
+                f"0 to {len(module) - 1}."
+            ) from None
+
+    def __len__(self) -> int:
+        return len(self.module)
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __iter__(self) -> Iterator[Handle]:
+        module = self.module
+        if not isinstance(module, _LISTS):
+            raise TypeError(f"{self.name} is a {type(module).__name__} and cannot be iterated over.")
+        return (self._child(str(i)) for i in range(len(module)))
+
+    def __dir__(self) -> list[str]:
+        names = [*super().__dir__(), *self._children(), *dir(self.module)]
+        if not self.path:
+            names += ROOT_NAMES
+        elif self._model.names.is_block(self.path):
+            names += BLOCK_NAMES
+        return sorted({name for name in names if name.isidentifier()})
+
+    def __repr__(self) -> str:
+        return repr(self.module)
+
+    def __reduce__(self):
+        raise TypeError("A handle belongs to the model in memory and cannot be pickled.")
+
+    def _no_such(self, name: str) -> str:
+        known = self._children()
+        if not self.path:
+            known = [*known, *(n for n in ROOT_NAMES if self._model.names.path_of(n))]
+        elif self._model.names.is_block(self.path):
+            known = [*known, *(n for n in BLOCK_NAMES if part_of_block(self.module, n))]
+        known = [*known, "output", "input", "inputs"]
+        near = difflib.get_close_matches(name, known, 1, 0.5)
+        where = self.name or "The model"
+        found = f"{where} ({type(self.module).__name__}) has no {name!r}."
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        return f"{found}{hint}\nIt has: {', '.join(known[:12])}{', …' if len(known) > 12 else ''}."
+
+
+class _Calls:
+    """Indexing gives a handle to one call of a module that runs several times in a forward."""
+
+    def __init__(self, handle: Handle):
+        self._handle = handle
+
+    def __getitem__(self, call: int) -> Handle:
+        return Handle(self._handle._model, self._handle.path, call)

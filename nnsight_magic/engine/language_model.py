@@ -1,0 +1,150 @@
+"""`LanguageModel`: load a language model, trace it, generate with it."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import nn
+
+from nnsight_magic.engine.generation import Generation, GenerationTracer
+from nnsight_magic.engine.inputs import Inputs, prepare
+from nnsight_magic.engine.tracer import Tracer
+from nnsight_magic.engine.wrapped import Model
+
+
+class LanguageModel(Model):
+    """A language model of transformers, by name or as an object.
+
+    Args:
+        source: `"demo"`, a hub name, a local folder, a GGUF file, or a model that is in memory.
+        tokenizer: for a model in memory; loaded beside the weights otherwise.
+        device_map: `"cpu"`, `"cuda"`, `"auto"`, … as `from_pretrained` takes it.
+        dtype: of the weights, such as `torch.bfloat16` or `"bfloat16"`.
+        dispatch: load the weights now. By default the first trace loads them, and until then
+            the module tree stands on the meta device.
+        block_index_zero: see `Model`.
+        kwargs: go to `from_pretrained`.
+
+    Raises:
+        ModelNotFound: nothing goes by that name.
+
+    >>> model = LanguageModel("demo")
+    >>> with model.trace("The Eiffel Tower is in the city of"):
+    ...     hidden = model.layers[5].output.save()
+    ...     best = model.logits[0, -1].argmax()
+    >>> hidden.shape, model.tokenizer.decode(best)
+    (torch.Size([1, 9, 576]), ' Paris')
+    """
+
+    def __init__(
+        self,
+        source: str | nn.Module,
+        tokenizer: Any = None,
+        *,
+        device_map: Any = None,
+        dtype: Any = None,
+        dispatch: bool = False,
+        block_index_zero: bool = True,
+        **kwargs: Any,
+    ):
+        if isinstance(source, nn.Module):
+            super().__init__(source, block_index_zero=block_index_zero)
+            self.__dict__.update(_source=None, _given_tokenizer=tokenizer, loaded=True)
+            return
+        from nnsight_magic.model.load import open_source
+
+        opened = open_source(str(source), **kwargs)
+        super().__init__(opened.skeleton(), block_index_zero=block_index_zero)
+        self.__dict__.update(
+            _source=opened,
+            _given_tokenizer=tokenizer,
+            _placement={"device_map": device_map, "dtype": dtype},
+            loaded=False,
+        )
+        if dispatch:
+            self._load()
+
+    @property
+    def module(self) -> nn.Module:
+        """The transformers model itself; loads the weights if they are not."""
+        self._load()
+        return self._root
+
+    @property
+    def tokenizer(self) -> Any:
+        """The tokenizer, `None` for a model in memory that was given none."""
+        if self._given_tokenizer is not None or self._source is None:
+            return self._given_tokenizer
+        return self._source.tokenizer
+
+    def _load(self) -> None:
+        if self.loaded:
+            return
+        root = self._source.weights(**self._placement)
+        self.__dict__.update(_root=root, loaded=True)
+
+    def trace(self, inputs: Any = None, *, full: bool = False, grad: bool | None = None, **kwargs) -> Tracer:
+        """A block in which the values of one forward can be read and written.
+
+        Args:
+            inputs: a prompt, a list of prompts (a padded batch), token ids `(tokens,)` or
+                `(batch, tokens)`, or a dict of the model's own arguments.
+            full: run the forward to its end, even where nothing later is wanted.
+            grad: record for autograd. By default, if the function that holds the block uses
+                `backward`, `grad` or `requires_grad_`.
+            kwargs: further arguments of the model's `forward`.
+
+        Raises:
+            BadInputError: no forward can be run on `inputs`.
+            TraceInsideTraceError: this model is being traced in this thread.
+        """
+        module = self.module
+        prepared = self._prepared(inputs)
+        arguments = dict(kwargs)
+        if self._is_decoder:
+            # A trace is one forward: nothing reads the cache that it would leave behind.
+            arguments.setdefault("use_cache", False)
+        if getattr(module.config, "is_encoder_decoder", False):
+            start = getattr(module.config, "decoder_start_token_id", None)
+            if start is not None and not {"decoder_input_ids", "labels"} & arguments.keys():
+                rows = next(iter(prepared.kwargs.values())).shape[0]
+                ids = torch.full((rows, 1), start, device=next(iter(prepared.kwargs.values())).device)
+                arguments.setdefault("decoder_input_ids", ids)
+        return self._tracer_for(prepared, arguments, full, grad)
+
+    def generate(self, inputs: Any = None, *, grad: bool | None = None, **kwargs) -> Generation:
+        """Generate text: as a `with` block for interventions, or at once.
+
+        Without `with` the result is used like the tensor of sequences `(batch, tokens)` that
+        transformers' `generate` returns. In a block, step 0 processes the prompt and step k the
+        k-th new token; `tracer.steps` visits them, and `tracer.result` has the sequences.
+
+        Args:
+            inputs: as in `trace`.
+            kwargs: `max_new_tokens`, `do_sample`, … as transformers' `generate` takes them.
+
+        Raises:
+            BadInputError: no text can be generated from `inputs`.
+        """
+        return Generation(GenerationTracer(self, self._prepared(inputs), kwargs, grad))
+
+    @cached_property
+    def _is_decoder(self) -> bool:
+        return hasattr(self._root, "generate") and hasattr(self._root.config, "use_cache")
+
+    def _prepared(self, inputs: Any) -> Inputs:
+        if inputs is None:
+            return Inputs()
+        return prepare(inputs, self.module, self.tokenizer)
+
+    @property
+    def logits(self) -> Any:
+        """The final logits `(batch, tokens, vocabulary)`; in a generation of the last position."""
+        return self.output.logits
+
+    @logits.setter
+    def logits(self, new: Any) -> None:
+        self.output.logits = new
+

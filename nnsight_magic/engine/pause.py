@@ -1,0 +1,260 @@
+"""A forward pass standing still at one site, and what the user does to the value there."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from nnsight_magic.engine.site import Site, Touch
+from nnsight_magic.engine.value import (
+    Parts,
+    Value,
+    as_value,
+    copy_tree,
+    describe,
+    entries,
+    is_container,
+    own_copy,
+    rebuild,
+)
+from nnsight_magic.errors import AlreadyRanError, WrongValueError
+
+# One change: where in the value (a path of keys, () for the whole) and what stands there now.
+Change = tuple[tuple, Any]
+
+
+class _HandedOut:
+    """A value in the user's hands, and the state in which it was handed out."""
+
+    __slots__ = ("age", "linked", "path", "strong", "version", "weak")
+
+    def __init__(self, path: tuple, value: Value, age: int):
+        self.path, self.strong, self.weak = path, value, weakref.ref(value)
+        self.version = version_of(value)
+        self.age = age  # how often the site had been written to by then
+        self.linked = False
+
+
+class Pause:
+    """The forward stands still at `site`, with `current` about to flow on.
+
+    The user gets copies (`take`) and may change them or put something else in their place
+    (`put`). Before the forward moves on (`leave`), the copies are looked at again. `changes`
+    then says what was written, so that a second forward can repeat it.
+    """
+
+    def __init__(self, site: Site, raw: Any, late_write: Callable[[Pause], str]):
+        self.site = site
+        self.current = raw
+        self.changes: list[Change] = []
+        self.passed = False
+        self.closed = False
+        self.age = 0
+        self.touch: Touch | None = None
+        self.passer: Touch | None = None  # a value handed out already that depends on this one
+        self._late_write = late_write
+        self._handed: list[_HandedOut] = []
+        self._parts: weakref.WeakSet[Parts] = weakref.WeakSet()
+
+    def describe(self) -> str:
+        return self.touch.where if self.touch else self.site.kind
+
+    def part(self, path: tuple) -> Any:
+        """The model's own value at `path`, with everything written so far."""
+        self._fold()
+        value = self.current
+        for key in path:
+            value = value[key]
+        return value
+
+    def take(self, path: tuple, cls: type[Value] = Value) -> Any:
+        """Hand out the value at `path`: a `Value` for a tensor, `Parts` for a container."""
+        raw = self.part(path)
+        where = self.describe() + "".join(_key(key) for key in path)
+        if isinstance(raw, torch.Tensor):
+            value = as_value(own_copy(raw), cls)
+            value._pause, value.where = self, where
+            if value.requires_grad:
+                value.retain_grad()
+            self._handed.append(_HandedOut(path, value, self.age))
+            return value
+        if is_container(raw):
+            parts = Parts(self, path, where)
+            self._parts.add(parts)
+            return parts
+        return raw
+
+    def put(self, path: tuple, new: Any, check: bool = True) -> None:
+        """Let `new` flow on in place of what stands at `path`; it must fit unless `check` is off."""
+        self._refuse_late_write()
+        old = self.part(path)
+        where = self.describe() + "".join(_key(key) for key in path)
+        self._change(path, fit(new, old, where) if check else _unwrapped(new))
+
+    def leave(self) -> Any:
+        """The forward moves on: the value that it goes on with."""
+        self._fold()
+        for parts in list(self._parts):
+            parts._keep()
+        self.passed = True
+        self._handed.clear()
+        current, self.current = self.current, None
+        return current
+
+    def close(self) -> None:
+        """The run is over: what the user still holds is theirs alone."""
+        if not self.passed:
+            self.leave()
+        # A closed pause refuses nothing: the value is an ordinary tensor of the user's now.
+        self.closed = True
+        self.changes.clear()
+        self.site = self._late_write = None
+
+    def check_in_place_write(self, value: torch.Tensor) -> None:
+        """Refuse a write that could not flow on: into a copy that is no longer the newest."""
+        if self.closed:
+            return
+        self._refuse_late_write()
+        self._fold()
+        for handed in self._handed:
+            if handed.weak() is value and handed.age != self.age:
+                raise WrongValueError(
+                    f"This is an older copy of {self.describe()}, which has been written to since.\n"
+                    f"Read it again before writing: h = {self.describe()}."
+                )
+            if handed.weak() is value:
+                handed.strong = value  # about to change: it must live to be looked at again
+
+    def _refuse_late_write(self) -> None:
+        if self.passed or self.passer is not None:
+            raise AlreadyRanError(self._late_write(self))
+
+    def _fold(self) -> None:
+        """Take over what the user changed in the copies they hold."""
+        handed_out, self._handed = self._handed, []
+        for handed in handed_out:
+            value = handed.weak()
+            if value is None:
+                continue
+            version = version_of(value)
+            written = version != handed.version
+            # With gradients the flow goes through the user's copy: that makes its `.grad` the
+            # gradient at this site, and lets `requires_grad_()` start a graph here.
+            if written or (value.requires_grad and not handed.linked):
+                self._change(handed.path, own_copy(value), written)
+                handed.version, handed.linked, handed.age = version, True, self.age
+            handed.strong = value = None
+            if handed.weak() is not None:
+                self._handed.append(handed)
+
+    def _change(self, path: tuple, new: Any, written: bool = True) -> None:
+        self.current = _replaced(self.current, path, new)
+        if not written:
+            return
+        self.age += 1
+        if self.touch is not None:
+            self.touch.wrote = True
+        # A later change of the same place, or of all that it lies in, makes this one idle.
+        self.changes = [(p, v) for p, v in self.changes if p[: len(path)] != path]
+        self.changes.append((path, new))
+
+
+def version_of(value: torch.Tensor) -> int:
+    """How often the memory of a tensor has been written to."""
+    with torch._C.DisableTorchFunctionSubclass():
+        return value._version
+
+
+def apply_changes(raw: Any, changes: list[Change]) -> Any:
+    """A fresh value of the same site, with the changes that were made to an earlier one."""
+    for path, new in changes:
+        raw = _replaced(raw, path, own_copy(new) if isinstance(new, torch.Tensor) else new)
+    return raw
+
+
+def _replaced(raw: Any, path: tuple, new: Any) -> Any:
+    if not path:
+        return new
+    return rebuild(raw, {path[0]: _replaced(raw[path[0]], path[1:], new)})
+
+
+def _key(key: Any) -> str:
+    if isinstance(key, str) and key.isidentifier():
+        return f".{key}"
+    return f"[{key!r}]"
+
+
+def fit(new: Any, old: Any, where: str) -> Any:
+    """`new` as the model can take it in place of `old`; an error that tells why it cannot.
+
+    Numbers fill the tensor that they replace. Tensors must have its shape, dtype and device:
+    what does not fit would fail ten modules later, or worse, would not fail.
+    """
+    if isinstance(old, torch.Tensor):
+        return _fit_tensor(new, old, where)
+    if is_container(old):
+        return _fit_container(new, old, where)
+    return _unwrapped(new)
+
+
+def _unwrapped(new: Any) -> Any:
+    """Without our own types, and sharing no memory with what the user holds."""
+    return copy_tree(new.value if isinstance(new, Parts) else new)
+
+
+def _fit_tensor(new: Any, old: torch.Tensor, where: str) -> torch.Tensor:
+    if isinstance(new, bool | int | float | complex):
+        return torch.full_like(old, new)
+    if isinstance(new, torch.Tensor):
+        problems = []
+        if new.shape != old.shape:
+            problems.append("shape")
+        if new.dtype != old.dtype:
+            problems.append("dtype")
+        if new.device != old.device:
+            problems.append("device")
+        if not problems:
+            return own_copy(new)
+        raise WrongValueError(
+            f"{where} takes another {' and '.join(problems)}.\n"
+            f"Expected: {describe(old)}.\nFound: {describe(new)}.\n{_remedy(new, old, problems)}"
+        )
+    raise WrongValueError(
+        f"{where} is a tensor and takes a tensor or a number.\n"
+        f"Expected: {describe(old)}.\nFound: {describe(new)}."
+    )
+
+
+def _remedy(new: torch.Tensor, old: torch.Tensor, problems: list[str]) -> str:
+    if "shape" not in problems:
+        return "Convert it with x.to(h), where h is the value that stands there now."
+    if new.numel() == old.numel():
+        return f"It has as many elements: x.reshape{tuple(old.shape)} may be what you mean."
+    return "To write a part, index it: `.output[:, -1] = x` takes what broadcasts to that part."
+
+
+def _fit_container(new: Any, old: Any, where: str) -> Any:
+    if isinstance(new, Parts):
+        new = new.value
+    if not is_container(new):
+        raise WrongValueError(
+            f"{where} is a {describe(old)}, not one tensor.\nFound: {describe(new)}.\n"
+            f"Write one item of it, such as {where}[0] = x."
+        )
+    old_items = dict(entries(old))
+    new_items = dict(entries(new))
+    if new_items.keys() != old_items.keys():
+        raise WrongValueError(
+            f"{where} takes other items.\nExpected: {list(old_items)}.\nFound: {list(new_items)}."
+        )
+    return rebuild(
+        old,
+        {
+            key: fit(new_items[key], item, where + _key(key))
+            for key, item in old_items.items()
+            if new_items[key] is not item
+        },
+    )

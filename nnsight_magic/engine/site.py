@@ -1,0 +1,58 @@
+"""Sites: the places of a forward pass that can be looked at and written to."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from types import FrameType
+from typing import NamedTuple
+
+from torch import nn
+
+PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+
+
+class Site(NamedTuple):
+    """One input or output of one call of one module.
+
+    `step` counts the forwards of a generation (0 elsewhere), `call` the calls of the module
+    within that step: a shared module is called more than once.
+    """
+
+    module: nn.Module
+    kind: str  # "input" or "output"
+    step: int
+    call: int
+
+
+@dataclass
+class Touch:
+    """A site as the user touched it: what the report lists and errors point to."""
+
+    name: str  # "layers[3].mlp"
+    kind: str  # "input" or "output"
+    step: int
+    line: int | None
+    wrote: bool = False
+    site: Site | None = None  # forgotten when the trace ends
+
+    @property
+    def where(self) -> str:
+        """As the user writes it, such as `layers[3].mlp.output`."""
+        step = f" at step {self.step}" if self.step else ""
+        return f"{self.name}.{self.kind}{step}" if self.name else f"{self.kind}{step}"
+
+
+def user_frame() -> FrameType | None:
+    """The innermost frame that runs the user's own code."""
+    frame = sys._getframe(1)
+    while frame is not None and frame.f_code.co_filename.startswith(PACKAGE):
+        frame = frame.f_back
+    return frame
+
+
+def user_line() -> int | None:
+    """The line of the user's code that is running now."""
+    frame = user_frame()
+    return frame.f_lineno if frame is not None else None

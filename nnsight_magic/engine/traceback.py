@@ -1,0 +1,57 @@
+"""Tracebacks that end on the user's own line."""
+
+from __future__ import annotations
+
+import os
+from types import TracebackType
+
+import accelerate
+import torch
+import transformers
+
+from nnsight_magic.engine.site import PACKAGE
+
+_LIBRARIES = tuple(
+    os.path.dirname(os.path.abspath(module.__file__)) + os.sep
+    for module in (torch, transformers, accelerate)
+)
+
+
+def fold_frames(error: BaseException) -> None:
+    """Leave only the user's frames in the traceback of `error`.
+
+    The whole traceback stays at hand as `error.full_traceback`, and a note tells which module
+    of the model raised where it was not the user's own code.
+    """
+    full = error.__traceback__
+    entries = []
+    step = full
+    while step is not None:
+        entries.append(step)
+        step = step.tb_next
+    shown = [entry for entry in entries if not _hidden(entry)]
+    if len(shown) == len(entries) or not shown:
+        return
+    error.full_traceback = full
+    module = _failing_module(entries)
+    if module is not None and hasattr(error, "add_note"):
+        error.add_note(f"Raised in the forward of {module}. Whole traceback: error.full_traceback.")
+    folded: TracebackType | None = None
+    for entry in reversed(shown):
+        folded = TracebackType(folded, entry.tb_frame, entry.tb_lasti, entry.tb_lineno)
+    error.__traceback__ = folded
+
+
+def _hidden(entry: TracebackType) -> bool:
+    name = entry.tb_frame.f_code.co_filename
+    return name.startswith(PACKAGE) or name.startswith(_LIBRARIES)
+
+
+def _failing_module(entries: list[TracebackType]) -> str | None:
+    """The innermost module whose `forward` is on the stack."""
+    for entry in reversed(entries):
+        frame = entry.tb_frame
+        module = frame.f_locals.get("self")
+        if frame.f_code.co_name == "forward" and isinstance(module, torch.nn.Module):
+            return type(module).__name__
+    return None

@@ -1,0 +1,369 @@
+"""What a user holds: tensors with `.save()` and `.value`, and containers one may assign into.
+
+A `Value` is the user's own copy of a tensor of the forward pass. The engine keeps the model's
+tensor, hands out a copy, and looks at the copy again when the forward moves on: what the user
+changed in it (through any view, by any in-place operation) flows on. So nothing has to be
+recorded while the user's code runs, and nothing that was saved can change afterwards.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from nnsight_magic.errors import WrongValueError
+
+if TYPE_CHECKING:
+    from nnsight_magic.engine.pause import Pause
+
+_IN_PLACE_OPERATORS = frozenset(
+    f"__{name}__"
+    for name in (
+        "setitem", "iadd", "isub", "imul", "itruediv", "ifloordiv", "imod", "ipow",
+        "iand", "ior", "ixor", "ilshift", "irshift",
+    )
+)  # fmt: skip
+# End in an underscore and leave the numbers alone.
+_HARMLESS = frozenset({"requires_grad_", "share_memory_", "rename_", "detach_"})
+_mutates: dict[Any, bool] = {}
+
+
+def mutates(func: Any) -> bool:
+    """Whether a torch function writes into its first argument."""
+    known = _mutates.get(func)
+    if known is None:
+        name = getattr(func, "__name__", "")
+        known = name in _IN_PLACE_OPERATORS or (
+            name.endswith("_") and not name.endswith("__") and name not in _HARMLESS
+        )
+        _mutates[func] = known
+    return known
+
+
+class Value(torch.Tensor):
+    """A tensor read from a forward pass.
+
+    It is a `torch.Tensor` in every respect. Results of operations on it are `Value`s too, so
+    that `.save()` may stand at the end of any expression.
+
+    >>> import torch
+    >>> v = as_value(torch.zeros(2, 3))
+    >>> (v + 1).sum().save().value
+    tensor(6.)
+    """
+
+    _pause: Pause | None = None  # where it was handed out, for errors about late writes
+    _source: torch.Tensor | None = None  # the tensor whose gradient this one shows
+    _saved = False
+    where: str | None = None  # such as "layers[3].mlp.output"
+
+    @classmethod
+    def __torch_function__(cls, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if mutates(func) and args and isinstance(args[0], Value):
+            return _mutate(func, args, kwargs)
+        with torch._C.DisableTorchFunctionSubclass():
+            result = func(*args, **kwargs)
+        # `plain.add_(value)` and `plain.to(value)` give back the user's own tensor.
+        if "out" in kwargs or any(result is arg for arg in args):
+            return result
+        return _as_values(result)
+
+    def save(self) -> Value:
+        """Mark as wanted: it is listed in the result. Values stay usable after the block anyway."""
+        self._saved = True
+        return self
+
+    @property
+    def value(self) -> torch.Tensor:
+        """The same numbers as a plain `torch.Tensor`."""
+        return plain(self)
+
+    @property
+    def grad(self) -> torch.Tensor | None:
+        """The gradient of what was differentiated with respect to this tensor."""
+        with torch._C.DisableTorchFunctionSubclass():
+            source = self if self._source is None else self._source
+            return torch.Tensor.grad.__get__(source)
+
+    @grad.setter
+    def grad(self, gradient: torch.Tensor | None) -> None:
+        with torch._C.DisableTorchFunctionSubclass():
+            torch.Tensor.grad.__set__(self, gradient)
+
+    def __repr__(self, *, tensor_contents=None) -> str:
+        return repr(plain(self))
+
+    def __format__(self, spec: str) -> str:
+        return format(plain(self), spec)
+
+    def __reduce_ex__(self, protocol):
+        return plain(self).__reduce_ex__(protocol)
+
+    def __deepcopy__(self, memo):
+        return plain(self).__deepcopy__(memo)
+
+
+class BlockValue(Value):
+    """The output of a decoder block: `[0]` means the hidden states `(batch, tokens, hidden)`.
+
+    transformers' blocks returned tuples until version 5 and tensors since, and every tutorial
+    writes `block.output[0]`. Here that spelling keeps its meaning in every version; any other
+    index goes to the tensor. `_output` is the block's raw output, whatever its layout.
+    """
+
+    def __getitem__(self, index):
+        if type(index) is not int or index != 0:
+            return super().__getitem__(index)
+        hidden = super().__getitem__(...)
+        if isinstance(hidden, Value):
+            hidden._source, hidden.where = self._source or self, self.where
+        return hidden
+
+    def __setitem__(self, index, new):
+        super().__setitem__(... if type(index) is int and index == 0 else index, new)
+
+
+def as_value(tensor: torch.Tensor, cls: type[Value] = Value) -> Value:
+    """Turn a tensor that nobody else holds into a `Value`, without a copy or an alias.
+
+    Assigning `__class__` instead of `as_subclass` keeps it the very node of the autograd graph:
+    its `.grad` is its own, and views of it have it as their base.
+    """
+    tensor.__class__ = cls
+    return tensor
+
+
+def plain(value: torch.Tensor) -> torch.Tensor:
+    """An alias of `value` that is an ordinary `torch.Tensor`."""
+    if type(value) in (torch.Tensor, torch.nn.Parameter):
+        return value
+    with torch._C.DisableTorchFunctionSubclass():
+        return value.as_subclass(torch.Tensor)
+
+
+def own_copy(tensor: torch.Tensor) -> torch.Tensor:
+    """A plain copy with memory of its own, a step of the autograd graph where there is one."""
+    with torch._C.DisableTorchFunctionSubclass(), torch.inference_mode(False):
+        copy = tensor.clone()
+    if type(copy) is not torch.Tensor:
+        copy = copy.as_subclass(torch.Tensor) if isinstance(copy, Value) else copy
+    return copy
+
+
+def root_of(value: torch.Tensor) -> torch.Tensor:
+    """The tensor that `value` is a view of, or `value` itself."""
+    with torch._C.DisableTorchFunctionSubclass():
+        base = value._base
+    return value if base is None else base
+
+
+def _as_values(result: Any) -> Any:
+    if type(result) is torch.Tensor:
+        result.__class__ = Value
+        return result
+    if type(result) in (tuple, list):
+        return type(result)(_as_values(item) for item in result)
+    if isinstance(result, tuple):  # torch.return_types such as those of max and topk
+        for item in result:
+            _as_values(item)
+    return result
+
+
+def _mutate(func, args, kwargs) -> Any:
+    """An in-place operation on a handed-out value: it must still be able to flow on."""
+    target = args[0]
+    pause = getattr(root_of(target), "_pause", None)
+    if pause is not None:
+        pause.check_in_place_write(root_of(target))
+    with torch._C.DisableTorchFunctionSubclass():
+        try:
+            return _as_values(func(*args, **kwargs))
+        except (RuntimeError, IndexError, TypeError) as error:
+            if pause is None:
+                raise
+            found = error
+    raise WrongValueError(_explain(func, args, pause, found)) from None
+
+
+def _explain(func, args, pause: Pause, error: Exception) -> str:
+    """Say what a slice takes and what was given, where torch speaks of 'indexing results'."""
+    name = pause.describe()
+    lines = [f"{name} is {describe(args[0])}."]
+    if func.__name__ == "__setitem__" and len(args) == 3:
+        _, index, new = args
+        try:
+            with torch._C.DisableTorchFunctionSubclass():
+                slot = args[0][index]
+        except (RuntimeError, IndexError, TypeError):
+            lines.append(f"The index does not fit it: {_first_line(error)}")
+        else:
+            lines.append(f"Expected for this part of it: {describe(slot)}, or what broadcasts to it.")
+            lines.append(f"Found: {describe(new)}.")
+    else:
+        lines.append(f"In-place {func.__name__} failed: {_first_line(error)}")
+    return "\n".join(lines)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0]
+
+
+def describe(value: Any) -> str:
+    """A value in a few words: `float32 (1, 12, 576) on cpu`, `tuple of 2`, `int 3`.
+
+    >>> import torch
+    >>> describe(torch.zeros(2, 3))
+    'float32 (2, 3) on cpu'
+    """
+    if isinstance(value, torch.Tensor):
+        dtype = str(value.dtype).removeprefix("torch.")
+        return f"{dtype} {tuple(value.shape)} on {value.device}"
+    if isinstance(value, tuple | list):
+        return f"{type(value).__name__} of {len(value)}"
+    if isinstance(value, int | float | complex | bool):
+        return f"{type(value).__name__} {value}"
+    return "None" if value is None else type(value).__name__
+
+
+class Parts:
+    """A container (tuple, list, dict, model output) of a forward pass, to read and assign into.
+
+    Indexing by position or key, attributes of model outputs, unpacking, `len`, `in`, `keys()`
+    and `to_tuple()` work as on the original. Assigning into it, at any depth, changes what
+    flows on.
+    """
+
+    __slots__ = ("__weakref__", "_content", "_path", "_pause", "_saved", "where")
+
+    def __init__(self, pause: Pause, path: tuple, where: str):
+        self._pause, self._path, self.where = pause, path, where
+        self._content: Any = None  # what it held when the forward moved on
+        self._saved = False
+
+    def _raw(self) -> Any:
+        return self._content if self._pause.passed else self._pause.part(self._path)
+
+    def _keep(self) -> None:
+        """The forward moves on: hold copies from now on, not the model's own tensors."""
+        self._content = copy_tree(self._pause.part(self._path))
+
+    def _key(self, key: Any) -> Any:
+        raw = self._raw()
+        if isinstance(raw, Mapping):
+            if isinstance(key, int) and key not in raw and hasattr(raw, "to_tuple"):
+                return list(raw.keys())[key]
+            return key
+        return range(len(raw))[key] if isinstance(key, int) else key
+
+    def __getitem__(self, key: Any) -> Any:
+        raw = self._raw()
+        if isinstance(key, slice):
+            return tuple(self[i] for i in range(len(raw))[key])
+        key = self._key(key)
+        raw[key]  # raises the container's own IndexError or KeyError
+        if not self._pause.passed:
+            return self._pause.take((*self._path, key))
+        return self._after(raw[key], key)
+
+    def _after(self, item: Any, key: Any) -> Any:
+        if isinstance(item, torch.Tensor):
+            return as_value(own_copy(item))
+        if is_container(item):
+            child = Parts(self._pause, (*self._path, key), f"{self.where}[{key!r}]")
+            child._content = item
+            return child
+        return item
+
+    def __setitem__(self, key: Any, new: Any) -> None:
+        self._pause.put((*self._path, self._key(key)), new)
+
+    def __getattr__(self, name: str) -> Any:
+        raw = self._raw()
+        if isinstance(raw, Mapping) and name in raw:
+            return self[name]
+        return getattr(raw, name)
+
+    def __setattr__(self, name: str, new: Any) -> None:
+        if name in Parts.__slots__:
+            object.__setattr__(self, name, new)
+        else:
+            self[name] = new
+
+    def __iter__(self) -> Iterator[Any]:
+        raw = self._raw()
+        if isinstance(raw, Mapping):
+            return iter(list(raw.keys()))
+        return (self[i] for i in range(len(raw)))
+
+    def __len__(self) -> int:
+        return len(self._raw())
+
+    def __contains__(self, item: Any) -> bool:
+        return item in self._raw()
+
+    def keys(self):
+        return self._raw().keys()
+
+    def values(self) -> list[Any]:
+        return [self[key] for key in self.keys()]
+
+    def items(self) -> list[tuple[Any, Any]]:
+        return [(key, self[key]) for key in self.keys()]
+
+    def to_tuple(self) -> tuple:
+        return tuple(self.values()) if isinstance(self._raw(), Mapping) else tuple(self)
+
+    def save(self) -> Parts:
+        """Mark as wanted: it is listed in the result."""
+        self._saved = True
+        return self
+
+    @property
+    def value(self) -> Any:
+        """A copy in the container's own type, with plain tensors."""
+        return copy_tree(self._raw())
+
+    def __repr__(self) -> str:
+        raw = self._raw()
+        if isinstance(raw, Mapping):
+            inside = ", ".join(f"{key}: {describe(item)}" for key, item in raw.items())
+            return f"{type(raw).__name__}({inside})"
+        return f"({', '.join(describe(item) for item in raw)})"
+
+
+def is_container(value: Any) -> bool:
+    """Whether `value` is handed out as `Parts`: tuples, lists, dicts and model outputs."""
+    return isinstance(value, tuple | list | dict)
+
+
+def copy_tree(value: Any) -> Any:
+    """The same structure with a copy of each tensor in it."""
+    if isinstance(value, torch.Tensor):
+        return own_copy(value)
+    if is_container(value):
+        return rebuild(value, {key: copy_tree(item) for key, item in entries(value)})
+    return value
+
+
+def entries(value: Any) -> list[tuple[Any, Any]]:
+    """Keys and items of a container; positions are the keys of a tuple or list."""
+    return list(value.items()) if isinstance(value, dict) else list(enumerate(value))
+
+
+def rebuild(value: Any, changed: dict[Any, Any]) -> Any:
+    """A container like `value` with some items replaced; `value` itself stays as it is."""
+    if isinstance(value, dict):
+        new = copy.copy(value)
+        for key, item in changed.items():
+            new[key] = item
+        return new
+    items = list(value)
+    for key, item in changed.items():
+        items[key] = item
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*items)
+    return type(value)(items) if type(value) in (tuple, list) else tuple(items)

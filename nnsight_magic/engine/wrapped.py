@@ -1,0 +1,174 @@
+"""`Model`: any `torch.nn.Module`, wrapped so that it can be traced."""
+
+from __future__ import annotations
+
+import re
+import threading
+from functools import cached_property
+from typing import Any
+
+from torch import nn
+
+from nnsight_magic.engine.handle import Handle
+from nnsight_magic.engine.inputs import Inputs, prepare, with_positions
+from nnsight_magic.engine.tracer import Tracer
+from nnsight_magic.errors import NoTraceError, TraceInsideTraceError
+from nnsight_magic.model.names import BLOCK_NAMES, ROOT_NAMES, StandardNames, find_names, part_of_block
+
+
+class Model(Handle):
+    """A wrapped `torch.nn.Module`; the handle of its root.
+
+    Wrapping changes nothing in the module, and outside a trace it has no hook of ours.
+
+    Args:
+        module: the module to trace.
+        block_index_zero: whether `block.output[0]` means the hidden states `(batch, tokens,
+            hidden)` on decoder blocks, whatever the block returns. Off: plain indexing.
+
+    >>> import torch
+    >>> model = Model(torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU()))
+    >>> with model.trace(torch.ones(1, 3)):
+    ...     hidden = model[0].output.save()
+    >>> hidden.shape
+    torch.Size([1, 4])
+    """
+
+    __slots__ = ("__dict__",)
+
+    def __init__(self, module: nn.Module, *, block_index_zero: bool = True):
+        super().__init__(self, "")
+        self.__dict__.update(
+            _root=module,
+            _handles={},
+            _lock=threading.Lock(),
+            _owner=None,
+            _active=None,
+            block_index_zero=block_index_zero,
+        )
+
+    # ── running ──────────────────────────────────────────────────────────────────────────
+
+    def trace(self, *inputs: Any, full: bool = False, grad: bool | None = None, **kwargs) -> Tracer:
+        """A block in which the module's values can be read and written.
+
+        The block runs in place; the forward runs as far as each touch needs, and ends after the
+        last one unless `full`.
+
+        Args:
+            inputs: the module's positional arguments, as its `forward` takes them.
+            full: run the forward to its end.
+            grad: record for autograd. By default, if the function that holds the block uses
+                `backward`, `grad` or `requires_grad_`.
+            kwargs: keyword arguments of the module's `forward`.
+
+        Raises:
+            TraceInsideTraceError: this model is being traced in this thread.
+        """
+        module = self.module
+        prepared = prepare(inputs if len(inputs) != 1 else inputs[0], module, None)
+        return self._tracer_for(prepared, kwargs, full, grad)
+
+    def _tracer_for(self, inputs: Inputs, kwargs: dict, full: bool, grad: bool | None) -> Tracer:
+        module = self.module
+        arguments = with_positions({**inputs.kwargs, **kwargs}, module)
+        return Tracer(
+            self,
+            lambda: module(*inputs.args, **arguments),
+            prompts=inputs.prompts,
+            inputs=arguments,
+            full=full,
+            grad=grad,
+            random=module.training,
+        )
+
+    def _begin(self, tracer: Tracer) -> None:
+        """One trace at a time: another thread waits, this thread is told."""
+        thread = threading.get_ident()
+        if self._owner == thread:
+            raise TraceInsideTraceError(
+                "This model is being traced already: a trace was begun inside a trace.\n"
+                "End the outer one first (leave its with block), or put both prompts into one "
+                "trace: model.trace([first, second])."
+            )
+        self._lock.acquire()
+        self.__dict__.update(_owner=thread, _active=tracer)
+
+    def _end(self, tracer: Tracer) -> None:
+        if self._active is tracer:
+            self.__dict__.update(_owner=None, _active=None)
+            self._lock.release()
+
+    def _tracer(self, handle: Handle, kind: str) -> Tracer:
+        """The trace that is running in this thread."""
+        if self._owner != threading.get_ident():
+            where = f"{handle.name}.{kind}" if handle.name else kind
+            raise NoTraceError(
+                f"{where} has a value only while the model runs.\n"
+                f"Read it inside a trace:\n    with model.trace(…):\n        x = model.{where}"
+            )
+        return self._active
+
+    # ── the tree ─────────────────────────────────────────────────────────────────────────
+
+    @property
+    def module(self) -> nn.Module:
+        """The real module, with its weights."""
+        return self._root
+
+    @cached_property
+    def names(self) -> StandardNames:
+        """Where this architecture keeps its standard parts."""
+        return find_names(self._root)
+
+    @property
+    def blocks(self) -> list[Handle]:
+        """The decoder blocks, none for a module that has no such list."""
+        return [] if self.names.layers is None else list(self._handle(self.names.layers))
+
+    def path_of(self, module: nn.Module) -> str:
+        """The dotted path of one of the model's modules."""
+        return self._paths()[id(module)]
+
+    def _paths(self) -> dict[int, str]:
+        return {id(module): path for path, module in reversed(list(self._root.named_modules()))}
+
+    def _handle(self, path: str) -> Handle:
+        handle = self._handles.get(path)
+        if handle is None:
+            handle = self._handles[path] = Handle(self, path)
+        return handle
+
+    def _written(self, path: str) -> str:
+        """A path as a user writes it: standard names, indices in brackets."""
+        for name in ROOT_NAMES:
+            real = self.names.path_of(name)
+            if real is not None and (path == real or path.startswith(real + ".")):
+                rest = path[len(real) :]
+                if name == "layers" and rest:
+                    rest = self._written_in_block(rest)
+                return name + _bracketed(rest)
+        return _bracketed(path)
+
+    def _written_in_block(self, rest: str) -> str:
+        index, _, inside = rest[1:].partition(".")
+        block = self._root.get_submodule(f"{self.names.layers}.{index}")
+        for name in BLOCK_NAMES:
+            part = part_of_block(block, name)
+            if part and (inside == part or inside.startswith(part + ".")):
+                return f".{index}.{name}{inside[len(part) :]}"
+        return rest
+
+    def __setattr__(self, name: str, new: Any) -> None:
+        if name in self.__dict__:
+            self.__dict__[name] = new
+        else:
+            super().__setattr__(name, new)
+
+    def __repr__(self) -> str:
+        return repr(self._root)
+
+
+def _bracketed(path: str) -> str:
+    """`h.3.mlp` as `h[3].mlp`."""
+    return re.sub(r"\.(\d+)(?=\.|$)", r"[\1]", path)

@@ -1,0 +1,51 @@
+"""Every mistake that this package tells a user about.
+
+Each message says what was found, what was expected, and what to do next. `NnsightError` is
+the base of all of them.
+"""
+
+from __future__ import annotations
+
+
+class NnsightError(Exception):
+    """Base of the errors of this package; `message` is the whole text."""
+
+    def __init__(self, message: str):
+        super().__init__(message)
+        self.message = message
+
+
+class ModelNotFound(NnsightError):
+    """No model goes by that name here."""
+
+
+class NoSuchModuleError(NnsightError, AttributeError):
+    """A path that is not in the module tree."""
+
+
+class NoTraceError(NnsightError):
+    """A value was asked for outside a trace."""
+
+
+class TraceInsideTraceError(NnsightError):
+    """A trace was begun on a model that is being traced."""
+
+
+class NeverRanError(NnsightError):
+    """The forward ended and the module had not run."""
+
+
+class AlreadyRanError(NnsightError):
+    """A write to a module that the forward has left behind."""
+
+
+class WrongValueError(NnsightError):
+    """A value was written that does not fit: shape, dtype, device or kind."""
+
+
+class GenerationEndedError(NnsightError):
+    """A step was asked for that lies behind the end of the generation."""
+
+
+class BadInputError(NnsightError):
+    """A prompt or an argument that no forward can be run on."""
