@@ -51,23 +51,35 @@ class Forward:
         self.first = replay is None
         self._call = call
         self._late_write = late_write
+        self._grad = grad
         self._awaited: Site | None = None
-        self._calls: dict[nn.Module, int] = {}
-        self._hooks: dict[nn.Module, list] = {}
+        self._calls: dict[tuple[nn.Module, str], int] = {}
+        self._hooks: dict[tuple[nn.Module, str], Any] = {}
         self._user: greenlet | None = None
         self._greenlet: greenlet | None = None
         self._thread = threading.get_ident()
         self._state = ThreadState.capture()._replace(grad=grad)
         self.started = self.finished = False
 
-    def hook(self, modules: list[nn.Module]) -> None:
-        """Watch modules (from the root down) from now on."""
-        for module in modules:
-            if module not in self._hooks:
-                self._hooks[module] = [
-                    module.register_forward_pre_hook(self._on_input, with_kwargs=True),
-                    module.register_forward_hook(self._on_output, with_kwargs=True),
-                ]
+    def hook(self, line: list[nn.Module], kind: str) -> None:
+        """Watch the input or output of the last module of `line`, which goes from the root down.
+
+        The modules above it get a hook on their output, whether or not it is ever asked for.
+        """
+        if (line[-1], kind) in self._hooks:
+            return
+        for module in line[:-1]:
+            self._hook(module, "output")
+        self._hook(line[-1], kind)
+
+    def _hook(self, module: nn.Module, kind: str) -> None:
+        if (module, kind) in self._hooks:
+            return
+        register = (
+            module.register_forward_pre_hook if kind == "input" else module.register_forward_hook
+        )
+        act = self._on_input if kind == "input" else self._on_output
+        self._hooks[module, kind] = register(act, with_kwargs=True)
 
     @property
     def awaited_step(self) -> int:
@@ -102,9 +114,8 @@ class Forward:
 
     def close(self) -> None:
         """Take every hook away, and let go of the model's tensors."""
-        for handles in self._hooks.values():
-            for handle in handles:
-                handle.remove()
+        for hook in self._hooks.values():
+            hook.remove()
         self._hooks.clear()
         self.written.clear()
         self.fired.clear()
@@ -121,53 +132,60 @@ class Forward:
             self._greenlet = greenlet(self._run)
             self._greenlet.gr_context = contextvars.copy_context()
             self.started = True
-        self._user = self._greenlet.parent = getcurrent()
+        user = getcurrent()
+        if user is not self._user:
+            self._user = self._greenlet.parent = user
         mine = ThreadState.capture()
         try:
-            with self._state.inference_guard():
-                self._state.restore()
-                if error is None:
-                    self._greenlet.switch()
-                else:
-                    self._greenlet.throw(error)
-        finally:
-            if not self._greenlet.dead:
-                self._state = ThreadState.capture()
+            if mine.inference != self._state.inference:
+                with self._state.inference_guard():
+                    self._switch(mine, error)
             else:
+                self._switch(mine, error)
+        finally:
+            if self._greenlet.dead:
                 self.finished, self.pause = True, None
-            mine.restore()
+
+    def _switch(self, mine: ThreadState, error: BaseException | None) -> None:
+        """Into the model and back, each side with its own grad mode and autocast."""
+        self._state.restore(mine)
+        try:
+            if error is None:
+                self._greenlet.switch()
+            else:
+                self._greenlet.throw(error)
+        finally:
+            self._state = ThreadState.capture()
+            mine.restore(self._state)
 
     def _run(self) -> None:
         self.result = self._call()
 
-    def _mine(self) -> bool:
-        """Hooks fire for whoever calls the module; only calls of this forward count."""
-        return getcurrent() is self._greenlet
+    # Hooks fire for whoever calls the module; only calls out of this greenlet count.
 
     def _on_input(self, module: nn.Module, args: tuple, kwargs: dict):
-        if not self._mine():
+        if getcurrent() is not self._greenlet:
             return None
         if module is self.root:
             self.step += 1
             self._calls.clear()
-        call = self._calls.get(module, -1) + 1
-        self._calls[module] = call
-        site = Site(module, "input", max(self.step, 0), call)
-        return self._arrive(site, (args, kwargs))
+        return self._arrive(module, "input", (args, kwargs))
 
     def _on_output(self, module: nn.Module, args: tuple, kwargs: dict, output: Any):
-        if not self._mine():
+        if getcurrent() is not self._greenlet:
             return None
-        site = Site(module, "output", max(self.step, 0), max(self._calls.get(module, 0), 0))
-        return self._arrive(site, output)
+        return self._arrive(module, "output", output)
 
-    def _arrive(self, site: Site, raw: Any) -> Any:
-        """A hooked module has come to `site`: pass by, repeat a write, or stand still."""
+    def _arrive(self, module: nn.Module, kind: str, raw: Any) -> Any:
+        """A hooked module has come to a site: pass by, repeat a write, or stand still."""
+        call = self._calls.get((module, kind), -1) + 1
+        self._calls[module, kind] = call
+        site = Site(module, kind, max(self.step, 0), call)
         self.fired.add(site)
         replayed = self.written.get(site)
         value = apply_changes(raw, replayed) if replayed else raw
         if site == self._awaited:
-            self.pause = pause = Pause(site, value, self._late_write)
+            self.pause = pause = Pause(site, value, self._late_write, self._grad)
             try:
                 self._user.switch()
             finally:

@@ -101,8 +101,12 @@ class GenerationTracer(Tracer):
     def _begin_step(self, site: Site) -> Pause | None:
         if self._main is None:
             self._main = self._new_forward(None)
-        self._main.hook([site.module])
         return None if self._main.finished else self._main.run_to(site)
+
+    def _new_forward(self, replay) -> Forward:
+        forward = super()._new_forward(replay)
+        forward.hook([self.model.module], "input")  # the model's own calls count the steps
+        return forward
 
     def _tokens_now(self) -> torch.Tensor:
         tokens = self._plan.tokens
@@ -120,8 +124,8 @@ class GenerationTracer(Tracer):
             return behind
         return self._main
 
-    def _again(self, site: Site, handle: Handle, touch: Touch) -> Pause:
-        if self._main.finished and site.step > self._main.step:
+    def _again(self, touch: Touch, line: list[torch.nn.Module]) -> Pause:
+        if self._main.finished and touch.step > self._main.step:
             ended = self._main.step
             raise GenerationEndedError(
                 f"{touch.where} does not exist: the generation ended with step {ended}.\n"
@@ -129,7 +133,7 @@ class GenerationTracer(Tracer):
                 "Ask for more with max_new_tokens, or visit only the steps there are: "
                 "for step in tracer.steps."
             )
-        return super()._again(site, handle, touch)
+        return super()._again(touch, line)
 
     def _leave(self) -> None:
         """The text is what a generation is for: it is always finished."""

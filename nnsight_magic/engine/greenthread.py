@@ -8,7 +8,6 @@ takes its own state along.
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from typing import NamedTuple
 
 import torch
@@ -25,26 +24,20 @@ class ThreadState(NamedTuple):
 
     @classmethod
     def capture(cls) -> ThreadState:
-        autocast = None
-        if torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"):
-            autocast = _autocast_now()
+        autocast = _autocast_now() if torch._C._is_any_autocast_enabled() else None
         return cls(torch.is_grad_enabled(), torch.is_inference_mode_enabled(), autocast)
 
-    def restore(self) -> None:
-        """Set grad mode and autocast; inference mode is set by `inference_guard`."""
+    def restore(self, now: ThreadState) -> None:
+        """Set grad mode and autocast, which are `now` otherwise; see `inference_guard`."""
         torch._C._set_grad_enabled(self.grad)
-        now = ThreadState.capture().autocast
-        if now != self.autocast:
-            for device, (enabled, dtype) in zip(
-                _DEVICES, self.autocast or [(False, d) for _, d in _autocast_now()], strict=True
-            ):
+        if now.autocast != self.autocast:
+            off = [(False, dtype) for _, dtype in _autocast_now()]
+            for device, (enabled, dtype) in zip(_DEVICES, self.autocast or off, strict=True):
                 torch.set_autocast_enabled(device, enabled)
                 torch.set_autocast_dtype(device, dtype)
 
     def inference_guard(self):
         """A context that has this state's inference mode, and restores the present one."""
-        if self.inference == torch.is_inference_mode_enabled():
-            return nullcontext()
         return torch.inference_mode(self.inference)
 
 

@@ -17,6 +17,21 @@ if TYPE_CHECKING:
 _LISTS = (nn.ModuleList, nn.Sequential)
 
 
+class touching(property):
+    """A property whose getter runs the model, where an AttributeError means what it says.
+
+    Python takes an AttributeError in a property for a missing attribute and calls
+    `__getattr__`, which would hide an error of the model behind "has no 'output'".
+    """
+
+    def __get__(self, handle, owner=None):
+        try:
+            return super().__get__(handle, owner)
+        except AttributeError as error:
+            handle._model.__dict__["_raised"] = error
+            raise
+
+
 class Handle:
     """One module of a wrapped model.
 
@@ -26,22 +41,23 @@ class Handle:
 
     Attributes:
         path: the real dotted path, `"model.layers.3.mlp"`; `""` for the root.
+        parts: the same as a tuple of names.
         name: as a user writes it, `"layers[3].mlp"`.
         module: the `torch.nn.Module` itself.
     """
 
-    __slots__ = ("__weakref__", "_model", "_parts", "call", "path")
+    __slots__ = ("__weakref__", "_model", "call", "parts", "path")
 
     def __init__(self, model: Model, path: str, call: int = 0):
         put = object.__setattr__
         put(self, "_model", model)
         put(self, "path", path)
-        put(self, "_parts", path.split(".") if path else [])
+        put(self, "parts", tuple(path.split(".")) if path else ())
         put(self, "call", call)
 
     # ── values ───────────────────────────────────────────────────────────────────────────
 
-    @property
+    @touching
     def output(self) -> Any:
         """What the module returns; assign to it, or into it, to change what flows on.
 
@@ -54,7 +70,7 @@ class Handle:
     def output(self, new: Any) -> None:
         self._model._tracer(self, "output").write(self, "output", new)
 
-    @property
+    @touching
     def _output(self) -> Any:
         """The raw return value, without the meaning that `[0]` has on a block."""
         return self._model._tracer(self, "output").read(self, "output", raw=True)
@@ -63,7 +79,7 @@ class Handle:
     def _output(self, new: Any) -> None:
         self._model._tracer(self, "output").write(self, "output", new, raw=True)
 
-    @property
+    @touching
     def input(self) -> Any:
         """The first argument that the module is called with."""
         return self._model._tracer(self, "input").read_input(self)
@@ -72,7 +88,7 @@ class Handle:
     def input(self, new: Any) -> None:
         self._model._tracer(self, "input").write_input(self, new)
 
-    @property
+    @touching
     def inputs(self) -> Any:
         """All arguments: `(args, kwargs)`."""
         return self._model._tracer(self, "input").read(self, "input")
@@ -97,14 +113,18 @@ class Handle:
     def module(self) -> nn.Module:
         """The real module (on the meta device until the weights are loaded)."""
         module = self._model._root
-        for part in self._parts:
+        for part in self.parts:
             module = module._modules[part]
         return module
 
     @property
     def name(self) -> str:
         """The path as a user writes it, with standard names where there are any."""
-        return self._model._written(self.path)
+        names = self._model._names_written
+        name = names.get(self.path)
+        if name is None:
+            name = names[self.path] = self._model._written(self.path)
+        return name
 
     @property
     def is_block(self) -> bool:
@@ -115,7 +135,7 @@ class Handle:
         """The modules from the root down to this one."""
         module = self._model._root
         line = [module]
-        for part in self._parts:
+        for part in self.parts:
             module = module._modules[part]
             line.append(module)
         return line
@@ -133,6 +153,9 @@ class Handle:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
+        raised = self._model.__dict__.pop("_raised", None)
+        if raised is not None:
+            raise raised
         module = self.module
         if module._modules.get(name) is not None:
             return self._child(name)

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from nnsight_magic.engine.generation import Generation, GenerationTracer
+from nnsight_magic.engine.handle import touching
 from nnsight_magic.engine.inputs import Inputs, prepare
 from nnsight_magic.engine.tracer import Tracer
 from nnsight_magic.engine.wrapped import Model
@@ -139,7 +140,7 @@ class LanguageModel(Model):
             return Inputs()
         return prepare(inputs, self.module, self.tokenizer)
 
-    @property
+    @touching
     def logits(self) -> Any:
         """The final logits `(batch, tokens, vocabulary)`; in a generation of the last position."""
         return self.output.logits

@@ -33,7 +33,7 @@ class _HandedOut:
 
     def __init__(self, path: tuple, value: Value, age: int):
         self.path, self.strong, self.weak = path, value, weakref.ref(value)
-        self.version = version_of(value)
+        self.version = 0  # a fresh copy has not been written to
         self.age = age  # how often the site had been written to by then
         self.linked = False
 
@@ -46,7 +46,7 @@ class Pause:
     then says what was written, so that a second forward can repeat it.
     """
 
-    def __init__(self, site: Site, raw: Any, late_write: Callable[[Pause], str]):
+    def __init__(self, site: Site, raw: Any, late_write: Callable[[Pause], str], grad: bool):
         self.site = site
         self.current = raw
         self.changes: list[Change] = []
@@ -56,15 +56,17 @@ class Pause:
         self.touch: Touch | None = None
         self.passer: Touch | None = None  # a value handed out already that depends on this one
         self._late_write = late_write
+        self._grad = grad
         self._handed: list[_HandedOut] = []
-        self._parts: weakref.WeakSet[Parts] = weakref.WeakSet()
+        self._parts: list[weakref.ref[Parts]] = []
 
     def describe(self) -> str:
         return self.touch.where if self.touch else self.site.kind
 
     def part(self, path: tuple) -> Any:
         """The model's own value at `path`, with everything written so far."""
-        self._fold()
+        if self._handed:
+            self._fold()
         value = self.current
         for key in path:
             value = value[key]
@@ -73,17 +75,19 @@ class Pause:
     def take(self, path: tuple, cls: type[Value] = Value) -> Any:
         """Hand out the value at `path`: a `Value` for a tensor, `Parts` for a container."""
         raw = self.part(path)
-        where = self.describe() + "".join(_key(key) for key in path)
+        where = self.describe()
+        if path:
+            where += "".join(_key(key) for key in path)
         if isinstance(raw, torch.Tensor):
             value = as_value(own_copy(raw), cls)
             value._pause, value.where = self, where
-            if value.requires_grad:
+            if self._grad and raw.requires_grad:
                 value.retain_grad()
             self._handed.append(_HandedOut(path, value, self.age))
             return value
         if is_container(raw):
             parts = Parts(self, path, where)
-            self._parts.add(parts)
+            self._parts.append(weakref.ref(parts))
             return parts
         return raw
 
@@ -96,9 +100,12 @@ class Pause:
 
     def leave(self) -> Any:
         """The forward moves on: the value that it goes on with."""
-        self._fold()
-        for parts in list(self._parts):
-            parts._keep()
+        if self._handed:
+            self._fold()
+        for reference in self._parts:
+            parts = reference()
+            if parts is not None:
+                parts._keep()
         self.passed = True
         self._handed.clear()
         current, self.current = self.current, None
@@ -143,7 +150,7 @@ class Pause:
             written = version != handed.version
             # With gradients the flow goes through the user's copy: that makes its `.grad` the
             # gradient at this site, and lets `requires_grad_()` start a graph here.
-            if written or (value.requires_grad and not handed.linked):
+            if written or (self._grad and value.requires_grad and not handed.linked):
                 self._change(handed.path, own_copy(value), written)
                 handed.version, handed.linked, handed.age = version, True, self.age
             handed.strong = value = None

@@ -26,7 +26,7 @@ class Site(NamedTuple):
     call: int
 
 
-@dataclass
+@dataclass(slots=True)
 class Touch:
     """A site as the user touched it: what the report lists and errors point to."""
 
@@ -34,6 +34,7 @@ class Touch:
     kind: str  # "input" or "output"
     step: int
     line: int | None
+    parts: tuple[str, ...] = ()  # the real path, ("model", "layers", "3", "mlp")
     wrote: bool = False
     site: Site | None = None  # forgotten when the trace ends
 

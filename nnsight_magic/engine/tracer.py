@@ -201,52 +201,59 @@ class Tracer:
 
     def _reach(self, handle: Handle, kind: str) -> Pause:
         """Bring a forward to a site: the one that is under way, or another from the start."""
-        site = self._site(handle, kind)
-        touch = Touch(handle.name, kind, site.step, user_line(), site=site)
-        pause = self._ahead(site, handle) or self._again(site, handle, touch)
+        line = handle.ancestors()
+        module = line[-1]
+        if isinstance(module, nn.ModuleList | nn.ModuleDict | nn.ParameterList):
+            raise NeverRanError(
+                f"{handle.name} is a {type(module).__name__}: it holds modules and is never called, "
+                f"so it has no {kind}.\nIndex it, such as {handle.name}[0].{kind}."
+            )
+        step = self._own_steps.get(module, self.step) if self._own_steps else self.step
+        touch = Touch(
+            handle.name,
+            kind,
+            step,
+            user_line(),
+            handle.parts,
+            site=Site(module, kind, step, handle.call),
+        )
+        pause = self._ahead(touch, line) or self._again(touch, line)
         if pause.touch is None:
             pause.touch = touch
             self._pauses.append(pause)
             self.report.touches.append(touch)
         return pause
 
-    def _site(self, handle: Handle, kind: str) -> Site:
-        module = handle.module
-        if isinstance(module, nn.ModuleList | nn.ModuleDict | nn.ParameterList):
-            raise NeverRanError(
-                f"{handle.name} is a {type(module).__name__}: it holds modules and is never called, "
-                f"so it has no {kind}.\nIndex it, such as {handle.name}[0].{kind}."
-            )
-        return Site(module, kind, self._own_steps.get(module, self.step), handle.call)
-
-    def _ahead(self, site: Site, handle: Handle) -> Pause | None:
-        """Run a forward on to `site`, if one has it still ahead."""
+    def _ahead(self, touch: Touch, line: list[nn.Module]) -> Pause | None:
+        """Run a forward on to the touched site, if one has it still ahead."""
+        site = touch.site
         if self._main is None:
             self._main = self._new_forward(None)
-        forwards = [f for f in (self._main, self._behind) if f is not None]
+        forwards = (self._main,) if self._behind is None else (self._main, self._behind)
         for forward in forwards:
             if forward.pause is not None and forward.pause.site == site:
                 return forward.pause
         for forward in forwards:
-            if forward.finished or site in forward.fired or self._has_passed(forward, site, handle):
+            if forward.finished or site in forward.fired or self._has_passed(forward, touch):
                 continue
-            forward.hook(handle.ancestors())
+            forward.hook(line, site.kind)
             pause = forward.run_to(site)
             if pause is not None:
-                if forward is not self._main or not forward.first:
+                if not forward.first:
                     pause.passer = self._passer(forward)
                 return pause
         return None
 
-    def _again(self, site: Site, handle: Handle, touch: Touch) -> Pause:
+    def _again(self, touch: Touch, line: list[nn.Module]) -> Pause:
         """A forward from the start, for a site that every running one has left behind."""
         forward = self._new_forward(self._main.written)
-        forward.hook([t.site.module for t in self.report.touches])
-        forward.hook(handle.ancestors())
-        pause = self._repeat(forward, site)
+        for earlier in self.report.touches:
+            forward.hook([earlier.site.module], earlier.site.kind)
+        forward.hook(line, touch.kind)
+        pause = self._repeat(forward, touch.site)
         if pause is None:
             forward.cancel()
-            raise NeverRanError(self._never_ran(handle, touch))
+            raise NeverRanError(_never_ran(touch))
         pause.passer = self._passer(forward)
         if self._main.finished:
             self._main.close()
@@ -278,14 +285,18 @@ class Tracer:
             self._call, self.model.module, self._late_write, grad=bool(self._grad), replay=replay
         )
 
-    def _has_passed(self, forward: Forward, site: Site, handle: Handle) -> bool:
+    def _has_passed(self, forward: Forward, touch: Touch) -> bool:
         """Whether the forward has left `site` behind, as far as the order of blocks tells."""
-        pause = forward.pause
-        if pause is None or site.step != pause.site.step:
-            return pause is not None and site.step < pause.site.step
-        here, there = self.model.path_of(pause.site.module), handle.path
+        pause, site = forward.pause, touch.site
+        if pause is None:
+            return False
+        if site.step != pause.site.step:
+            return site.step < pause.site.step
+        if pause.touch is None:
+            return False
+        here, there = pause.touch.parts, touch.parts
         if here == there:
-            return here == there and site.kind == "input" and pause.site.kind == "output"
+            return site.kind == "input" and pause.site.kind == "output"
         return _before(there, here, self.model.module)
 
     # ── what goes wrong ──────────────────────────────────────────────────────────────────
@@ -308,20 +319,6 @@ class Tracer:
         lines.append("For a change that stays out of the model, work on a copy: h = h.clone().")
         return "\n".join(lines)
 
-    def _never_ran(self, handle: Handle, touch: Touch) -> str:
-        if touch.step:
-            return (
-                f"{touch.where} never came: the forward ended before.\n"
-                "Ask for a step that the generation reaches (see max_new_tokens)."
-            )
-        times = f" a call number {handle.call}" if handle.call else ""
-        return (
-            f"{handle.name} ({type(handle.module).__name__}) did not run{times} in this forward, so it "
-            f"has no {touch.kind}.\n"
-            "The model does not call this module on this input. "
-            "Touch a module that runs: its parent, or one of its children."
-        )
-
     # ── the report ───────────────────────────────────────────────────────────────────────
 
     def _describe_extent(self) -> None:
@@ -335,8 +332,9 @@ class Tracer:
         if site is None or (site.module is self.model.module and site.kind == "output"):
             report.blocks_run = report.blocks
             return
-        report.stopped_at = main.pause.touch.where
-        path = self.model.path_of(site.module)
+        touch = main.pause.touch
+        report.stopped_at = touch.where if touch else f"step {site.step}"
+        path = ".".join(touch.parts) if touch else ""
         index = names.block_index(path)
         if index is not None:
             report.blocks_run = index + (not names.is_block(path) or site.kind == "output")
@@ -367,18 +365,30 @@ def _first_argument(pause: Pause, handle: Handle) -> tuple:
     raise NeverRanError(f"{handle.name} is called without arguments, so it has no input.")
 
 
-def _before(path: str, other: str, root: nn.Module) -> bool:
+def _never_ran(touch: Touch) -> str:
+    if touch.step:
+        return (
+            f"{touch.where} never came: the forward ended before.\n"
+            "Ask for a step that the generation reaches (see max_new_tokens)."
+        )
+    times = f" a call number {touch.site.call}" if touch.site.call else ""
+    return (
+        f"{touch.name} ({type(touch.site.module).__name__}) did not run{times} in this forward, so "
+        f"it has no {touch.kind}.\nThe model does not call this module on this input. "
+        "Touch a module that runs: its parent, or one of its children."
+    )
+
+
+def _before(path: tuple[str, ...], other: tuple[str, ...], root: nn.Module) -> bool:
     """Whether `path` runs before `other`, where the order of a list of modules tells."""
-    a, b = path.split("."), other.split(".")
-    shared = 0
-    while shared < min(len(a), len(b)) and a[shared] == b[shared]:
-        shared += 1
-    if shared >= min(len(a), len(b)):
-        return False
-    parent = root.get_submodule(".".join(a[:shared]))
-    if not isinstance(parent, nn.ModuleList | nn.Sequential):
-        return False
-    return int(a[shared]) < int(b[shared])
+    for depth, (ours, theirs) in enumerate(zip(path, other, strict=False)):
+        if ours == theirs:
+            continue
+        if not (ours.isdigit() and theirs.isdigit()) or int(ours) > int(theirs):
+            return False
+        parent = root.get_submodule(".".join(path[:depth]))
+        return isinstance(parent, nn.ModuleList | nn.Sequential)
+    return False
 
 
 def _random_state() -> tuple[torch.Tensor, Sequence[torch.Tensor]]:

@@ -147,6 +147,8 @@ def plain(value: torch.Tensor) -> torch.Tensor:
 
 def own_copy(tensor: torch.Tensor) -> torch.Tensor:
     """A plain copy with memory of its own, a step of the autograd graph where there is one."""
+    if type(tensor) is torch.Tensor and not torch.is_inference_mode_enabled():
+        return tensor.clone()
     with torch._C.DisableTorchFunctionSubclass(), torch.inference_mode(False):
         copy = tensor.clone()
     if type(copy) is not torch.Tensor:

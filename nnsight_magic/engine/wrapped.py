@@ -41,6 +41,7 @@ class Model(Handle):
         self.__dict__.update(
             _root=module,
             _handles={},
+            _names_written={},
             _lock=threading.Lock(),
             _owner=None,
             _active=None,
@@ -125,10 +126,6 @@ class Model(Handle):
     def blocks(self) -> list[Handle]:
         """The decoder blocks, none for a module that has no such list."""
         return [] if self.names.layers is None else list(self._handle(self.names.layers))
-
-    def path_of(self, module: nn.Module) -> str:
-        """The dotted path of one of the model's modules."""
-        return self._paths()[id(module)]
 
     def _paths(self) -> dict[int, str]:
         return {id(module): path for path, module in reversed(list(self._root.named_modules()))}
