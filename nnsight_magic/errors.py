@@ -49,3 +49,29 @@ class GenerationEndedError(NnsightError):
 
 class BadInputError(NnsightError):
     """A prompt or an argument that no forward can be run on."""
+
+
+class CellError(NnsightError):
+    """A cell that cannot be run as it is written; found before anything ran.
+
+    Attributes:
+        problems: every `language.problems.Problem` found, so that all are shown at once.
+        lines: the cell's lines, for the excerpts.
+    """
+
+    def __init__(self, message: str, problems: tuple = (), lines: tuple = ()):
+        super().__init__(message)
+        self.problems = problems
+        self.lines = lines
+
+
+class OptionError(NnsightError):
+    """The line of a magic that cannot be understood: an unknown option, a missing prompt."""
+
+
+class NoModelError(NnsightError):
+    """A magic needs a model, and none is loaded."""
+
+
+class TokenTextError(NnsightError, IndexError):
+    """A token was addressed by a text that is not there, or is there more than once."""

@@ -1,0 +1,56 @@
+"""Look inside a language model's forward pass, one notebook cell at a time.
+
+`%load_ext nnsight_magic` gives the magics; `LanguageModel` is the same as a Python API. Neither
+torch nor transformers is imported before a model is loaded.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nnsight_magic.engine.language_model import LanguageModel
+    from nnsight_magic.engine.wrapped import Model
+    from nnsight_magic.errors import NnsightError
+
+__all__ = ["LanguageModel", "Model", "NnsightError", "__version__", "save"]
+__version__ = "0.1.0"
+
+_HOMES = {
+    "LanguageModel": "nnsight_magic.engine.language_model",
+    "Model": "nnsight_magic.engine.wrapped",
+    "NnsightError": "nnsight_magic.errors",
+}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+def save(value: Any) -> Any:
+    """`value.save()`, for values and for containers of them."""
+    return value.save() if hasattr(value, "save") else value
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """`%load_ext nnsight_magic`: registers the magics and completion, and nothing else."""
+    from nnsight_magic.magics.load import load
+
+    load(shell)
+
+
+def unload_ipython_extension(shell: Any) -> None:
+    """`%unload_ext nnsight_magic`: takes them back."""
+    from nnsight_magic.magics.load import unload
+
+    unload(shell)

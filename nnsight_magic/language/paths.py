@@ -1,0 +1,117 @@
+"""Reading paths such as `layers[20].mlp.output[:, -1]` off an AST: links, spans and touches."""
+
+from __future__ import annotations
+
+import ast
+
+from nnsight_magic.language.names import VALUE_ATTRIBUTES
+from nnsight_magic.language.problems import Span
+from nnsight_magic.language.program import Link, Reference, Touch
+
+
+class Positions:
+    """Turns the AST's byte columns into character columns of the cell's lines."""
+
+    def __init__(self, source: str, first_line: int) -> None:
+        self.lines = source.split("\n")
+        self.first_line = first_line
+
+    def column(self, line: int, byte_column: int) -> int:
+        """`line` counts in the whole cell."""
+        index = line - self.first_line
+        if not 0 <= index < len(self.lines):
+            return byte_column
+        text = self.lines[index]
+        if text.isascii():
+            return byte_column
+        return len(text.encode()[:byte_column].decode(errors="ignore"))
+
+    def of(self, node: ast.AST) -> Span:
+        """The node's span, up to the end of its first line where it has several."""
+        line = node.lineno
+        start = self.column(line, node.col_offset)
+        if node.end_lineno == line and node.end_col_offset is not None:
+            return Span(line, start, self.column(line, node.end_col_offset))
+        index = line - self.first_line
+        end = len(self.lines[index]) if 0 <= index < len(self.lines) else start + 1
+        return Span(line, start, max(end, start + 1))
+
+    def of_attribute(self, node: ast.Attribute) -> Span:
+        """The span of the attribute's name alone."""
+        end = self.column(node.end_lineno, node.end_col_offset)
+        return Span(node.end_lineno, max(0, end - len(node.attr)), end)
+
+
+def literal_index(node: ast.expr) -> int | str | None:
+    """An index written as a literal integer or string, else None."""
+    match node:
+        case ast.Constant(value=int() | str() as value) if not isinstance(value, bool):
+            return value
+        case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() as value)):
+            return -value
+    return None
+
+
+def unwind(node: ast.expr) -> tuple[ast.expr, list[ast.expr]]:
+    """A path's root and the attribute, index and call nodes on it, innermost first."""
+    nodes: list[ast.expr] = []
+    while True:
+        match node:
+            case ast.Attribute(value=inner) | ast.Subscript(value=inner) | ast.Call(func=inner):
+                nodes.append(node)
+                node = inner
+            case _:
+                nodes.reverse()
+                return node, nodes
+
+
+def reference(
+    root: ast.Name, nodes: list[ast.expr], positions: Positions, stored: bool
+) -> Reference:
+    links = []
+    for node in nodes:
+        match node:
+            case ast.Attribute(attr=name):
+                links.append(Link("attribute", name, positions.of_attribute(node)))
+            case ast.Subscript(slice=index):
+                slices = isinstance(index, ast.Slice | ast.Tuple)
+                links.append(Link("index", literal_index(index), positions.of(index), slices))
+            case ast.Call():
+                links.append(Link("call", None, positions.of(node)))
+    return Reference(root.id, positions.of(root), tuple(links), stored)
+
+
+def touch(found: Reference) -> Touch | None:
+    """The value of the forward that a reference names, if it names one."""
+    if found.name in ("logits", "output"):
+        return Touch(found.name, "output", found.stored or _in_place(found), found.span)
+    for position, link in enumerate(found.links):
+        if link.kind == "attribute" and link.value in VALUE_ATTRIBUTES:
+            kind = "output" if link.value in ("output", "_output") else "input"
+            rest = Reference(found.name, found.span, found.links[position + 1 :], found.stored)
+            return Touch(as_written(found, position), kind, found.stored or _in_place(rest), link.span)
+        if link.kind == "attribute" and link.value == "skip":
+            return Touch(as_written(found, position), "output", True, link.span)
+    return None
+
+
+def _in_place(found: Reference) -> bool:
+    """Whether the path ends in a call of one of torch's in-place methods (`….zero_()`)."""
+    match found.links:
+        case (*_, Link("attribute", str(name)), Link("call")):
+            return name.endswith("_") and not name.endswith("__") and name != "requires_grad_"
+    return False
+
+
+def as_written(found: Reference, count: int) -> str:
+    """The path's first `count` links as a user writes them, an index that is no literal as `…`."""
+    text = found.name
+    for link in found.links[:count]:
+        match link.kind:
+            case "attribute":
+                text += f".{link.value}"
+            case "index":
+                text += f"[{'…' if link.value is None else repr(link.value)}]"
+            case "call":
+                text += "(…)"
+    return text

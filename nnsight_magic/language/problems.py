@@ -1,0 +1,147 @@
+"""What is wrong with a cell before it has run: positions in it, and how they are shown."""
+
+from __future__ import annotations
+
+import difflib
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from nnsight_magic.errors import CellError
+
+# A report longer than this pushes the cell off the screen.
+LINES_SHOWN = 15
+REPORT_WIDTH = 110
+
+
+@dataclass(frozen=True)
+class Span:
+    """A stretch of one line of a cell: `line` counts from 1, columns are characters from 0."""
+
+    line: int
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing wrong: where it stands, what was found, and the next thing to do."""
+
+    span: Span | None
+    message: str
+    hint: str = ""
+
+    @property
+    def text(self) -> str:
+        return f"{self.message}; {self.hint}" if self.hint else self.message
+
+
+def nearest(
+    word: str, candidates: Iterable[str], count: int = 1, likeness: float = 0.6
+) -> list[str]:
+    """The candidates that `word` may be a misspelling of, best first; case does not count."""
+    by_folded: dict[str, str] = {}
+    for candidate in candidates:
+        by_folded.setdefault(candidate.casefold(), candidate)
+    found = difflib.get_close_matches(word.casefold(), list(by_folded), n=count, cutoff=likeness)
+    return [by_folded[folded] for folded in found]
+
+
+def did_you_mean(word: str, candidates: Iterable[str], likeness: float = 0.6) -> str:
+    """`did you mean 'x'?` where something is near, else an empty string."""
+    found = nearest(word, candidates, likeness=likeness)
+    return f"did you mean {found[0]!r}?" if found else ""
+
+
+def listing(names: Iterable[str], most: int = 8) -> str:
+    """`a, b, c, … (17 more)`."""
+    names = list(names)
+    shown = ", ".join(names[:most])
+    return shown if len(names) <= most else f"{shown}, … ({len(names) - most} more)"
+
+
+def caret(line: str, start: int, end: int) -> str:
+    """Blanks and `^` that stand under `line[start:end]`, tabs and wide characters included."""
+
+    def width(character: str) -> int:
+        if unicodedata.combining(character):
+            return 0
+        return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+
+    blanks = "".join("\t" if each == "\t" else " " * width(each) for each in line[:start])
+    return blanks + "^" * max(1, sum(map(width, line[start:end])))
+
+
+def excerpt(line: str, start: int, end: int, width: int = 88) -> tuple[str, int, int]:
+    """The part of a long line around `[start, end)`, with the positions moved along."""
+    if len(line) <= width:
+        return line, start, end
+    first = max(0, min(start - width // 3, len(line) - width))
+    cut = line[first : first + width]
+    left = "…" if first else ""
+    right = "…" if first + width < len(line) else ""
+    moved = len(left) - first
+    return left + cut + right, start + moved, min(end + moved, len(left) + len(cut))
+
+
+def render(problems: Iterable[Problem], lines: list[str], where: str, colour: bool) -> list[str]:
+    """The report of all problems: at most `LINES_SHOWN` lines, two or three for each problem.
+
+    `lines` is the cell as the user sees it, `where` its name (`Cell In[3]`).
+    """
+    problems = sorted(problems, key=lambda p: (p.span.line, p.span.start) if p.span else (0, 0))
+    count = len(problems)
+    only = problems[0].span if count == 1 else None
+    head = f"{where}, line {only.line}" if only else where
+    report = [f"{head}: {count} problems, nothing was run" if count > 1 else f"{head}: not run"]
+    for position, problem in enumerate(problems):
+        block = _block(problem, lines, colour)
+        left = count - position
+        if position and len(report) + len(block) + (left > 1) > LINES_SHOWN:
+            report.append(f"  … and {left} more")
+            break
+        report.extend(block)
+    return report
+
+
+def _block(problem: Problem, lines: list[str], colour: bool) -> list[str]:
+    """`3 | h = layer[2].output`, and under it the caret with what is wrong."""
+    red, bold, plain = ("\x1b[31m", "\x1b[1m", "\x1b[0m") if colour else ("", "", "")
+    hint = f"; {problem.hint}" if problem.hint else ""
+    text = f"{bold}{problem.message}{plain}{hint}"
+    span = problem.span
+    if span is None or not 1 <= span.line <= len(lines):
+        return [f"  {text}"]
+    source, start, end = excerpt(lines[span.line - 1].rstrip(), span.start, span.end)
+    margin = f"{span.line:>3} | "
+    mark = caret(source, start, end)
+    under = " " * len(margin) + f"{red}{mark}{plain}"
+    if len(margin) + len(mark) + 1 + len(problem.text) <= REPORT_WIDTH:
+        return [margin + source, f"{under} {text}"]
+    return [margin + source, under, " " * len(margin) + text]
+
+
+def cell_error(problems: Iterable[Problem], lines: list[str], where: str = "Cell") -> CellError:
+    """The error that shows these problems; its message is the plain report."""
+    problems = tuple(problems)
+    return CellError("\n".join(render(problems, lines, where, False)), problems, tuple(lines))
+
+
+def on_written_lines(problem: Problem, written: list[str], parsed: list[str]) -> Problem:
+    """The problem with its span on the line as the user wrote it.
+
+    What is parsed differs from it where a cell is indented as a whole, and on `%` and `!` lines.
+    """
+    span = problem.span
+    if span is None or not 1 <= span.line <= min(len(written), len(parsed)):
+        return problem
+    here, there = written[span.line - 1], parsed[span.line - 1]
+    if here == there:
+        return problem
+    if here.endswith(there):
+        shift = len(here) - len(there)
+        moved = Span(span.line, span.start + shift, span.end + shift)
+    else:
+        indent = len(here) - len(here.lstrip())
+        moved = Span(span.line, indent, max(len(here.rstrip()), indent + 1))
+    return Problem(moved, problem.message, problem.hint)

@@ -1,0 +1,139 @@
+"""One prompt of a batch by its name: `corrupt.layers[5].output = clean.layers[5].output`.
+
+All prompts run in one forward. A `Row` shows the model as if its prompt were alone: values have a
+batch of one, without the padding, and what is written goes to that prompt's row and no other.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from nnsight_magic.errors import WrongValueError
+from nnsight_magic.language.names import VALUE_ATTRIBUTES
+from nnsight_magic.language.tokens import PromptRow
+
+_VALUES = frozenset(VALUE_ATTRIBUTES) | {"logits"}
+
+
+def part(value: torch.Tensor, row: PromptRow, batch: int) -> torch.Tensor:
+    """The row's own part of a tensor, `(1, tokens, …)`: a view, so that writes reach the batch."""
+    if value.ndim == 0 or value.shape[0] != batch:
+        return value  # not by prompt, such as rotary tables
+    index: tuple = (slice(row.index, row.index + 1),)
+    if value.ndim > 1 and value.shape[1] == row.width:
+        index += (slice(row.start, row.stop),)
+    view = value[index]
+    if type(view) is not type(value) and isinstance(value, type(view)):
+        view.__class__ = type(value)  # `[0]` of a block's output keeps its meaning
+        view.where = f"{row.name}.{value.where}" if getattr(value, "where", None) else None
+    if hasattr(view, "where"):
+        view._row = row
+    return view
+
+
+class Row:
+    """A module, or the whole model, as one prompt of the batch sees it."""
+
+    __slots__ = ("_batch", "_handle", "_row", "_tokens")
+
+    def __init__(self, handle: Any, row: PromptRow, batch: int, tokens: Any = None) -> None:
+        put = object.__setattr__
+        put(self, "_handle", handle)
+        put(self, "_row", row)
+        put(self, "_batch", batch)
+        put(self, "_tokens", tokens)
+
+    def __getattr__(self, name: str) -> Any:
+        row = self._row
+        if name == "tokens" and self._tokens is not None:
+            return self._tokens[row.index : row.index + 1, row.start : row.stop]
+        found = getattr(self._handle, name)
+        if name in _VALUES:
+            return self._part(found)
+        return self._wrapped(found)
+
+    def __setattr__(self, name: str, new: Any) -> None:
+        if name not in _VALUES:
+            setattr(self._handle, name, new)  # raises the handle's own error
+            return
+        self._write(getattr(self._handle, name), new, f"{self._row.name}.{self._where(name)}")
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._wrapped(self._handle[index])
+
+    def __iter__(self):
+        return (self._wrapped(each) for each in self._handle)
+
+    def __len__(self) -> int:
+        return len(self._handle)
+
+    def __dir__(self) -> list[str]:
+        return dir(self._handle)
+
+    def __repr__(self) -> str:
+        return f"{self._row.name}: {self._handle!r}"
+
+    def next(self) -> Row:
+        self._handle.next()
+        return self
+
+    def _where(self, name: str) -> str:
+        return f"{self._handle.name}.{name}" if self._handle.name else name
+
+    def _wrapped(self, found: Any) -> Any:
+        if isinstance(found, list):
+            return [self._wrapped(each) for each in found]
+        if hasattr(found, "ancestors"):  # a handle
+            return Row(found, self._row, self._batch)
+        return found
+
+    def _part(self, value: Any) -> Any:
+        if isinstance(value, torch.Tensor):
+            return part(value, self._row, self._batch)
+        if hasattr(value, "to_tuple"):
+            return RowParts(value, self)
+        return value
+
+    def _write(self, whole: Any, new: Any, where: str) -> None:
+        if not isinstance(whole, torch.Tensor):
+            raise WrongValueError(
+                f"{where} is not one tensor.\nWrite one item of it, such as {where}[0] = x."
+            )
+        mine = part(whole, self._row, self._batch)
+        if isinstance(new, torch.Tensor) and new.ndim and new.shape != mine.shape:
+            raise WrongValueError(
+                f"{where} takes another shape.\nExpected: {tuple(mine.shape)}. Found: "
+                f"{tuple(new.shape)}.\nPrompts of different length have values of different "
+                f"length: write the positions you mean, such as {where}[:, -1] = x."
+            )
+        mine[...] = new
+
+
+class RowParts:
+    """A tuple or model output, each tensor of it as one prompt sees it."""
+
+    __slots__ = ("_owner", "_parts")
+
+    def __init__(self, parts: Any, owner: Row) -> None:
+        object.__setattr__(self, "_parts", parts)
+        object.__setattr__(self, "_owner", owner)
+
+    def __getitem__(self, key: Any) -> Any:
+        return self._owner._part(self._parts[key])
+
+    def __getattr__(self, name: str) -> Any:
+        return self._owner._part(getattr(self._parts, name))
+
+    def __setitem__(self, key: Any, new: Any) -> None:
+        self._owner._write(self._parts[key], new, f"{self._owner._row.name}.{self._parts.where}[{key!r}]")
+
+    def __setattr__(self, name: str, new: Any) -> None:
+        self[name] = new
+
+    def __len__(self) -> int:
+        return len(self._parts)
+
+    def __iter__(self):
+        return (self._owner._part(each) for each in self._parts)

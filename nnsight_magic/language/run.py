@@ -1,0 +1,68 @@
+"""Running a program on a trace, with the notebook's own variables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, MutableMapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from nnsight_magic.language.keep import Notebook, Saved
+from nnsight_magic.language.names import SCOPE_NAME
+from nnsight_magic.language.program import Program
+from nnsight_magic.language.scope import Scope, prompt_rows
+from nnsight_magic.language.tokens import PromptRow
+
+_MISSING = object()
+
+
+@dataclass
+class Outcome:
+    """What a run left behind; filled as far as it came where the cell raised."""
+
+    rows: tuple[PromptRow, ...] = ()
+    saved: tuple[Saved, ...] = ()
+    report: Any = None
+    last: Any = None  # what `at_end` gave
+    notices: list[str] = field(default_factory=list)
+
+
+def run(
+    program: Program,
+    trace: Any,
+    namespace: MutableMapping[str, Any],
+    outcome: Outcome,
+    names: tuple[str, ...] = (),
+    show: Callable[..., None] = print,
+    at_end: Callable[[Any], Any] | None = None,
+) -> None:
+    """Runs `program` inside `trace`, with `namespace` as its globals.
+
+    `at_end` is called with the tracer when the cell has come to its end, before the forward
+    does. Whatever happens, scratch names are gone afterwards, saved ones are plain, and
+    `outcome` tells what there is.
+    """
+    __tracebackhide__ = True
+    notebook = Notebook(program, namespace)
+    hidden = namespace.get(SCOPE_NAME, _MISSING)
+    scope = None
+    try:
+        with trace as tracer:
+            outcome.report = tracer.report
+            scope = Scope(tracer, namespace, names, show)
+            namespace[SCOPE_NAME] = scope
+            outcome.rows = prompt_rows(tracer, names)
+            exec(program.code, namespace)  # noqa: S102
+            if at_end is not None:
+                outcome.last = at_end(tracer)
+    finally:
+        if hidden is _MISSING:
+            namespace.pop(SCOPE_NAME, None)
+        else:
+            namespace[SCOPE_NAME] = hidden
+        if scope is not None:
+            scope._end_step()  # the one in which the cell was left by an error
+            scope._gather()
+        saved = {each.name: each for each in notebook.leave()}
+        for name, value in (scope._saved if scope is not None else {}).items():
+            saved.setdefault(name, Saved(name, "save(…)", value))
+        outcome.saved = tuple(saved.values())

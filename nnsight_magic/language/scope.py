@@ -1,0 +1,169 @@
+"""The object behind a cell's trace names while it runs: `logits` is an attribute of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, MutableMapping
+from typing import Any
+
+import torch
+
+from nnsight_magic.engine.generation import Step
+from nnsight_magic.language.keep import kept, stacked
+from nnsight_magic.language.rows import Row
+from nnsight_magic.language.tokens import ByText, PromptRow, token_texts
+
+_MISSING = object()
+
+
+class Scope:
+    """The names of one trace. Attributes without underscore are what a cell can write.
+
+    Args:
+        tracer: the running trace.
+        namespace: the notebook's variables.
+        names: names of the prompts, in the order of the rows; empty where they have none.
+        show: displays a value in the notebook.
+    """
+
+    def __init__(
+        self,
+        tracer: Any,
+        namespace: MutableMapping[str, Any],
+        names: tuple[str, ...] = (),
+        show: Callable[..., None] = print,
+    ) -> None:
+        put = object.__setattr__
+        put(self, "model", tracer.model)
+        put(self, "_tracer", tracer)
+        put(self, "_namespace", namespace)
+        put(self, "_names", names)
+        put(self, "_show", show)
+        put(self, "_step", None)
+        put(self, "_collected", {})
+        put(self, "_noted", {})
+        put(self, "_saved", {})
+        put(self, "_rows_made", None)
+
+    # -- names ----------------------------------------------------------------------------------
+
+    @property
+    def tokens(self) -> torch.Tensor:
+        """Token ids `(batch, tokens)`; in a step, all tokens so far."""
+        if self._step is not None:
+            return self._step.tokens
+        return self._tracer.input_ids
+
+    @property
+    def prompt(self) -> Any:
+        prompts = self._tracer.prompts
+        return prompts[0] if prompts is not None and len(prompts) == 1 else prompts
+
+    @property
+    def steps(self) -> Iterator[Step]:
+        """The steps; what the cell assigns in each is collected when the step is over."""
+        for step in self._tracer.steps:
+            object.__setattr__(self, "_step", step)
+            self._noted.clear()
+            try:
+                yield step
+            finally:
+                self._end_step()
+
+    def __getattr__(self, name: str) -> Any:
+        if name in self._names:
+            rows = self._rows()
+            return Row(self.model, rows[self._names.index(name)], len(rows), self._tracer.input_ids)
+        if name == "output" or name == "logits":
+            return getattr(self.model, name)
+        return getattr(self.model, name)
+
+    def __setattr__(self, name: str, new: Any) -> None:
+        setattr(self.model, name, new)
+
+    def save(self, *values: Any, **named: Any) -> Any:
+        """`save(x)` gives a plain copy that nothing changes any more; `save(h=x)` puts it into the
+        notebook as `h`, from inside functions too."""
+        for name, value in named.items():
+            self._namespace[name] = kept(_copied(value))
+            self._saved[name] = self._namespace[name]
+            if self._step is not None:
+                self._noted[name] = self._namespace[name]
+        copies = tuple(kept(_copied(value)) for value in values)
+        return copies[0] if len(copies) == 1 else (copies or None)
+
+    def show(self, *values: Any) -> None:
+        """Displays values where the cell stands, and keeps none of them."""
+        for value in values:
+            self._show(kept(_copied(value)))
+
+    # -- what the rewriting calls ---------------------------------------------------------------
+
+    def _show_last(self, value: Any) -> None:
+        if value is not None:
+            self.show(value)
+
+    def _by_text(self, value: Any) -> Any:
+        if not isinstance(value, torch.Tensor):
+            return value
+        row = getattr(value, "_row", None)
+        return ByText(value, (row,) if row is not None else self._rows())
+
+    def _note(self, *names: str) -> None:
+        """These names have just been assigned in the current step."""
+        for name in names:
+            value = self._namespace.get(name, _MISSING)
+            if value is not _MISSING:
+                self._noted[name] = value
+
+    def _forget(self, *names: str) -> None:
+        for name in names:
+            self._noted.pop(name, None)
+
+    def _gather(self, *names: str) -> None:
+        """The loop over the steps is over: its names now hold the values of all steps."""
+        for name in names or tuple(self._collected):
+            values = self._collected.pop(name, None)
+            if values:
+                self._namespace[name] = stacked(values)
+
+    def _end_step(self) -> None:
+        # Copied now: what a later step does to a value must not change what this one saved.
+        for name, value in self._noted.items():
+            self._collected.setdefault(name, []).append(kept(_copied(value)))
+        self._noted.clear()
+
+    def _rows(self) -> tuple[PromptRow, ...]:
+        if self._rows_made is None:
+            object.__setattr__(self, "_rows_made", prompt_rows(self._tracer, self._names))
+        return self._rows_made
+
+
+def prompt_rows(tracer: Any, names: tuple[str, ...] = ()) -> tuple[PromptRow, ...]:
+    """The rows of a trace's batch, each with its own tokens, padding left out."""
+    ids = tracer.input_ids
+    if ids is None:
+        return ()
+    mask = tracer.attention_mask
+    rows = []
+    for index, row_ids in enumerate(ids.tolist()):
+        start, stop = 0, len(row_ids)
+        if mask is not None and mask.shape == ids.shape:
+            columns = mask[index].nonzero()
+            start, stop = int(columns[0]), int(columns[-1]) + 1
+        texts = token_texts(tracer.model.tokenizer, row_ids[start:stop])
+        name = names[index] if index < len(names) else None
+        rows.append(PromptRow(index, start, len(row_ids), tuple(texts), name))
+    return tuple(rows)
+
+
+def _copied(value: Any) -> Any:
+    """A copy of what is a tensor (or in a container), so that later writes do not reach it."""
+    if isinstance(value, torch.Tensor):
+        return value.clone() if hasattr(value, "_pause") else value.detach().clone()
+    if isinstance(value, list):
+        return [_copied(item) for item in value]
+    if type(value) is tuple:
+        return tuple(_copied(item) for item in value)
+    if type(value) is dict:
+        return {key: _copied(item) for key, item in value.items()}
+    return value

@@ -1,0 +1,157 @@
+"""Tokens as text: how they are shown, and `layers[3].output[:, "Tower"]`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from nnsight_magic.errors import TokenTextError
+from nnsight_magic.language.problems import did_you_mean, listing
+
+
+def token_texts(tokenizer: Any, ids: Sequence[int]) -> list[str]:
+    """Each token's own text, its leading space included; `<id>` without a tokenizer."""
+    ids = [int(each) for each in ids]
+    if tokenizer is None:
+        return [f"<{each}>" for each in ids]
+    texts = tokenizer.batch_decode([[each] for each in ids], clean_up_tokenization_spaces=False)
+    pieces = tokenizer.convert_ids_to_tokens(ids)
+    # Sentencepiece tokenizers drop the space of a token that is decoded alone.
+    return [
+        f" {text}" if str(piece).startswith("▁") and not text.startswith(" ") else text
+        for text, piece in zip(texts, pieces, strict=True)
+    ]
+
+
+@dataclass(frozen=True)
+class PromptRow:
+    """One prompt's row of a batch.
+
+    `tokens[k]` stands in column `start + k` of the padded batch of `width` columns.
+    """
+
+    index: int
+    start: int
+    width: int
+    tokens: tuple[str, ...]
+    name: str | None = None
+
+    @property
+    def stop(self) -> int:
+        return self.start + len(self.tokens)
+
+
+def position(text: str, row: PromptRow) -> int:
+    """The position of the token that reads `text`, leading and trailing spaces aside.
+
+    Raises `TokenTextError` where no token does, or several do.
+    """
+    found = [k for k, token in enumerate(row.tokens) if token == text]
+    found = found or [k for k, token in enumerate(row.tokens) if token.strip() == text.strip()]
+    prompt = f"prompt {row.name!r}" if row.name else "the prompt"
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise TokenTextError(
+            f"{text!r} is at several positions of {prompt}: {listing(map(str, found))}.\n"
+            f"Give the position you mean, such as [:, {found[0]}]."
+        )
+    span = _spread(text, row.tokens)
+    if span is not None:
+        first, last = span
+        pieces = ", ".join(f"{row.tokens[k]!r} at {k}" for k in range(first, last))
+        raise TokenTextError(
+            f"{text!r} is {last - first} tokens of {prompt}: {pieces}.\n"
+            f"Give one of them, or the slice [:, {first}:{last}]."
+        )
+    near = did_you_mean(text.strip(), [token.strip() for token in row.tokens])
+    tokens = listing([repr(token) for token in row.tokens], 12)
+    raise TokenTextError(
+        f"{text!r} is no token of {prompt}{f'; {near}' if near else '.'}\nIts tokens: {tokens}."
+    )
+
+
+def _spread(text: str, tokens: Sequence[str]) -> tuple[int, int] | None:
+    """The range of tokens that `text` is spread over, if it stands in the prompt at all."""
+    whole = "".join(tokens)
+    begin = whole.find(text.strip())
+    if begin < 0 or not text.strip():
+        return None
+    end = begin + len(text.strip())
+    passed, first, last = 0, None, 0
+    for k, token in enumerate(tokens):
+        if first is None and passed + len(token) > begin:
+            first = k
+        if passed < end:
+            last = k + 1
+        passed += len(token)
+    return first, last
+
+
+class ByText:
+    """A tensor whose index may address positions by their token's text.
+
+    Reads and writes go to the tensor itself, with each text replaced by its position.
+    """
+
+    __slots__ = ("_rows", "_tensor")
+
+    def __init__(self, tensor: Any, rows: Sequence[PromptRow]) -> None:
+        self._tensor, self._rows = tensor, rows
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._tensor[self._resolved(index)]
+
+    def __setitem__(self, index: Any, new: Any) -> None:
+        self._tensor[self._resolved(index)] = new
+
+    def _resolved(self, index: Any) -> Any:
+        if not isinstance(index, tuple):
+            return index
+        resolved, axis = [], 0
+        for place, element in enumerate(index):
+            if element is Ellipsis:
+                taken = sum(each is not None and each is not Ellipsis for each in index[place:])
+                axis = self._tensor.ndim - taken
+            resolved.append(self._element(element, axis))
+            axis += element is not None and element is not Ellipsis
+        return tuple(resolved)
+
+    def _element(self, element: Any, axis: int) -> Any:
+        if isinstance(element, str):
+            return self._column(element, axis)
+        if isinstance(element, slice):
+            start, stop = element.start, element.stop
+            if isinstance(start, str):
+                start = self._column(start, axis)
+            if isinstance(stop, str):
+                stop = self._column(stop, axis)
+            return slice(start, stop, element.step)
+        if isinstance(element, list):
+            return [self._column(e, axis) if isinstance(e, str) else e for e in element]
+        return element
+
+    def _column(self, text: str, axis: int) -> int:
+        """The column of `text` in this tensor, the same in each of its rows."""
+        size = self._tensor.shape[axis] if axis < self._tensor.ndim else 0
+        columns = {}
+        for row in self._rows:
+            if size == row.width:
+                columns[row.start + position(text, row)] = row
+            elif size == len(row.tokens):
+                columns[position(text, row)] = row
+            else:
+                raise TokenTextError(
+                    f"axis {axis} has {size} positions and the prompt has {len(row.tokens)} tokens, "
+                    f"so {text!r} cannot be looked up there.\nIndex it by number, or give the text "
+                    "on the axis of the tokens: (batch, tokens, …)[:, text]."
+                )
+        if len(columns) > 1:
+            places = ", ".join(f"{c} in prompt {r.name or r.index}" for c, r in columns.items())
+            raise TokenTextError(
+                f"{text!r} is at different positions of the batch: {places}.\n"
+                "Name the prompts and address one of them: clean.layers[3].output[:, "
+                f"{text!r}]."
+            )
+        return next(iter(columns))

@@ -1,0 +1,60 @@
+"""How errors of a cell are shown: the cell's own lines, no frame of a library between."""
+
+from __future__ import annotations
+
+import os
+from types import TracebackType
+from typing import Any
+
+from nnsight_magic.errors import CellError
+from nnsight_magic.language.problems import render
+
+PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+
+
+def show_cell_error(error: CellError, where: str, colour: bool) -> CellError:
+    """The same error, saying which cell it is and shown as exactly these lines."""
+    if error.problems:
+        error.message = "\n".join(render(error.problems, list(error.lines), where, False))
+        error.args = (error.message,)
+        lines = render(error.problems, list(error.lines), where, colour)
+    else:
+        lines = error.message.split("\n")
+    error._render_traceback_ = lambda: lines
+    return error
+
+
+def show_from_cell(error: BaseException, shell: Any) -> None:
+    """Lets IPython's own formatter show `error` from the cell's line on.
+
+    Under `%xmode Verbose` all frames are shown. The traceback that debuggers see ends in the
+    user's frame too.
+    """
+    own = user_traceback(error.__traceback__)
+    if own is None:
+        return
+
+    def lines() -> list[str]:
+        formatter = shell.InteractiveTB
+        shown = own
+        if getattr(formatter, "mode", "") == "Verbose":
+            shown = getattr(error, "full_traceback", None) or own
+        return formatter.structured_traceback(type(error), error, shown, tb_offset=0)
+
+    try:
+        error._render_traceback_ = lines
+    except AttributeError:  # an exception type with slots keeps its ordinary traceback
+        return
+
+
+def user_traceback(traceback: TracebackType | None) -> TracebackType | None:
+    """The entries of a traceback that are no frames of this package."""
+    entries = []
+    while traceback is not None:
+        if not traceback.tb_frame.f_code.co_filename.startswith(PACKAGE):
+            entries.append(traceback)
+        traceback = traceback.tb_next
+    shown = None
+    for entry in reversed(entries):
+        shown = TracebackType(shown, entry.tb_frame, entry.tb_lasti, entry.tb_lineno)
+    return shown

@@ -1,0 +1,217 @@
+"""The magics themselves: read the line, call the API, bind names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from IPython.core.magic import (
+    Magics,
+    cell_magic,
+    line_magic,
+    magics_class,
+    no_var_expand,
+)
+from IPython.display import display
+from traitlets import Bool, Int, Unicode
+from traitlets.config import Configurable
+
+from nnsight_magic.errors import CellError, NnsightError, OptionError
+from nnsight_magic.magics.errors_shown import show_cell_error, show_from_cell
+from nnsight_magic.magics.history import Runs
+from nnsight_magic.magics.models import Models
+from nnsight_magic.magics.options import HelpShown, Line, help_text, line_error, read_line
+from nnsight_magic.magics.where import Place, place_of
+
+
+@magics_class
+class NNsightMagic(Magics, Configurable):
+    """Magics for looking into language models. `%config NNsightMagic.quiet = True` sets a default."""
+
+    model = Unicode(None, allow_none=True, help="The model to run: a notebook variable.").tag(config=True)
+    new_tokens = Int(20, help="How many tokens %%generate makes.").tag(config=True)
+    compare = Bool(True, help="Predict without the cell's writes too.").tag(config=True)
+    full = Bool(False, help="Run every forward to its end.").tag(config=True)
+    fresh = Bool(False, help="Start every forward from its beginning.").tag(config=True)
+    grad = Bool(False, help="Record gradients in every cell.").tag(config=True)
+    chat = Bool(False, help="Put prompts into the model's chat template.").tag(config=True)
+    view = Bool(True, help="Show results with their views.").tag(config=True)
+    quiet = Bool(False, help="Show no results.").tag(config=True)
+
+    def __init__(self, shell: Any) -> None:
+        super().__init__(shell)
+        self.models = Models(shell.user_ns)
+        self.runs_made = Runs()
+        self._clean_runs: Any = None
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The defaults of the options, by `%config`."""
+        names = ("model", "new_tokens", "compare", "full", "fresh", "grad", "chat", "view", "quiet")
+        return {name: getattr(self, name) for name in names}
+
+    @property
+    def colour(self) -> bool:
+        return str(self.shell.colors).lower() != "nocolor"
+
+    def _read(self, magic: str, line: str) -> Line | None:
+        """The line, read; `None` after `--help`, which is printed."""
+        try:
+            return read_line(magic, line, self.settings, self.shell.user_ns)
+        except HelpShown as shown:
+            print(shown.text)
+            return None
+
+    # -- cells --------------------------------------------------------------------------------
+
+    @no_var_expand
+    @cell_magic
+    def trace(self, line: str, cell: str) -> Any:
+        __tracebackhide__ = True
+        return self._run("trace", line, cell)
+
+    @no_var_expand
+    @cell_magic
+    def generate(self, line: str, cell: str) -> Any:
+        __tracebackhide__ = True
+        return self._run("generate", line, cell)
+
+    def _run(self, magic: str, line: str, body: str) -> Any:
+        __tracebackhide__ = True
+        place = place_of(self.shell, magic, line, body)
+        try:
+            read = self._read(magic, line)
+            if read is None:
+                return None
+            if not body.strip():
+                raise OptionError("the cell is empty; write what to read or change below the line")
+            self.models.namespace = self.shell.user_ns
+            name, model = self.models.find(read.model)
+        except CellError as error:
+            raise show_cell_error(error, place.title, self.colour) from None
+        except NnsightError as error:
+            shown = line_error(magic, line, error, place.title)
+            raise show_cell_error(shown, place.title, self.colour) from None
+        return self._run_on(model, magic, read, body, place, line)
+
+    def _run_on(
+        self, model: Any, magic: str, read: Line, body: str, place: Place, line: str
+    ) -> Any:
+        __tracebackhide__ = True
+        from nnsight_magic.magics import trace as running
+        from nnsight_magic.magics.predict import CleanRuns
+
+        if self._clean_runs is None:
+            self._clean_runs = CleanRuns()
+        cell = running.Cell(
+            magic, read, body, place, model, self.shell.user_ns, self.shell.transform_cell, self._show
+        )
+        try:
+            program = running.prepared(cell)
+        except CellError as error:
+            raise show_cell_error(error, place.title, self.colour) from None
+        except NnsightError as error:
+            shown = line_error(magic, line, error, place.title)
+            raise show_cell_error(shown, place.title, self.colour) from None
+        try:
+            running.execute(cell, program)
+        except BaseException as error:
+            if isinstance(error, NnsightError) and not cell.outcome.report:
+                shown = line_error(magic, line, error, place.title)
+                raise show_cell_error(shown, place.title, self.colour) from None
+            show_from_cell(error, self.shell)
+            raise
+        result = running.result_of(cell, program, self._clean_runs, self.runs_made.next_number)
+        self.runs_made.add(result)
+        if read.output:
+            self.shell.user_ns[read.output] = result
+        return None if read.quiet else result
+
+    def _show(self, value: Any) -> None:
+        display(value)
+
+    # -- lines --------------------------------------------------------------------------------
+
+    @no_var_expand
+    @line_magic("model")
+    def model_magic(self, line: str) -> None:
+        __tracebackhide__ = True
+        self._line("model", line, self._load_model)
+
+    @no_var_expand
+    @line_magic("models")
+    def models_magic(self, line: str) -> None:
+        __tracebackhide__ = True
+        self._line("models", line, self._list_models)
+
+    @no_var_expand
+    @line_magic("saved")
+    def saved_magic(self, line: str) -> None:
+        __tracebackhide__ = True
+        self._line("saved", line, self._list_saved)
+
+    @no_var_expand
+    @line_magic("runs")
+    def runs_magic(self, line: str) -> None:
+        __tracebackhide__ = True
+        self._line("runs", line, self._list_runs)
+
+    @no_var_expand
+    @line_magic("edits")
+    def edits_magic(self, line: str) -> None:
+        __tracebackhide__ = True
+        self._line("edits", line, self._list_edits)
+
+    def _line(self, magic: str, line: str, act: Any) -> None:
+        __tracebackhide__ = True
+        try:
+            read = self._read(magic, line)
+            if read is not None:
+                act(read)
+        except NnsightError as error:
+            shown = line_error(magic, line, error, f"%{magic}")
+            raise show_cell_error(shown, f"%{magic}", self.colour) from None
+
+    def _load_model(self, read: Line) -> None:
+        from nnsight_magic.magics import models
+
+        words = [*read.words, *read.prompts]
+        if len(words) != 1:
+            found = "no model is named" if not words else f"{len(words)} models are named"
+            raise OptionError(f"{found}; give one: %model demo")
+        source = words[0]
+        model = models.load(source, self.shell.user_ns, read.device, read.dtype)
+        name = read.name
+        if name is None:
+            mine = self.shell.user_ns.get(source) is model
+            name = source if mine else "model"
+        if not name.isidentifier():
+            raise OptionError(f"{name!r} cannot be the name of a variable")
+        self.shell.user_ns[name] = model
+        self.models.current = name
+        print(models.description(name, model))
+
+    def _list_models(self, read: Line) -> None:
+        from nnsight_magic.magics import lists
+
+        print(lists.models(self.models))
+
+    def _list_saved(self, read: Line) -> None:
+        from nnsight_magic.magics import lists
+
+        print(lists.saved(self.runs_made, self.shell.user_ns, read.words, read.drop))
+
+    def _list_runs(self, read: Line) -> None:
+        from nnsight_magic.magics import lists
+
+        print(lists.runs(self.runs_made, read.words))
+
+    def _list_edits(self, read: Line) -> None:
+        from nnsight_magic.magics import lists
+
+        print(lists.edits(*self.models.find(None), read.clear))
+
+
+for _name in ("trace", "generate"):
+    getattr(NNsightMagic, _name).__doc__ = help_text(_name)
+for _name in ("model", "models", "saved", "runs", "edits"):
+    getattr(NNsightMagic, f"{_name}_magic").__doc__ = help_text(_name)

@@ -1,0 +1,146 @@
+"""What the list magics print: saved variables, models, runs, edits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, MutableMapping
+from typing import Any
+
+from nnsight_magic.errors import OptionError
+from nnsight_magic.language.problems import did_you_mean
+from nnsight_magic.magics.history import Runs
+from nnsight_magic.magics.models import Models, title
+from nnsight_magic.magics.result import TraceResult, percent, size_text, visible
+from nnsight_magic.magics.result_text import rendered, table_of
+
+_MISSING = object()
+
+
+def saved(
+    runs: Runs, namespace: MutableMapping[str, Any], names: Iterable[str], drop: bool
+) -> str:
+    """The variables that traces have saved and that are still there; with `drop` they go."""
+    found: dict[str, tuple[TraceResult, Any]] = {}
+    for result in runs:
+        for each in result.saved:
+            found.pop(each.name, None)
+            now = namespace.get(each.name, _MISSING)
+            if now is not _MISSING and (each.ref is None or each.tensor is now):
+                found[each.name] = (result, each)
+    names = list(names)
+    for name in names:
+        if name not in found:
+            raise OptionError(f"{name!r} was not saved by a trace; {did_you_mean(name, found)}".rstrip("; "))
+    picked = {name: found[name] for name in (names or found)}
+    if not picked:
+        return "nothing is saved"
+    if drop:
+        for name in picked:
+            del namespace[name]
+        return f"dropped {', '.join(picked)}"
+    rows = []
+    total = 0
+    for name, (result, each) in picked.items():
+        shape = "" if each.shape is None else str(tuple(each.shape))
+        kind = shape if each.kind == "tensor" else f"{each.kind} {shape}".rstrip()
+        rows.append((name, kind, each.dtype, each.device, size_text(each.bytes), str(result.number), each.where))
+        total += each.bytes
+    table = table_of(("name", "shape", "dtype", "device", "size", "run", "from"), rows)
+    return f"{rendered(table)}\n{size_text(total)} in all"
+
+
+def models(found: Models) -> str:
+    """The notebook's models, the one in use marked."""
+    rows = []
+    try:
+        current = found.find(None)[0]
+    except Exception:
+        current = None
+    for name, model in found.all().items():
+        if getattr(model, "loaded", True):
+            parameters = list(model.module.parameters())
+            count = f"{sum(p.numel() for p in parameters) / 1e6:.1f} M"
+            size = size_text(sum(p.numel() * p.element_size() for p in parameters))
+            place = str(parameters[0].device) if parameters else ""
+        else:
+            count, size, place = "", "", "not loaded yet"
+        mark = "*" if name == current else ""
+        rows.append((mark, name, title(model), count, size, place))
+    if not rows:
+        return "no model is loaded; load one: %model demo"
+    return rendered(table_of(("", "name", "model", "parameters", "size", "device"), rows))
+
+
+def runs(found: Runs, numbers: list[str]) -> str:
+    """The runs so far, or two of them beside each other."""
+    if not numbers:
+        if not len(found):
+            return "no cell has been traced yet"
+        rows = [
+            (
+                str(r.number),
+                r.magic,
+                _shortened(r.prompts[0].text if r.prompts else "", 32),
+                ", ".join(r.wrote[:2]) + (", …" if len(r.wrote) > 2 else ""),
+                _best(r),
+                r.extent,
+                r.time,
+            )
+            for r in found
+        ]
+        return rendered(table_of(("run", "kind", "prompt", "wrote", "best", "extent", "time"), rows))
+    if len(numbers) != 2:
+        raise OptionError("give two runs to compare: %runs 3 5")
+    return compared(found.get(numbers[0]), found.get(numbers[1]))
+
+
+def compared(first: TraceResult, second: TraceResult) -> str:
+    """Two runs beside each other: what was written, what came out."""
+    heads = ("", f"run {first.number}", f"run {second.number}")
+    rows = [
+        ("wrote", ", ".join(first.wrote) or "nothing", ", ".join(second.wrote) or "nothing"),
+        ("extent", first.extent, second.extent),
+        ("time", first.time, second.time),
+    ]
+    for index in range(max(len(first.prompts), len(second.prompts))):
+        pair = [r.prompts[index] if index < len(r.prompts) else None for r in (first, second)]
+        rows.append(("prompt", *(_shortened(p.text, 40) if p else "" for p in pair)))
+        if any(p and p.generated for p in pair):
+            rows.append(("generated", *(_shortened("".join(p.generated), 60) if p else "" for p in pair)))
+        tokens = dict.fromkeys(c.token for p in pair if p for c in p.predictions)
+        for token in tokens:
+            shares = []
+            for p in pair:
+                share = next((c.p for c in (p.predictions if p else ()) if c.token == token), None)
+                shares.append("" if share is None else percent(share))
+            rows.append((visible(token), *shares))
+    same = [s.name for s in first.saved if any(s.name == o.name for o in second.saved)]
+    if same:
+        rows.append(("saved in both", ", ".join(same), ""))
+    return rendered(table_of(heads, rows))
+
+
+def edits(name: str, model: Any, clear: bool) -> str:
+    """The edits that stay on the model after the cell that made them."""
+    made = getattr(model, "edits", None)
+    if made is None or not made:
+        return f"{name} has no edits"
+    if clear:
+        model.clear_edits()
+        return f"all edits of {name} are taken back"
+    return rendered(table_of(("edit",), [(str(each),) for each in made]))
+
+
+def _best(result: TraceResult) -> str:
+    if not result.prompts:
+        return ""
+    first = result.prompts[0]
+    if first.generated:
+        return _shortened("".join(first.generated), 24)
+    if first.predictions:
+        return f"{visible(first.predictions[0].token)} {percent(first.predictions[0].p)}"
+    return ""
+
+
+def _shortened(text: str, width: int) -> str:
+    text = text.replace("\n", "⏎")
+    return text if len(text) <= width else text[: width - 1] + "…"

@@ -1,0 +1,31 @@
+"""Registering the magics with a shell, and taking them back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nnsight_magic.magics.extension import NNsightMagic
+
+_ATTRIBUTE = "NNsightMagic"
+
+
+def load(shell: Any) -> None:
+    """Registers the magics. Loading again keeps settings, the model in use and the runs."""
+    before = shell.magics_manager.registry.get(_ATTRIBUTE)
+    magics = NNsightMagic(shell)
+    if before is not None and hasattr(before, "settings"):
+        for name, value in before.settings.items():
+            setattr(magics, name, value)
+        magics.models.current = before.models.current
+    shell.register_magics(magics)
+
+
+def unload(shell: Any) -> None:
+    """Takes the magics back."""
+    manager = shell.magics_manager
+    found = manager.registry.pop(_ATTRIBUTE, None)
+    if found is None:
+        return
+    for kind in ("line", "cell"):
+        for name in found.magics[kind]:
+            manager.magics[kind].pop(name, None)

@@ -1,0 +1,342 @@
+"""The options of the magics, each defined once: names, help, kind, default by `%config`.
+
+The line is read here too: prompts are Python string literals, `name="…"` names a prompt, and
+`{expression}` is replaced by its value in the notebook.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from nnsight_magic.errors import CellError, OptionError
+from nnsight_magic.language.names import TRACE_NAMES
+from nnsight_magic.language.problems import Problem, Span, cell_error, did_you_mean
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option. `kind` says what it takes: 'flag', 'switch' (has a `--no-` form), 'text',
+    'number', 'variable', 'file', 'model'. `setting` is its trait of `%config NNsightMagic`."""
+
+    name: str
+    kind: str
+    help: str
+    short: str | None = None
+    metavar: str | None = None
+    setting: str | None = None
+
+    @property
+    def spellings(self) -> list[str]:
+        """Everything that may stand in the line for it, the long name first."""
+        long = [f"--{self.name}"]
+        if self.kind == "switch":
+            long.append(f"--no-{self.name}")
+        return [*long, *([f"-{self.short}"] if self.short else [])]
+
+    @property
+    def attribute(self) -> str:
+        return self.name.replace("-", "_")
+
+
+SHARED = (
+    Option("model", "model", "the model to run, where several are loaded", "m", "MODEL", "model"),
+    Option("prompt", "variable", "a notebook variable with the prompts", "p", "VAR"),
+    Option("file", "file", "a text file whose content is the prompt", "f", "FILE"),
+    Option("chat", "switch", "put the prompt into the model's chat template", setting="chat"),
+    Option("grad", "switch", "record gradients; on by itself where the cell asks for them",
+           setting="grad"),
+    Option("fresh", "switch", "start the forward from its beginning, remembering nothing",
+           setting="fresh"),
+    Option("compare", "switch", "predict without the cell's writes too", setting="compare"),
+    Option("view", "switch", "show the result with its views", setting="view"),
+    Option("quiet", "switch", "show nothing", "q", setting="quiet"),
+    Option("output", "text", "put the result object into this variable", "o", "NAME"),
+)  # fmt: skip
+FULL = Option("full", "switch", "run the forward to its end", setting="full")
+NEW_TOKENS = Option("new-tokens", "number", "how many tokens to generate", "n", "N", "new_tokens")
+
+OPTIONS: dict[str, tuple[Option, ...]] = {
+    "trace": (*SHARED[:5], FULL, *SHARED[5:]),
+    "generate": (NEW_TOKENS, *SHARED),
+    "model": (
+        Option("device", "text", "where the weights go: cpu, cuda, cuda:1, auto", metavar="DEVICE"),
+        Option("dtype", "text", "of the weights: float32, bfloat16, float16", metavar="DTYPE"),
+        Option("name", "text", "the notebook variable for the model (default: model)", metavar="VAR"),
+    ),
+    "saved": (Option("drop", "flag", "delete the named variables, or all that are listed"),),
+    "models": (),
+    "edits": (Option("clear", "flag", "take all edits of the model back"),),
+    "runs": (),
+}  # fmt: skip
+
+SUMMARY = {
+    "trace": 'Run a cell inside one forward pass: %%trace "The Eiffel Tower is in the city of"',
+    "generate": 'Run a cell inside a generation: %%generate "Once upon a time" -n 20',
+    "model": "Load a model, or adopt one of the notebook: %model demo",
+    "saved": "List what traces have saved, with sizes; --drop deletes: %saved --drop resid",
+    "models": "List the models of the notebook.",
+    "edits": "List the edits of the current model.",
+    "runs": "List the runs of this session, or compare two: %runs 3 5",
+}
+
+_PIECE = re.compile(
+    r"""\s*(?:(?P<name>[^\W\d]\w*)=)?"""
+    r"""(?P<string>[rR]?(?:"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'))(?=\s|$)"""
+    r"""|\s*(?P<word>\S+)"""
+)
+
+
+@dataclass
+class Piece:
+    """A part of the line: a quoted string (with the prompt's name, if any) or a bare word."""
+
+    text: str
+    span: tuple[int, int]
+    quoted: bool
+    name: str | None = None
+
+
+@dataclass
+class Line:
+    """A magic's line, read: options by attribute, prompts, and what is left as plain words."""
+
+    options: dict[str, Any]
+    prompts: list[str] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+    words: list[str] = field(default_factory=list)
+    generation: dict[str, Any] = field(default_factory=dict)
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self.options[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+
+class HelpShown(Exception):  # noqa: N818 (it is no error)
+    """`--help` stood in the line; `text` is what to print."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str):
+        raise OptionError(message)
+
+
+def read_line(
+    magic: str,
+    line: str,
+    settings: Mapping[str, Any],
+    namespace: Mapping[str, Any],
+) -> Line:
+    """Reads the line of one magic.
+
+    `settings` are the defaults by `%config`, `namespace` the notebook's variables for
+    `{expression}`.
+
+    Raises `HelpShown` for `--help`, and `OptionError` with the next thing to do.
+    """
+    pieces = split(line)
+    for piece in pieces:
+        piece.text = expand(piece.text, namespace)
+    bare = [piece.text for piece in pieces if not piece.quoted]
+    if "--help" in bare or "-h" in bare:
+        raise HelpShown(help_text(magic))
+    marked, strings = [], {}
+    for index, piece in enumerate(pieces):
+        if piece.quoted:
+            # argparse must take no prompt for an option, whatever it begins with.
+            marked.append(f"\0{index}")
+            strings[marked[-1]] = piece
+        else:
+            marked.append(piece.text)
+    values, rest = parser(magic, settings).parse_known_args(marked)
+    options = {
+        name: strings[value].text if isinstance(value, str) and value in strings else value
+        for name, value in vars(values).items()
+    }
+    read = Line(options)
+    _sort_rest(magic, rest, strings, read)
+    return read
+
+
+def _sort_rest(magic: str, rest: list[str], strings: dict[str, Piece], read: Line) -> None:
+    """Prompts, generation options and plain words, in the order of the line."""
+    waiting: str | None = None
+    for word in rest:
+        if waiting is not None and (word in strings or not word.startswith("--")):
+            read.generation[waiting] = _literal(strings[word].text if word in strings else word)
+            waiting = None
+        elif word in strings:
+            piece = strings[word]
+            read.prompts.append(piece.text)
+            if piece.name is not None:
+                read.names.append(piece.name)
+        elif word.startswith("-") and len(word) > 1 and not _is_number(word):
+            if waiting is not None:
+                read.generation[waiting] = True
+            waiting = _generation_option(magic, word, read)
+        else:
+            read.words.append(word)
+    if waiting is not None:
+        read.generation[waiting] = True
+    _check_names(read)
+
+
+def _generation_option(magic: str, word: str, read: Line) -> str | None:
+    """The name of a generation option; its value follows, unless it came with `=`."""
+    if magic != "generate" or not word.startswith("--"):
+        raise unknown_option(magic, word)
+    name, given, value = word[2:].partition("=")
+    name = name.replace("-", "_")
+    known = generation_options()
+    if name not in known:
+        raise unknown_option(magic, word, [f"--{each}" for each in known])
+    if given:
+        read.generation[name] = _literal(value)
+        return None
+    return name
+
+
+def generation_options() -> list[str]:
+    """The names that transformers' `generate` takes."""
+    from transformers import GenerationConfig
+
+    return sorted(name for name in vars(GenerationConfig()) if not name.startswith("_"))
+
+
+def unknown_option(magic: str, word: str, more: list[str] | tuple = ()) -> OptionError:
+    known = [spelling for option in OPTIONS[magic] for spelling in option.spellings]
+    near = did_you_mean(word.partition("=")[0], [*known, *more])
+    return OptionError(f"unknown option {word!r}; {near or f'%{magic} --help lists them'}")
+
+
+def _check_names(read: Line) -> None:
+    if read.names and len(read.names) != len(read.prompts):
+        raise OptionError('name every prompt or none: clean="…" corrupt="…"')
+    for name in read.names:
+        if name in TRACE_NAMES:
+            raise OptionError(f"a prompt cannot be called {name!r}: the trace has that name itself")
+    if len(set(read.names)) != len(read.names):
+        raise OptionError("two prompts have the same name")
+
+
+def split(line: str) -> list[Piece]:
+    """The pieces of a line: Python string literals, `name="…"`, and bare words."""
+    pieces = []
+    for match in _PIECE.finditer(line.strip()):
+        string, word = match["string"], match["word"]
+        if string is not None:
+            text = ast.literal_eval(string)
+            pieces.append(Piece(text, match.span("string"), True, match["name"]))
+        elif word is not None:
+            if word[0] in "\"'" or re.match(r"\w+=[\"']", word):
+                raise OptionError(f"the quotation that begins with {word!r} does not end")
+            pieces.append(Piece(word, match.span("word"), False))
+    return pieces
+
+
+_BRACES = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|\$(\w+)")
+
+
+def expand(text: str, namespace: Mapping[str, Any]) -> str:
+    """`{expression}` and `$name` replaced by their values, as IPython does in a magic's line.
+
+    `{{` and `}}` are braces. What is no expression stays as it is, so that a prompt may hold
+    JSON; a name that is not there is an error, where IPython would leave the whole line.
+    """
+
+    def value(match: re.Match) -> str:
+        if match[0] in ("{{", "}}"):
+            return match[0][0]
+        if match[2] is not None:
+            return str(namespace[match[2]]) if match[2] in namespace else match[0]
+        try:
+            code = compile(match[1].strip(), "<line>", "eval")
+        except (SyntaxError, ValueError):
+            return match[0]
+        try:
+            return str(eval(code, dict(namespace)))  # noqa: S307 (the user's own line)
+        except Exception as error:
+            raise OptionError(
+                f"{match[0]} in the line cannot be evaluated: {type(error).__name__}: {error}; "
+                "write {{ and }} for braces"
+            ) from None
+
+    return _BRACES.sub(value, text)
+
+
+def parser(magic: str, settings: Mapping[str, Any]) -> argparse.ArgumentParser:
+    """argparse's parser over the option table; a setting is the default of its option."""
+    made = _Parser(prog=f"%{magic}", add_help=False, allow_abbrev=False)
+    for option in OPTIONS[magic]:
+        names = [f"--{option.name}", *([f"-{option.short}"] if option.short else [])]
+        default = settings.get(option.setting) if option.setting else None
+        match option.kind:
+            case "switch":
+                action = argparse.BooleanOptionalAction
+                made.add_argument(*names, action=action, default=default, dest=option.attribute)
+            case "flag":
+                made.add_argument(*names, action="store_true", dest=option.attribute)
+            case "number":
+                made.add_argument(*names, type=int, default=default, dest=option.attribute)
+            case _:
+                made.add_argument(*names, default=default, dest=option.attribute)
+    return made
+
+
+def help_text(magic: str) -> str:
+    """What `--help` prints."""
+    cell = magic in ("trace", "generate")
+    rows = []
+    for option in OPTIONS[magic]:
+        short = f"-{option.short}, " if option.short else "    "
+        long = f"--[no-]{option.name}" if option.kind == "switch" else f"--{option.name}"
+        rows.append((f"  {short}{long} {option.metavar or ''}".rstrip(), option.help))
+    rows.append(("      --help", "show this"))
+    width = max(len(left) for left, _ in rows) + 2
+    usage = {
+        "trace": '%%trace "PROMPT" ["PROMPT" …] [options]   (or name="PROMPT" name="PROMPT")',
+        "generate": '%%generate "PROMPT" [-n N] [options] [--temperature 0.7 …]',
+        "model": "%model NAME_OR_VARIABLE [options]",
+        "saved": "%saved [NAME …] [--drop]",
+        "runs": "%runs [A B]",
+    }.get(magic, f"%{magic} [options]")
+    lines = [SUMMARY[magic], "", usage, ""]
+    lines += [f"{left.ljust(width)}{right}" for left, right in rows]
+    if magic == "generate":
+        lines += ["", "Options of transformers' generate go by their own names: --do_sample --top_p 0.9"]
+    if cell:
+        lines += ["", "Defaults: %config NNsightMagic"]
+    return "\n".join(lines)
+
+
+def _literal(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return {"true": True, "false": False, "none": None}.get(text.lower(), text)
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
+
+
+def line_error(magic: str, line: str, error: Exception, where: str) -> CellError:
+    """The error of a magic's line, shown with the line as a cell's error is."""
+    written = f"{'%%' if magic in ('trace', 'generate') else '%'}{magic} {line}".rstrip()
+    word = re.search(r"'([^']+)'", str(error))
+    start = written.find(word[1]) if word else -1
+    span = Span(1, start, start + len(word[1])) if start >= 0 else Span(1, 0, len(magic) + 2)
+    return cell_error([Problem(span, str(error))], [written], where)

@@ -1,0 +1,204 @@
+"""The value of a trace cell: what ran, what was predicted, what was saved; numbers and text only.
+
+It keeps neither the model's activations nor the graph alive: saved tensors are held weakly, so
+that deleting the notebook's variable frees them although the result stays in `Out`.
+"""
+
+from __future__ import annotations
+
+import weakref
+from dataclasses import dataclass, field
+from typing import Any
+
+TOP = 5
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One candidate for the next token: its probability, and the one without the writes."""
+
+    token: str
+    id: int
+    p: float
+    clean: float | None = None
+
+
+@dataclass(frozen=True)
+class PromptResult:
+    """One prompt: its tokens, what is predicted after it, and the text generated, if any."""
+
+    text: str
+    tokens: tuple[str, ...]
+    name: str | None = None
+    predictions: tuple[Prediction, ...] = ()
+    generated: tuple[str, ...] = ()
+    generated_clean: tuple[str, ...] = ()
+
+    @property
+    def compared(self) -> bool:
+        return any(each.clean is not None for each in self.predictions)
+
+
+@dataclass(frozen=True)
+class SavedVariable:
+    """A saved variable in words. `ref` holds a tensor weakly; it is `None` for other kinds."""
+
+    name: str
+    kind: str
+    shape: tuple[int, ...] | None
+    dtype: str
+    device: str
+    where: str
+    bytes: int
+    ref: Any = field(default=None, repr=False, compare=False)
+
+    @property
+    def tensor(self) -> Any:
+        """The tensor while some variable still holds it, else `None`."""
+        return None if self.ref is None else self.ref()
+
+
+def describe_saved(name: str, where: str, value: Any) -> SavedVariable:
+    """What a table can say about a saved value."""
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        return SavedVariable(
+            name,
+            "tensor",
+            tuple(value.shape),
+            str(value.dtype).removeprefix("torch."),
+            str(value.device),
+            where,
+            value.numel() * value.element_size(),
+            weakref.ref(value),
+        )
+    tensors = list(_tensors_in(value))
+    size = sum(each.numel() * each.element_size() for each in tensors)
+    kind = type(value).__name__
+    if isinstance(value, list | tuple | dict | set):
+        kind = f"{kind} of {len(value)}"
+    elif isinstance(value, int | float | bool | str):
+        text = repr(value)
+        kind = f"{kind} {text if len(text) < 30 else text[:29] + '…'}"
+    shapes = {tuple(each.shape) for each in tensors}
+    shape = next(iter(shapes)) if len(shapes) == 1 else None
+    dtypes = {str(each.dtype).removeprefix("torch.") for each in tensors}
+    devices = {str(each.device) for each in tensors}
+    return SavedVariable(
+        name, kind, shape, ", ".join(sorted(dtypes)), ", ".join(sorted(devices)), where, size
+    )
+
+
+def _tensors_in(value: Any, depth: int = 4):
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif depth and isinstance(value, list | tuple | set):
+        for item in value:
+            yield from _tensors_in(item, depth - 1)
+    elif depth and isinstance(value, dict):
+        for item in value.values():
+            yield from _tensors_in(item, depth - 1)
+
+
+@dataclass(frozen=True)
+class TraceResult:
+    """What a `%%trace` or `%%generate` cell gives.
+
+    Attributes:
+        number: the run's number in this session, as `%runs` lists it.
+        prompts: one `PromptResult` for each row of the batch.
+        saved: the variables that the cell saved.
+        blocks_run, blocks: decoder blocks that ran, and those there are.
+        stopped_at: the last thing that ran where the forward ended early, else `None`.
+        seconds: time of the cell's run, `forwards` how many forwards it took.
+        wrote: names of what the cell wrote, such as `layers[22].mlp.output`.
+        notices: what the user should know about the run.
+        source: the cell's text.
+    """
+
+    magic: str
+    number: int
+    model: str
+    prompts: tuple[PromptResult, ...]
+    saved: tuple[SavedVariable, ...] = ()
+    blocks_run: int = 0
+    blocks: int = 0
+    stopped_at: str | None = None
+    seconds: float = 0.0
+    forwards: int = 0
+    steps: int = 0
+    wrote: tuple[str, ...] = ()
+    read: tuple[str, ...] = ()
+    notices: tuple[str, ...] = ()
+    source: str = ""
+
+    @property
+    def extent(self) -> str:
+        """`ran 10 of 30 blocks, stopped after layers[9].output`."""
+        if self.magic == "generate":
+            count = max((len(each.generated) for each in self.prompts), default=0)
+            return f"{count} new token{'s' * (count != 1)}"
+        if not self.blocks:
+            return f"stopped after {self.stopped_at}" if self.stopped_at else "ran to the end"
+        if self.forwards == 0:
+            return "nothing of the model was run"
+        ran = f"ran {self.blocks_run} of {self.blocks} blocks"
+        return f"{ran}, stopped after {self.stopped_at}" if self.stopped_at else ran
+
+    @property
+    def time(self) -> str:
+        if self.seconds < 1:
+            return f"{self.seconds * 1e3:.0f} ms"
+        return f"{self.seconds:.2f} s"
+
+    def __getitem__(self, name: str) -> Any:
+        """The saved tensor of that name, while a variable still holds it."""
+        for each in self.saved:
+            if each.name == name:
+                return each.tensor
+        raise KeyError(f"{name!r} was not saved; saved: {', '.join(s.name for s in self.saved)}")
+
+    def __repr__(self) -> str:
+        from nnsight_magic.magics.result_text import plain_text
+
+        return plain_text(self)
+
+    def _repr_html_(self) -> str:
+        from nnsight_magic.magics.result_html import html
+
+        return html(self)
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        from nnsight_magic.magics.result_text import terminal_text
+
+        printer.text(terminal_text(self))
+
+
+def size_text(count: int) -> str:
+    """Bytes as a person reads them: `54.0 KB`."""
+    amount = float(count)
+    for unit in ("B", "KB", "MB"):
+        if amount < 1000:
+            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
+        amount /= 1000
+    return f"{amount:.2f} GB"
+
+
+def visible(token: str) -> str:
+    """A token with its blanks to be seen: a leading space as `·`, a line end as `⏎`."""
+    shown = token.replace("\r", "␍").replace("\n", "⏎").replace("\t", "⇥")
+    stripped = shown.strip(" ")
+    if not stripped:
+        return "·" * len(shown)
+    left = len(shown) - len(shown.lstrip(" "))
+    right = len(shown) - len(shown.rstrip(" "))
+    text = "·" * left + stripped + "·" * right
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+
+
+def percent(p: float) -> str:
+    """A probability in four characters or so: `65.6 %`."""
+    return f"{p * 100:.1f}%" if p >= 0.0005 else "<0.1%" if p > 0 else "0"

@@ -1,0 +1,212 @@
+"""A result as text: with rich's colours and bars in a terminal, plain everywhere else."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+from rich.console import Console, Group
+from rich.table import Table
+from rich.text import Text
+
+from nnsight_magic.magics.result import (
+    PromptResult,
+    TraceResult,
+    percent,
+    size_text,
+    visible,
+)
+
+PLAIN_WIDTH = 100
+TOKENS_SHOWN = 200
+PROMPTS_SHOWN = 8
+# Alternating backgrounds tell tokens apart where there are colours; `|` does where there are none.
+TOKEN_STYLES = ("on #2b3a55", "on #3d3050")
+BAR = 16
+
+
+def plain_text(result: TraceResult) -> str:
+    """Without escape codes, for files, notebooks' text output and logs."""
+    console = _console(PLAIN_WIDTH, colour=False)
+    console.print(layout(result, colour=False))
+    return _text(console)
+
+
+def terminal_text(result: TraceResult) -> str:
+    """For the place where standard output goes: coloured and as wide as a terminal, if it is one."""
+    if not _in_terminal():
+        return plain_text(result)
+    width = max(40, shutil.get_terminal_size((PLAIN_WIDTH, 24)).columns)
+    console = _console(width, colour=True)
+    console.print(layout(result, colour=True, width=width))
+    return _text(console)
+
+
+def rendered(renderable: Any) -> str:
+    """Any renderable of rich, by the same rule."""
+    if not _in_terminal():
+        console = _console(PLAIN_WIDTH, colour=False)
+    else:
+        console = _console(max(40, shutil.get_terminal_size((PLAIN_WIDTH, 24)).columns), True)
+    console.print(renderable)
+    return _text(console)
+
+
+def _in_terminal() -> bool:
+    """Whether standard output is a terminal and the shell in it wants colours."""
+    if not (hasattr(sys.stdout, "isatty") and sys.stdout.isatty()):
+        return False
+    if "IPython" not in sys.modules:
+        return True
+    from IPython import get_ipython
+
+    shell = get_ipython()
+    return shell is None or shell.colors.lower() != "nocolor"
+
+
+def _console(width: int, colour: bool) -> Console:
+    return Console(
+        file=io.StringIO(),
+        width=width,
+        force_terminal=colour,
+        force_jupyter=False,
+        color_system="truecolor" if colour else None,
+        no_color=not colour,
+        highlight=False,
+        markup=False,
+        emoji=False,
+    )
+
+
+def _text(console: Console) -> str:
+    lines = console.file.getvalue().rstrip("\n").split("\n")
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def layout(result: TraceResult, colour: bool, width: int = PLAIN_WIDTH) -> Group:
+    """The parts of a result, from top to bottom."""
+    parts: list[Any] = [_headline(result)]
+    for each in result.prompts[:PROMPTS_SHOWN]:
+        parts.extend(_prompt(each, len(result.prompts) > 1, colour, width))
+    if len(result.prompts) > PROMPTS_SHOWN:
+        parts.append(Text(f"… and {len(result.prompts) - PROMPTS_SHOWN} more prompts", style="dim"))
+    if result.saved:
+        parts.append(_saved_table(result))
+    parts.extend(Text(f"note: {notice}", style="yellow") for notice in result.notices)
+    return Group(*parts)
+
+
+def _headline(result: TraceResult) -> Text:
+    text = Text()
+    text.append(f"run {result.number}", style="bold")
+    text.append(f" · {result.model} · {result.extent} · {result.time}", style="dim")
+    if result.wrote:
+        wrote = ", ".join(result.wrote[:4]) + (", …" if len(result.wrote) > 4 else "")
+        text.append(" · wrote ", style="dim")
+        text.append(wrote, style="magenta")
+    return text
+
+
+def _prompt(each: PromptResult, several: bool, colour: bool, width: int) -> Iterable[Any]:
+    if several or each.name:
+        yield Text(f"{each.name}:" if each.name else "prompt:", style="bold")
+    yield tokens_line(each.tokens, colour)
+    if each.generated:
+        line = Text("→ ", style="bold green")
+        yield line + tokens_line(each.generated, colour)
+        if each.generated_clean and each.generated_clean != each.generated:
+            yield Text("without the writes → ", style="dim") + tokens_line(each.generated_clean, colour)
+        elif each.generated_clean:
+            yield Text("the same without the writes", style="dim")
+    if each.predictions:
+        yield prediction_table(each, width)
+
+
+def tokens_line(tokens: Iterable[str], colour: bool) -> Text:
+    """The tokens one after another, each with its blanks visible."""
+    tokens = list(tokens)
+    text = Text(overflow="fold")
+    for k, token in enumerate(tokens[:TOKENS_SHOWN]):
+        if colour:
+            text.append(visible(token), style=TOKEN_STYLES[k % 2])
+        else:
+            text.append(("|" if k else "") + visible(token))
+    if len(tokens) > TOKENS_SHOWN:
+        text.append(f" … {len(tokens) - TOKENS_SHOWN} more", style="dim")
+    return text
+
+
+def prediction_table(each: PromptResult, width: int) -> Table:
+    """Candidates for the next token, with bars, and with the clean run's probabilities."""
+    table = Table(box=None, pad_edge=False, show_header=each.compared, header_style="dim")
+    table.add_column("next token", no_wrap=True, max_width=24)
+    table.add_column("with writes" if each.compared else "p", justify="right")
+    table.add_column("", no_wrap=True)
+    if each.compared:
+        table.add_column("without", justify="right")
+        table.add_column("", no_wrap=True)
+    length = max(4, min(BAR, (width - 50) // (2 if each.compared else 1)))
+    for candidate in each.predictions:
+        row: list[Any] = [
+            Text(visible(candidate.token), style="bold"),
+            percent(candidate.p),
+            Text(bar(candidate.p, length), style="green"),
+        ]
+        if each.compared:
+            row += [percent(candidate.clean), Text(bar(candidate.clean, length), style="blue")]
+        table.add_row(*row)
+    return table
+
+
+def bar(share: float, length: int) -> str:
+    """A bar of `share` of `length` characters, in eighths of a character."""
+    eighths = round(max(0.0, min(1.0, share)) * length * 8)
+    whole, part = divmod(eighths, 8)
+    return ("█" * whole + (" ▏▎▍▌▋▊▉"[part] if part else "")).ljust(length)
+
+
+def _saved_table(result: TraceResult) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name in ("saved", "shape", "dtype", "device", "from"):
+        table.add_column(name, no_wrap=name != "from")
+    for each in result.saved:
+        shape = "" if each.shape is None else "(" + ", ".join(map(str, each.shape)) + ")"
+        kind = shape if each.kind == "tensor" else f"{each.kind} {shape}".rstrip()
+        table.add_row(Text(each.name, style="bold cyan"), kind, each.dtype, each.device, Text(each.where))
+    return table
+
+
+def heat_map(rows: list[list[float]], width: int) -> Text:
+    """A small map in half-block characters: two rows of numbers in one line of text."""
+    low = min(map(min, rows))
+    span = (max(map(max, rows)) - low) or 1.0
+    text = Text()
+
+    def colour(value: float) -> str:
+        share = (value - low) / span
+        red, green, blue = (int(a + (b - a) * share) for a, b in ((20, 255), (24, 200), (60, 60)))
+        return f"#{red:02x}{green:02x}{blue:02x}"
+
+    for top in range(0, len(rows), 2):
+        for column in range(min(width, len(rows[top]))):
+            upper = colour(rows[top][column])
+            below = rows[top + 1][column] if top + 1 < len(rows) else None
+            text.append("▀", style=f"{upper} on {colour(below)}" if below is not None else upper)
+        text.append("\n")
+    return text
+
+
+def table_of(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> Table:
+    """A plain table for the list magics."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column in columns:
+        table.add_column(column)
+    for row in rows:
+        table.add_row(*map(Text, row))
+    return table
+
+
+__all__ = ["heat_map", "plain_text", "rendered", "size_text", "table_of", "terminal_text"]

@@ -1,0 +1,301 @@
+"""Running a trace cell: parse, check, run on the engine, describe; nothing of IPython."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, MutableMapping
+from dataclasses import dataclass, field
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nnsight_magic.errors import OptionError
+from nnsight_magic.language.check import check
+from nnsight_magic.language.names import TRACE_NAMES, bound_names
+from nnsight_magic.language.parse import parse
+from nnsight_magic.language.problems import did_you_mean
+from nnsight_magic.language.program import Program
+from nnsight_magic.language.run import Outcome, run
+from nnsight_magic.language.tokens import PromptRow, token_texts
+from nnsight_magic.magics.models import title
+from nnsight_magic.magics.options import Line
+from nnsight_magic.magics.predict import CleanRuns, next_token_probabilities, predictions
+from nnsight_magic.magics.result import PromptResult, TraceResult, describe_saved
+from nnsight_magic.magics.where import Place
+
+
+@dataclass
+class Cell:
+    """One trace cell to run."""
+
+    magic: str
+    line: Line
+    body: str
+    place: Place
+    model: Any
+    namespace: MutableMapping[str, Any]
+    transform: Callable[[str], str] | None = None
+    show: Callable[..., None] = print
+    inputs: Any = None
+    names: tuple[str, ...] = ()
+    outcome: Outcome = field(default_factory=Outcome)
+    now: Any = None  # probabilities of the next token, or sequences of a generation
+
+
+def prepared(cell: Cell) -> Program:
+    """The cell's program, checked. Raises `CellError` with everything that is wrong with it."""
+    cell.inputs, cell.names = prompts_of(cell.line, cell.model, cell.namespace)
+    names = bound_names(cell.model.children(), cell.names)
+    place = cell.place
+    program = parse(cell.body, names, place.filename, place.first_line, cell.transform)
+    check(program, cell.model, cell.namespace, cell.names)
+    return program
+
+
+def prompts_of(
+    line: Line, model: Any, namespace: MutableMapping[str, Any]
+) -> tuple[Any, tuple[str, ...]]:
+    """What to run the model on, by the line: quoted prompts, `-p VAR` or `-f FILE`; with names."""
+    given = [bool(line.prompts), line.prompt is not None, line.file is not None]
+    if sum(given) > 1:
+        raise OptionError("give the prompt once: quoted, with -p VAR or with -f FILE")
+    if line.words:
+        raise OptionError(
+            f"{line.words[0]!r} is no option; a prompt stands in quotation marks, "
+            f"a variable follows -p: -p {line.words[0]}"
+        )
+    names: tuple[str, ...] = tuple(line.names)
+    if line.prompts:
+        inputs: Any = line.prompts[0] if len(line.prompts) == 1 else list(line.prompts)
+    elif line.prompt is not None:
+        if line.prompt not in namespace:
+            near = did_you_mean(line.prompt, [n for n in namespace if not n.startswith("_")])
+            raise OptionError(f"no variable {line.prompt!r} in the notebook; {near or 'assign it'}")
+        inputs = namespace[line.prompt]
+    elif line.file is not None:
+        inputs = read_prompts(line.file)
+    else:
+        raise OptionError('there is no prompt; put one in quotation marks, or use -p VAR or -f FILE')
+    if isinstance(inputs, dict) and inputs and all(isinstance(v, str) for v in inputs.values()):
+        names, inputs = tuple(inputs), list(inputs.values())
+        for name in names:
+            if not name.isidentifier() or name in TRACE_NAMES:
+                raise OptionError(f"{name!r} cannot be the name of a prompt")
+    if line.chat:
+        inputs = in_chat(inputs, model.tokenizer)
+    return inputs, names
+
+
+def read_prompts(path: str) -> Any:
+    """A file's text as one prompt; a `.json` file may hold several (a list, or an object)."""
+    try:
+        text = Path(path).expanduser().read_text(encoding="utf-8")
+    except OSError as error:
+        raise OptionError(f"the file {path!r} cannot be read: {error.strerror or error}") from None
+    if path.endswith(".json"):
+        try:
+            return json.loads(text)
+        except ValueError as error:
+            raise OptionError(f"the file {path!r} is not JSON: {error}") from None
+    return text.removesuffix("\n")
+
+
+def in_chat(inputs: Any, tokenizer: Any) -> Any:
+    """Prompts as the user's turn of a chat; lists of messages go into the template as they are."""
+    if tokenizer is None or not getattr(tokenizer, "chat_template", None):
+        raise OptionError("this model's tokenizer has no chat template; leave out --chat")
+
+    def one(turn: Any) -> str:
+        messages = [{"role": "user", "content": turn}] if isinstance(turn, str) else turn
+        return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+
+    if isinstance(inputs, list) and inputs and isinstance(inputs[0], dict):
+        return one(inputs)  # one conversation
+    return [one(each) for each in inputs] if isinstance(inputs, list) else one(inputs)
+
+
+def execute(cell: Cell, program: Program) -> None:
+    """Runs the program; `cell.outcome` and `cell.now` have what came of it, after an error too."""
+    __tracebackhide__ = True
+    line = cell.line
+    grad = bool(line.grad) or program.wants_gradients
+    trace = _begin(cell, grad)
+    run(
+        program,
+        trace,
+        cell.namespace,
+        cell.outcome,
+        cell.names,
+        cell.show,
+        at_end=lambda tracer: _at_end(cell, program, tracer),
+    )
+
+
+def _begin(cell: Cell, grad: bool) -> Any:
+    call = cell.model.trace if cell.magic == "trace" else cell.model.generate
+    known = signature(call).parameters
+    options: dict[str, Any] = {"grad": grad}
+    if cell.magic == "trace":
+        options["full"] = bool(cell.line.full)
+    else:
+        options["max_new_tokens"] = cell.line.new_tokens
+        options.update(cell.line.generation)
+    if "resume" in known:
+        options["resume"] = not cell.line.fresh
+    return call(cell.inputs, **options)
+
+
+def _at_end(cell: Cell, program: Program, tracer: Any) -> dict[str, Any]:
+    """The cell's own code is through: take what the result needs while the forward stands."""
+    touches = list(tracer.report.touches)
+    found: dict[str, Any] = {"touches": touches}
+    if cell.magic == "generate":
+        found["sequences"] = tracer.result
+        found["tracer"] = tracer
+        return found
+    for pause in getattr(tracer, "_pauses", ()):  # writes made in place are noted when looked for
+        if not pause.passed:
+            pause.part(())
+    wrote = program.writes or any(touch.wrote for touch in touches)
+    reached = any(touch.path == "" for touch in touches)
+    if wrote or reached or cell.line.full:
+        with torch.no_grad():
+            found["probabilities"] = next_token_probabilities(tracer, cell.outcome.rows)
+    found["key"] = CleanRuns.key(cell.model, tracer) if wrote and cell.line.compare else None
+    found["inputs"] = dict(tracer.inputs) if wrote and cell.line.compare else None
+    return found
+
+
+def result_of(cell: Cell, program: Program, clean_runs: CleanRuns, number: int) -> TraceResult:
+    """The result object; makes the clean run to compare with, unless it is remembered."""
+    outcome, found = cell.outcome, cell.outcome.last or {}
+    report = outcome.report
+    touches = found.get("touches", report.touches)
+    wrote = _unique(t.where for t in touches if t.wrote)
+    read = _unique(t.where for t in touches if not t.wrote)
+    notices = [*report.notices, *_shadowed(program, cell)]
+    if cell.magic == "generate":
+        prompts = _generations(cell, found, bool(wrote), clean_runs)
+    else:
+        prompts = _predictions(cell, found, bool(wrote), clean_runs)
+    return TraceResult(
+        magic=cell.magic,
+        number=number,
+        model=title(cell.model),
+        prompts=prompts,
+        saved=tuple(describe_saved(s.name, s.where, s.value) for s in outcome.saved),
+        blocks_run=report.blocks_run,
+        blocks=report.blocks,
+        stopped_at=report.stopped_at,
+        seconds=report.seconds,
+        forwards=report.forwards,
+        wrote=wrote,
+        read=read,
+        notices=tuple(notices),
+        source=program.source,
+    )
+
+
+def _unique(names) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name.partition(" at step ")[0] for name in names))
+
+
+def _shadowed(program: Program, cell: Cell) -> list[str]:
+    """Notebook variables that the cell does not see, since the trace has the same name."""
+    hidden = []
+    for name in sorted(program.trace_names):
+        value = cell.namespace.get(name, cell)
+        if value is not cell and value is not cell.model:
+            hidden.append(name)
+    if not hidden:
+        return []
+    names = ", ".join(repr(name) for name in hidden)
+    is_are = "are the trace's names" if len(hidden) > 1 else "is the trace's name"
+    return [f"{names} {is_are} here, not the notebook's variable{'s' * (len(hidden) > 1)}"]
+
+
+def _texts(cell: Cell) -> list[tuple[str, PromptRow | None]]:
+    rows = cell.outcome.rows
+    given = cell.inputs if isinstance(cell.inputs, list) else [cell.inputs]
+    texts = [each if isinstance(each, str) else "" for each in given]
+    if len(texts) != len(rows):
+        texts = ["".join(row.tokens) for row in rows]
+    return list(zip(texts, rows, strict=True))
+
+
+def _predictions(
+    cell: Cell, found: dict[str, Any], wrote: bool, clean_runs: CleanRuns
+) -> tuple[PromptResult, ...]:
+    now = found.get("probabilities")
+    clean = None
+    if now is not None and wrote and cell.line.compare and found.get("inputs") is not None:
+        clean = _clean_probabilities(cell, found, clean_runs)
+    prompts = []
+    for index, (text, row) in enumerate(_texts(cell)):
+        candidates = ()
+        if now is not None and index < len(now):
+            beside = None if clean is None else clean[index]
+            candidates = predictions(now[index], beside, cell.model.tokenizer)
+        prompts.append(PromptResult(text, row.tokens, row.name, candidates))
+    return tuple(prompts)
+
+
+def _clean_probabilities(cell: Cell, found: dict[str, Any], clean_runs: CleanRuns) -> Any:
+    key = found["key"]
+    known = clean_runs.get(key) if key is not None else None
+    if known is None:
+        with cell.model.trace(dict(found["inputs"]), grad=False) as tracer:
+            known = next_token_probabilities(tracer, cell.outcome.rows)
+        if key is not None:
+            clean_runs.put(key, cell.model, known)
+    return known
+
+
+def _generations(
+    cell: Cell, found: dict[str, Any], wrote: bool, clean_runs: CleanRuns
+) -> tuple[PromptResult, ...]:
+    now = _new_texts(cell, found.get("sequences"))
+    clean: list[tuple[str, ...]] = []
+    samples = cell.line.generation.get("do_sample") or cell.model.module.generation_config.do_sample
+    if wrote and cell.line.compare and not samples and now:
+        clean = _clean_texts(cell, found["tracer"], clean_runs)
+    prompts = []
+    for index, (text, row) in enumerate(_texts(cell)):
+        after = now[index] if index < len(now) else ()
+        before = clean[index] if index < len(clean) else ()
+        prompts.append(PromptResult(text, row.tokens, row.name, (), after, before))
+    return tuple(prompts)
+
+
+def _clean_texts(cell: Cell, tracer: Any, clean_runs: CleanRuns) -> list[tuple[str, ...]]:
+    how = (cell.line.new_tokens, tuple(sorted((k, repr(v)) for k, v in cell.line.generation.items())))
+    key = CleanRuns.key(cell.model, tracer, "generate", how)
+    known = clean_runs.get(key) if key is not None else None
+    if known is None:
+        with _begin(cell, False) as again:
+            sequences = again.result
+        known = _new_texts(cell, sequences)
+        if key is not None:
+            clean_runs.put(key, cell.model, known)
+    return known
+
+
+def _new_texts(cell: Cell, sequences: Any) -> list[tuple[str, ...]]:
+    """The new tokens of each prompt, up to the end of the text."""
+    sequences = getattr(sequences, "sequences", sequences)
+    if sequences is None or not cell.outcome.rows:
+        return []
+    model = cell.model
+    begin = 0 if getattr(model.config, "is_encoder_decoder", False) else cell.outcome.rows[0].width
+    end = set()
+    with contextlib.suppress(AttributeError):
+        eos = model.module.generation_config.eos_token_id
+        end = set(eos if isinstance(eos, list) else [eos])
+    texts = []
+    for ids in sequences[:, begin:].tolist():
+        stop = next((k + 1 for k, each in enumerate(ids) if each in end), len(ids))
+        texts.append(tuple(token_texts(model.tokenizer, ids[:stop])))
+    return texts
