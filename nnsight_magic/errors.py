@@ -19,6 +19,10 @@ class ModelNotFound(NnsightError):
     """No model goes by that name here."""
 
 
+class LoadError(NnsightError):
+    """A model was found, and cannot be loaded as asked."""
+
+
 class NoSuchModuleError(NnsightError, AttributeError):
     """A path that is not in the module tree."""
 
