@@ -160,7 +160,7 @@ def _at_end(cell: Cell, program: Program, tracer: Any) -> dict[str, Any]:
         if not pause.passed:
             pause.part(())
     wrote = program.writes or any(touch.wrote for touch in touches)
-    reached = any(touch.path == "" for touch in touches)
+    reached = any(touch.name == "" for touch in touches)
     if wrote or reached or cell.line.full:
         with torch.no_grad():
             found["probabilities"] = next_token_probabilities(tracer, cell.outcome.rows)
@@ -174,7 +174,7 @@ def result_of(cell: Cell, program: Program, clean_runs: CleanRuns, number: int) 
     outcome, found = cell.outcome, cell.outcome.last or {}
     report = outcome.report
     touches = found.get("touches", report.touches)
-    wrote = _unique(t.where for t in touches if t.wrote)
+    wrote = _unique(_written(t.where, program) for t in touches if t.wrote)
     read = _unique(t.where for t in touches if not t.wrote)
     notices = [*report.notices, *_shadowed(program, cell)]
     if cell.magic == "generate":
@@ -197,6 +197,11 @@ def result_of(cell: Cell, program: Program, clean_runs: CleanRuns, number: int) 
         notices=tuple(notices),
         source=program.source,
     )
+
+
+def _written(where: str, program: Program) -> str:
+    """The model's own output is called `logits` where the cell called it so."""
+    return "logits" if where == "output" and "logits" in program.trace_names else where
 
 
 def _unique(names) -> tuple[str, ...]:
