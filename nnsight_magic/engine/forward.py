@@ -16,6 +16,7 @@ from typing import Any
 from greenlet import getcurrent, greenlet
 from torch import nn
 
+from nnsight_magic.engine.bypass import Bypasses, Produce
 from nnsight_magic.engine.greenthread import ThreadState
 from nnsight_magic.engine.pause import Change, Pause, apply_changes
 from nnsight_magic.engine.site import Site
@@ -30,6 +31,7 @@ class Forward:
     Args:
         call: runs the model, once.
         root: the module whose every call begins a new step.
+        bypasses: the modules of this trace that are not run.
         replay: writes of an earlier forward, to repeat on the way.
     """
 
@@ -39,6 +41,7 @@ class Forward:
         root: nn.Module,
         late_write: Callable[[Pause], str],
         *,
+        bypasses: Bypasses,
         grad: bool = False,
         replay: dict[Site, list[Change]] | None = None,
     ):
@@ -55,8 +58,10 @@ class Forward:
         self._awaited: Site | None = None
         self._calls: dict[tuple[nn.Module, str], int] = {}
         self._hooks: dict[tuple[nn.Module, str], Any] = {}
+        self._recorders: dict[nn.Module, Callable[[Any], None]] = {}
+        self._bypasses = bypasses
         self._user: greenlet | None = None
-        self._greenlet: greenlet | None = None
+        self._greenlet: greenlet | None = greenlet(self._run)
         self._thread = threading.get_ident()
         self._state = ThreadState.capture()._replace(grad=grad)
         self.started = self.finished = False
@@ -85,6 +90,19 @@ class Forward:
     def awaited_step(self) -> int:
         """The step that the user is waiting for, -1 if none."""
         return self._awaited.step if self._awaited is not None else -1
+
+    def bypass(self, module: nn.Module, produce: Produce) -> None:
+        """Let the module's calls that have not begun give what `produce` gives instead."""
+        self._bypasses.add(self._greenlet, module, produce)
+
+    def unbypass(self, module: nn.Module) -> None:
+        """Let the module run again."""
+        self._bypasses.remove(self._greenlet, module)
+
+    def record(self, line: list[nn.Module], keep: Callable[[Any], None]) -> None:
+        """Show `keep` what the last module of `line` gives, if nothing was written before it."""
+        self.hook(line, "output")
+        self._recorders[line[-1]] = keep
 
     def run_to(self, site: Site) -> Pause | None:
         """Run until `site` is reached; `None` if the forward ends without coming there."""
@@ -120,6 +138,8 @@ class Forward:
         self.written.clear()
         self.fired.clear()
         self._calls.clear()
+        self._recorders.clear()
+        self._bypasses.forget(self._greenlet)
         self.pause = self._call = self._user = self._greenlet = self._late_write = None
 
     def _resume(self, error: BaseException | None = None) -> None:
@@ -129,7 +149,6 @@ class Forward:
                 "This trace was begun in another thread. A trace belongs to the thread that began it."
             )
         if not self.started:
-            self._greenlet = greenlet(self._run)
             self._greenlet.gr_context = contextvars.copy_context()
             self.started = True
         user = getcurrent()
@@ -182,6 +201,10 @@ class Forward:
         self._calls[module, kind] = call
         site = Site(module, kind, max(self.step, 0), call)
         self.fired.add(site)
+        if self._recorders and kind == "output":
+            keep = self._recorders.pop(module, None)
+            if keep is not None and not self.written:
+                keep(raw)
         replayed = self.written.get(site)
         value = apply_changes(raw, replayed) if replayed else raw
         if site == self._awaited:

@@ -102,6 +102,17 @@ class Handle:
         self._model._tracer(self, "next").advance(self)
         return self
 
+    def skip(self, value: Any) -> None:
+        """Do not run this module: `value` is what it gives.
+
+        On a decoder block `value` is the hidden states `(batch, tokens, hidden)`; on any other
+        module it is whatever the module returns. `block.skip(block.input)` leaves a block out.
+
+        Raises:
+            AlreadyRanError: the module has begun to run.
+        """
+        self._model._tracer(self, "skip").skip(self, value)
+
     @property
     def calls(self) -> _Calls:
         """The calls of a module that runs more than once in a forward: `shared.calls[1].output`."""

@@ -86,7 +86,15 @@ class LanguageModel(Model):
         root = self._source.weights(**self._placement)
         self.__dict__.update(_root=root, loaded=True)
 
-    def trace(self, inputs: Any = None, *, full: bool = False, grad: bool | None = None, **kwargs) -> Tracer:
+    def trace(
+        self,
+        inputs: Any = None,
+        *,
+        full: bool = False,
+        grad: bool | None = None,
+        resume: bool = True,
+        **kwargs: Any,
+    ) -> Tracer:
         """A block in which the values of one forward can be read and written.
 
         Args:
@@ -95,6 +103,8 @@ class LanguageModel(Model):
             full: run the forward to its end, even where nothing later is wanted.
             grad: record for autograd. By default, if the function that holds the block uses
                 `backward`, `grad` or `requires_grad_`.
+            resume: start from remembered block outputs where they are the same to the bit; see
+                `model.resume`.
             kwargs: further arguments of the model's `forward`.
 
         Raises:
@@ -113,7 +123,7 @@ class LanguageModel(Model):
                 rows = next(iter(prepared.kwargs.values())).shape[0]
                 ids = torch.full((rows, 1), start, device=next(iter(prepared.kwargs.values())).device)
                 arguments.setdefault("decoder_input_ids", ids)
-        return self._tracer_for(prepared, arguments, full, grad)
+        return self._tracer_for(prepared, arguments, full, grad, resume)
 
     def generate(self, inputs: Any = None, *, grad: bool | None = None, **kwargs) -> Generation:
         """Generate text: as a `with` block for interventions, or at once.

@@ -60,6 +60,12 @@ class Pause:
         self._handed: list[_HandedOut] = []
         self._parts: list[weakref.ref[Parts]] = []
 
+    @property
+    def written(self) -> bool:
+        """Whether the value that flows on is not the model's own."""
+        self._fold()
+        return bool(self.changes)
+
     def describe(self) -> str:
         return self.touch.where if self.touch else self.site.kind
 

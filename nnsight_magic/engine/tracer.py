@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from nnsight_magic.engine.bypass import Bypasses, hidden_of
 from nnsight_magic.engine.forward import Forward
-from nnsight_magic.engine.pause import Change, Pause
+from nnsight_magic.engine.pause import Change, Pause, fit
+from nnsight_magic.engine.shortcut import Shortcut, in_block_layout
 from nnsight_magic.engine.site import Site, Touch, user_frame, user_line
 from nnsight_magic.engine.traceback import fold_frames
-from nnsight_magic.engine.value import BlockValue, Value
+from nnsight_magic.engine.value import BlockValue, Parts, Value
 from nnsight_magic.errors import NeverRanError
 
 if TYPE_CHECKING:
@@ -30,12 +32,15 @@ class RunReport:
     """What a trace did: for the reader of a result, and for tests.
 
     `blocks_run` of `blocks` were run by the main forward; `stopped_at` names the last thing
-    that ran when the forward ended early; `forwards` counts the forwards that were needed.
+    that ran when the forward ended early, `resumed_at` the first block that ran when the ones
+    before it were known from an earlier forward; `forwards` counts the forwards that were needed.
     """
 
     blocks: int = 0
     blocks_run: int = 0
+    blocks_skipped: int = 0
     stopped_at: str | None = None
+    resumed_at: str | None = None
     seconds: float = 0.0
     forwards: int = 0
     touches: list[Touch] = field(default_factory=list)
@@ -64,6 +69,7 @@ class Tracer:
         full: bool = False,
         grad: bool | None = None,
         random: bool = False,
+        shortcut: Shortcut | None = None,
     ):
         self.model = model
         self.prompts = prompts
@@ -72,6 +78,8 @@ class Tracer:
         self.step = 0
         self._call, self._full, self._grad = call, full, grad
         self._random = random
+        self._shortcut = shortcut
+        self._bypasses = Bypasses()
         self._main: Forward | None = None  # the forward whose end is the end of the trace
         self._behind: Forward | None = None  # one that serves reads of what has already run
         self._pauses: list[Pause] = []
@@ -147,6 +155,7 @@ class Tracer:
                     if forward is not None:
                         forward.cancel()
                 self._main = self._behind = None
+                self._bypasses.close()
                 for pause in self._pauses:
                     pause.close()
                 self._pauses.clear()
@@ -192,6 +201,29 @@ class Tracer:
         pause = self._reach(handle, "input")
         pause.put(_first_argument(pause, handle), new)
 
+    def skip(self, handle: Handle, value: Any) -> None:
+        """Do not run a module: `value` is what it gives."""
+        if self._main is None:
+            self._main = self._new_forward(None)
+        module, given = handle.module, []
+
+        def produce(args: tuple, kwargs: dict) -> Any:
+            raw = value.value if isinstance(value, Parts) else value
+            if handle.is_block and isinstance(raw, torch.Tensor | int | float):
+                raw = in_block_layout(module, fit(raw, hidden_of(args, kwargs), f"{handle.name}.skip"))
+            given.append(raw)
+            return raw
+
+        self._main.bypass(module, produce)
+        try:
+            pause = self._reach(handle, "output")
+            if not given:
+                pause.passer = pause.passer or pause.touch
+            pause.put((), given[0] if given else None, check=False)
+        finally:
+            if self._main is not None:
+                self._main.unbypass(module)
+
     def advance(self, handle: Handle) -> None:
         """`handle.next()`: only a generation has further steps."""
         raise NeverRanError(
@@ -236,8 +268,7 @@ class Tracer:
         for forward in forwards:
             if forward.finished or site in forward.fired or self._has_passed(forward, touch):
                 continue
-            forward.hook(line, site.kind)
-            pause = forward.run_to(site)
+            pause = self._run_to(forward, touch, line)
             if pause is not None:
                 if not forward.first:
                     pause.passer = self._passer(forward)
@@ -249,8 +280,7 @@ class Tracer:
         forward = self._new_forward(self._main.written)
         for earlier in self.report.touches:
             forward.hook([earlier.site.module], earlier.site.kind)
-        forward.hook(line, touch.kind)
-        pause = self._repeat(forward, touch.site)
+        pause = self._repeat(forward, touch, line)
         if pause is None:
             forward.cancel()
             raise NeverRanError(_never_ran(touch))
@@ -268,21 +298,35 @@ class Tracer:
         )
         return pause
 
-    def _repeat(self, forward: Forward, site: Site) -> Pause | None:
+    def _run_to(self, forward: Forward, touch: Touch, line: list[nn.Module]) -> Pause | None:
+        """Let a forward run on to a site, past blocks that are known from earlier forwards."""
+        if touch.kind == "input":
+            self._bypasses.watch(line[-1])  # the user may skip the module having seen its input
+        forward.hook(line, touch.kind)
+        if self._shortcut is not None and not self._grad:
+            self._shortcut.take(forward, touch, self.report)
+        return forward.run_to(touch.site)
+
+    def _repeat(self, forward: Forward, touch: Touch, line: list[nn.Module]) -> Pause | None:
         """Run a second forward with the random numbers of the first."""
         if self._rng is None:
-            return forward.run_to(site)
+            return self._run_to(forward, touch, line)
         now = _random_state()
         _set_random_state(self._rng)
         try:
-            return forward.run_to(site)
+            return self._run_to(forward, touch, line)
         finally:
             _set_random_state(now)
 
     def _new_forward(self, replay: dict[Site, list[Change]] | None) -> Forward:
         self.report.forwards += 1
         return Forward(
-            self._call, self.model.module, self._late_write, grad=bool(self._grad), replay=replay
+            self._call,
+            self.model.module,
+            self._late_write,
+            bypasses=self._bypasses,
+            grad=bool(self._grad),
+            replay=replay,
         )
 
     def _has_passed(self, forward: Forward, touch: Touch) -> bool:
@@ -323,23 +367,25 @@ class Tracer:
 
     def _describe_extent(self) -> None:
         """How far the main forward came, told from where it stands."""
-        names, report, main = self.model.names, self.report, self._main
+        report, main = self.report, self._main
         report.blocks = len(self.model.blocks)
         if main is None:
             report.stopped_at = "the start"
             return
+        report.blocks_run = self._blocks_reached(main) - report.blocks_skipped
+
+    def _blocks_reached(self, main: Forward) -> int:
+        names, report = self.model.names, self.report
         site = main.pause.site if main.pause is not None else None
         if site is None or (site.module is self.model.module and site.kind == "output"):
-            report.blocks_run = report.blocks
-            return
+            return report.blocks
         touch = main.pause.touch
         report.stopped_at = touch.where if touch else f"step {site.step}"
         path = ".".join(touch.parts) if touch else ""
         index = names.block_index(path)
         if index is not None:
-            report.blocks_run = index + (not names.is_block(path) or site.kind == "output")
-        elif path != names.embed and names.layers is not None:
-            report.blocks_run = report.blocks
+            return index + (not names.is_block(path) or site.kind == "output")
+        return report.blocks if path != names.embed and names.layers is not None else 0
 
 
 class _Stopped(BaseException):

@@ -11,6 +11,8 @@ from torch import nn
 
 from nnsight_magic.engine.handle import Handle
 from nnsight_magic.engine.inputs import Inputs, prepare, with_positions
+from nnsight_magic.engine.resume import Resume
+from nnsight_magic.engine.shortcut import Shortcut
 from nnsight_magic.engine.tracer import Tracer
 from nnsight_magic.errors import NoTraceError, TraceInsideTraceError
 from nnsight_magic.model.names import BLOCK_NAMES, ROOT_NAMES, StandardNames, find_names, part_of_block
@@ -20,6 +22,10 @@ class Model(Handle):
     """A wrapped `torch.nn.Module`; the handle of its root.
 
     Wrapping changes nothing in the module, and outside a trace it has no hook of ours.
+
+    Attributes:
+        resume: the memory of block outputs that later forwards start from.
+        names: where this architecture keeps its standard parts.
 
     Args:
         module: the module to trace.
@@ -45,12 +51,20 @@ class Model(Handle):
             _lock=threading.Lock(),
             _owner=None,
             _active=None,
+            resume=Resume(),
             block_index_zero=block_index_zero,
         )
 
     # ── running ──────────────────────────────────────────────────────────────────────────
 
-    def trace(self, *inputs: Any, full: bool = False, grad: bool | None = None, **kwargs) -> Tracer:
+    def trace(
+        self,
+        *inputs: Any,
+        full: bool = False,
+        grad: bool | None = None,
+        resume: bool = True,
+        **kwargs: Any,
+    ) -> Tracer:
         """A block in which the module's values can be read and written.
 
         The block runs in place; the forward runs as far as each touch needs, and ends after the
@@ -61,6 +75,8 @@ class Model(Handle):
             full: run the forward to its end.
             grad: record for autograd. By default, if the function that holds the block uses
                 `backward`, `grad` or `requires_grad_`.
+            resume: start from remembered block outputs where they are the same to the bit; see
+                `model.resume`.
             kwargs: keyword arguments of the module's `forward`.
 
         Raises:
@@ -68,9 +84,11 @@ class Model(Handle):
         """
         module = self.module
         prepared = prepare(inputs if len(inputs) != 1 else inputs[0], module, None)
-        return self._tracer_for(prepared, kwargs, full, grad)
+        return self._tracer_for(prepared, kwargs, full, grad, resume)
 
-    def _tracer_for(self, inputs: Inputs, kwargs: dict, full: bool, grad: bool | None) -> Tracer:
+    def _tracer_for(
+        self, inputs: Inputs, kwargs: dict, full: bool, grad: bool | None, resume: bool
+    ) -> Tracer:
         module = self.module
         arguments = with_positions({**inputs.kwargs, **kwargs}, module)
         return Tracer(
@@ -81,7 +99,18 @@ class Model(Handle):
             full=full,
             grad=grad,
             random=module.training,
+            shortcut=self._shortcut(inputs.args, arguments) if resume else None,
         )
+
+    def _shortcut(self, args: tuple, kwargs: dict) -> Shortcut | None:
+        """Past known blocks, where a forward gives nothing but what flows through the blocks."""
+        if self.names.layers is None or not self.resume.enabled:
+            return None
+        config = getattr(self._root, "config", None)
+        for name in ("use_cache", "output_hidden_states", "output_attentions"):
+            if kwargs.get(name, getattr(config, name, False)):
+                return None
+        return Shortcut(self.resume, self._root, self.names, args, kwargs)
 
     def _begin(self, tracer: Tracer) -> None:
         """One trace at a time: another thread waits, this thread is told."""

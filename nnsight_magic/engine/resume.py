@@ -1,0 +1,188 @@
+"""Block outputs remembered from earlier forwards, so that a later one can start further on.
+
+A forward on inputs and weights that were run before gives the same block outputs, to the bit.
+What stands here is keyed by everything that can change them; where that cannot be told (foreign
+hooks, training mode, arguments that cannot be compared) nothing is remembered.
+
+Weights are told apart by identity, memory address and version counter. Writes through `.data`
+leave the counter alone, so a sample of each tensor's numbers is compared as well. A write
+through `.data` to a few single numbers can escape it: call `model.resume.clear()` after such.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Hashable
+from typing import Any
+
+import torch
+from torch import nn
+
+from nnsight_magic.engine.value import own_copy
+
+DEFAULT_BUDGET = 256 * 2**20  # bytes
+_SAMPLED = 16  # numbers of each weight
+
+
+class Resume:
+    """The remembered block outputs of one model: `model.resume`.
+
+    Attributes:
+        enabled: switch it off to run every forward from its start.
+        budget: bytes that may be held, on the tensors' own device; the least recently used go
+            first.
+    """
+
+    def __init__(self, budget: int = DEFAULT_BUDGET):
+        self.enabled = True
+        self._budget = budget
+        self._outputs: OrderedDict[tuple[Hashable, int], torch.Tensor] = OrderedDict()
+        self._weights: tuple | None = None
+        self._sample: _Sample | None = None
+
+    @property
+    def budget(self) -> int:
+        return self._budget
+
+    @budget.setter
+    def budget(self, size: int) -> None:
+        self._budget = size
+        self._shrink()
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held now."""
+        return sum(_size(tensor) for tensor in self._outputs.values())
+
+    def __len__(self) -> int:
+        return len(self._outputs)
+
+    def __repr__(self) -> str:
+        state = "" if self.enabled else ", off"
+        return f"Resume({len(self)} block outputs, {self.nbytes} of {self.budget} bytes{state})"
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._outputs.clear()
+        self._weights = self._sample = None
+
+    def key(self, root: nn.Module, args: tuple, kwargs: dict[str, Any], ours: type) -> Hashable | None:
+        """What the block outputs of this call depend on; `None` if they cannot be remembered."""
+        if not self.enabled or self._budget <= 0:
+            return None
+        weights = _weights(root, ours)
+        arguments = _arguments(args, kwargs)
+        if weights is None or arguments is None:
+            return None
+        if weights != self._weights:
+            self.clear()
+            self._weights = weights
+        return (arguments, _settings(root))
+
+    def best(self, key: Hashable, before: int, after: int) -> tuple[int, torch.Tensor] | None:
+        """The last remembered output of a block in `range(after, before)`."""
+        for index in range(before - 1, after - 1, -1):
+            found = self._outputs.get((key, index))
+            if found is not None:
+                if self._sample is None or not self._sample.holds():
+                    self.clear()
+                    return None
+                self._outputs.move_to_end((key, index))
+                return index, found
+        return None
+
+    def remember(self, key: Hashable, index: int, output: torch.Tensor, root: nn.Module) -> None:
+        """Keep a copy of what block `index` gave."""
+        size = _size(output)
+        if size > self._budget or self._weights is None:
+            return
+        if self._sample is None:
+            self._sample = _Sample(root)
+        self._outputs[key, index] = own_copy(output)
+        self._outputs.move_to_end((key, index))
+        self._shrink()
+
+    def knows(self, key: Hashable, index: int) -> bool:
+        return (key, index) in self._outputs
+
+    def _shrink(self) -> None:
+        held = self.nbytes
+        while self._outputs and held > self._budget:
+            _, oldest = self._outputs.popitem(last=False)
+            held -= _size(oldest)
+
+
+class _Sample:
+    """Some numbers of every weight, to notice writes that leave no other trace."""
+
+    def __init__(self, root: nn.Module):
+        groups: dict[tuple, list[torch.Tensor]] = {}
+        for tensor in [*root.parameters(), *root.buffers()]:
+            if tensor.numel() and tensor.is_contiguous() and tensor.device.type != "meta":
+                flat = tensor.detach().view(-1)
+                view = flat[:: max(1, flat.numel() // _SAMPLED)]
+                groups.setdefault((tensor.dtype, tensor.device), []).append(view)
+        self._views = list(groups.values())
+        self._then = [torch.cat(views) for views in self._views]
+
+    def holds(self) -> bool:
+        """Whether the numbers are still the same."""
+        return all(
+            torch.equal(torch.cat(views), then)
+            for views, then in zip(self._views, self._then, strict=True)
+        )
+
+
+def _size(tensor: torch.Tensor) -> int:
+    return tensor.numel() * tensor.element_size()
+
+
+def _weights(root: nn.Module, ours: type) -> tuple | None:
+    """Identity, address and version of every weight; `None` where foreign code has a say."""
+    if nn.modules.module._has_any_global_hook():
+        return None
+    weights: list = []
+    for module in root.modules():
+        if module.training:
+            return None
+        for hooks in (module._forward_hooks, module._forward_pre_hooks):
+            if any(type(getattr(hook, "__self__", None)) is not ours for hook in hooks.values()):
+                return None
+        for tensors in (module._parameters, module._buffers):
+            for tensor in tensors.values():
+                if tensor is not None:
+                    weights += (id(tensor), tensor._version, tensor.data_ptr(), tensor.dtype)
+        own = module.__dict__.get("forward")
+        weights.append(type(module) if own is None else id(own))
+    return tuple(weights)
+
+
+def _arguments(args: tuple, kwargs: dict[str, Any]) -> Hashable | None:
+    """The arguments by value; `None` if one of them cannot be compared."""
+    parts: list[Hashable] = []
+    for name, value in [*enumerate(args), *sorted(kwargs.items())]:
+        if isinstance(value, torch.Tensor):
+            if value.requires_grad:
+                return None
+            data = value.detach().to("cpu", copy=False).contiguous().flatten().view(torch.uint8)
+            digest = hashlib.blake2b(data.numpy().tobytes(), digest_size=16).digest()
+            parts.append((name, tuple(value.shape), value.dtype, value.device, digest))
+        elif value is None or isinstance(value, str | int | float | bool):
+            parts.append((name, value))
+        else:
+            return None
+    return tuple(parts)
+
+
+def _settings(root: nn.Module) -> Hashable:
+    """What else changes numbers: the attention implementation, precision and thread count."""
+    config = getattr(root, "config", None)
+    return (
+        getattr(config, "_attn_implementation", None),
+        torch.get_float32_matmul_precision(),
+        torch.get_num_threads(),
+        torch.is_autocast_enabled("cpu"),
+        torch.is_autocast_enabled("cuda"),
+        torch.are_deterministic_algorithms_enabled(),
+    )

@@ -1,0 +1,121 @@
+"""A forward that starts further on, from a block output that an earlier forward left behind."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from nnsight_magic.engine.bypass import hidden_of
+from nnsight_magic.engine.forward import Forward
+from nnsight_magic.engine.pause import Pause
+from nnsight_magic.engine.resume import Resume
+from nnsight_magic.engine.value import own_copy
+
+if TYPE_CHECKING:
+    from nnsight_magic.engine.site import Touch
+    from nnsight_magic.engine.tracer import RunReport
+    from nnsight_magic.model.names import StandardNames
+
+_UNSET: Any = object()
+_LENGTHS: dict[type, int] = {}  # length of the tuple that a class of blocks returns, 0: a tensor
+
+
+class Shortcut:
+    """Where one trace's forwards may leave out blocks that are known already.
+
+    Before a forward runs on to a site, the blocks between the point where it stands and the
+    site are looked up in the model's memory. Nothing may have been written so far: a write
+    changes everything behind it.
+    """
+
+    def __init__(self, memory: Resume, root: nn.Module, names: StandardNames, args: tuple, kwargs: dict):
+        self._memory, self._root, self._names = memory, root, names
+        self._args, self._kwargs = args, kwargs
+        self._key: Hashable | None = _UNSET
+
+    def take(self, forward: Forward, touch: Touch, report: RunReport) -> None:
+        """Leave out what is known on the way to `touch`, and have the last block recorded."""
+        target = self._blocks_before(".".join(touch.parts), touch.kind)
+        if not target or forward.written:
+            return
+        pause = forward.pause
+        start = self._blocks_begun(pause) if forward.started else 0
+        if start is None or start >= target or (pause is not None and pause.written):
+            return
+        key = self._known_key()
+        if key is None:
+            return
+        blocks = self._root.get_submodule(self._names.layers)
+        found = self._memory.best(key, target, start)
+        if found is not None:
+            last, output = found
+            for block in list(blocks)[start:last]:
+                forward.bypass(block, lambda args, kwargs, block=block: _passed_on(block, args, kwargs))
+            block = blocks[last]
+            forward.bypass(
+                block, lambda args, kwargs: in_block_layout(block, own_copy(output))
+            )
+            report.blocks_skipped += last + 1 - start
+            report.resumed_at = f"layers[{last + 1}]" if last + 1 < len(blocks) else "norm"
+        if found is None or found[0] != target - 1:
+            forward.record(
+                self._line(target - 1), lambda raw: self._remember(key, target - 1, raw)
+            )
+
+    def _known_key(self) -> Hashable | None:
+        if self._key is _UNSET:
+            self._key = self._memory.key(self._root, self._args, self._kwargs, Forward)
+        return self._key
+
+    def _remember(self, key: Hashable, index: int, raw: Any) -> None:
+        hidden = raw
+        if isinstance(raw, tuple | list):
+            # Whatever else a block returns, the next one might be given: then it is not enough
+            # to know the hidden states.
+            if not raw or any(item is not None for item in raw[1:]):
+                return
+            hidden = raw[0]
+        if not isinstance(hidden, torch.Tensor) or hidden.requires_grad:
+            return
+        block = self._root.get_submodule(self._names.layers)[index]
+        _LENGTHS[type(block)] = len(raw) if isinstance(raw, tuple | list) else 0
+        self._memory.remember(key, index, hidden, self._root)
+
+    def _blocks_before(self, path: str, kind: str) -> int | None:
+        """How many blocks have run when a site is reached; `None` where that cannot be told."""
+        names = self._names
+        index = names.block_index(path)
+        if index is not None:
+            return index
+        behind = path in (names.norm, names.unembed) or (
+            kind == "output" and (path == "" or names.layers.startswith(path + "."))
+        )
+        return len(self._root.get_submodule(names.layers)) if behind else None
+
+    def _blocks_begun(self, pause: Pause | None) -> int | None:
+        if pause is None or pause.touch is None:
+            return None
+        path = ".".join(pause.touch.parts)
+        if path == self._names.embed:
+            return 0
+        index = self._names.block_index(path)
+        return None if index is None else index + 1
+
+    def _line(self, index: int) -> list[nn.Module]:
+        line = [self._root]
+        for part in [*self._names.layers.split("."), str(index)]:
+            line.append(line[-1]._modules[part])
+        return line
+
+
+def in_block_layout(block: nn.Module, hidden: torch.Tensor) -> Any:
+    """Hidden states as this class of blocks returns them: bare, or in a tuple."""
+    length = _LENGTHS.get(type(block), 0)
+    return (hidden, *[None] * (length - 1)) if length else hidden
+
+
+def _passed_on(block: nn.Module, args: tuple, kwargs: dict[str, Any]) -> Any:
+    return in_block_layout(block, hidden_of(args, kwargs))
