@@ -1,0 +1,58 @@
+"""Read a GGUF file as an ordinary transformers model.
+
+transformers de-quantises a GGUF file into full weights, and still marks the model as quantised:
+`.to(dtype)`, `.float()` and `save_pretrained` are then refused. Here the weights move into a
+fresh model of the same class that carries no such mark.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+from nnsight_magic.errors import LoadError
+
+
+def require_gguf(file: Path) -> None:
+    """Raises `LoadError` where the package that reads GGUF files is missing."""
+    if importlib.util.find_spec("gguf") is None:
+        raise LoadError(
+            f"{file.name} is a GGUF file, and the package that reads such files is not installed.\n"
+            "Install it:  pip install gguf"
+        )
+
+
+def plain_config(config: Any) -> Any:
+    """A copy of a configuration that no longer says that the weights are quantised."""
+    config = copy.deepcopy(config)
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    return config
+
+
+def read_gguf(folder: str | Path, file: str, auto_class: Any, **kwargs: Any) -> Any:
+    """The model in `folder/file`, de-quantised to float32, on the CPU.
+
+    Args:
+        auto_class: the transformers class whose `from_pretrained` reads it.
+        kwargs: go to that `from_pretrained`.
+    """
+    import torch
+
+    marked = auto_class.from_pretrained(folder, gguf_file=file, **kwargs)
+    with torch.device("meta"):
+        model = type(marked)(plain_config(marked.config))
+    # Assigned, not copied: a second set of weights would double the memory.
+    model.load_state_dict(marked.state_dict(), strict=False, assign=True)
+    for name, buffer in marked.named_buffers():  # those that a checkpoint does not hold
+        owner, _, leaf = name.rpartition(".")
+        model.get_submodule(owner).register_buffer(
+            leaf,
+            buffer,
+            persistent=leaf not in marked.get_submodule(owner)._non_persistent_buffers_set,
+        )
+    model.tie_weights()
+    model.generation_config = marked.generation_config
+    return model

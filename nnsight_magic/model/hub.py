@@ -1,0 +1,94 @@
+"""Ask the model hub whether it knows a name, in bounded time.
+
+transformers asks the hub file by file and tries each again and again: without a network that is
+half a minute of waiting and a page of log lines. One request beforehand tells what to expect.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+PATIENCE = 8.0
+"""Seconds to wait for the hub's answer, the look-up of its address included."""
+
+
+class HubAnswer(Exception):
+    """Why the hub's files of a name cannot be had; `str()` is one line.
+
+    Attributes:
+        reached: whether the hub itself answered.
+    """
+
+    def __init__(self, message: str, reached: bool):
+        super().__init__(message)
+        self.reached = reached
+
+
+def ask_hub(name: str, **options) -> None:
+    """Return where the hub has a model `name` that may be read; a `HubAnswer` is raised otherwise.
+
+    Args:
+        options: `revision`, `subfolder`, `token` as `from_pretrained` takes them.
+    """
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        raise HubAnswer("HF_HUB_OFFLINE is set, so the hub was not asked", reached=False)
+    answer: list[Exception | None] = []
+
+    def ask() -> None:
+        try:
+            _request(name, **options)
+            answer.append(None)
+        except Exception as problem:
+            answer.append(problem)
+
+    # A thread, because a name look-up cannot be given a time limit.
+    thread = threading.Thread(target=ask, daemon=True, name="ask-hub")
+    thread.start()
+    thread.join(PATIENCE)
+    if not answer:
+        raise HubAnswer(f"no answer from {constants.ENDPOINT} in {PATIENCE:.0f} s", reached=False)
+    if answer[0] is not None:
+        raise _explained(answer[0], name)
+
+
+def _request(name: str, revision=None, subfolder=None, token=None) -> None:
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+    from huggingface_hub.errors import EntryNotFoundError
+
+    url = hf_hub_url(name, "config.json", revision=revision, subfolder=subfolder)
+    try:
+        get_hf_file_metadata(url, token=token, timeout=PATIENCE / 2)
+    except EntryNotFoundError:
+        pass  # the model is there; what it lacks, loading says better
+
+
+def _explained(problem: Exception, name: str) -> HubAnswer:
+    from huggingface_hub import constants, errors
+
+    if isinstance(problem, errors.GatedRepoError):
+        return HubAnswer(
+            f"the hub has {name}, but asks you to accept its terms and to log in", True
+        )
+    if isinstance(problem, errors.RevisionNotFoundError):
+        return HubAnswer(f"the hub has {name}, but not that revision", True)
+    if isinstance(problem, errors.RepositoryNotFoundError):
+        return HubAnswer("the hub has no model of that name that you may read", True)
+    if isinstance(problem, errors.HfHubHTTPError):
+        status = getattr(problem.response, "status_code", "an error")
+        return HubAnswer(f"the hub answered {status}", True)
+    first = (str(problem).strip() or type(problem).__name__).splitlines()[0]
+    return HubAnswer(f"{constants.ENDPOINT} cannot be reached ({first[:120]})", False)
+
+
+def cached_names() -> list[str]:
+    """Names of the models that were fetched from the hub before."""
+    from huggingface_hub import constants
+
+    cache = Path(os.environ.get("HF_HUB_CACHE") or constants.HF_HUB_CACHE)
+    if not cache.is_dir():
+        return []
+    return sorted(f.name[len("models--") :].replace("--", "/") for f in cache.glob("models--*"))
