@@ -13,7 +13,13 @@ from typing import Any
 
 from nnsight_magic.language.names import HANDLE_ATTRIBUTES, TRACE_NAMES, VALUE_ATTRIBUTES
 from nnsight_magic.language.paths import as_written
-from nnsight_magic.language.problems import Problem, cell_error, did_you_mean, listing, on_written_lines
+from nnsight_magic.language.problems import (
+    Problem,
+    cell_error,
+    did_you_mean,
+    listing,
+    on_written_lines,
+)
 from nnsight_magic.language.program import Link, Program, Reference
 
 BUILTINS = frozenset(dir(builtins)) | {"__name__", "__file__", "__doc__", "get_ipython", "display"}
@@ -148,7 +154,9 @@ def _attribute_link(
     if not hint:
         hint = did_you_mean(name, dir(handle))
     has = listing([*_children(handle), *VALUE_ATTRIBUTES])
-    return None, Problem(link.span, f"{where} ({_kind(handle)}) has no {name!r}", hint or f"it has {has}")
+    return None, Problem(
+        link.span, f"{where} ({_kind(handle)}) has no {name!r}", hint or f"it has {has}"
+    )
 
 
 def _index(

@@ -89,7 +89,9 @@ def touch(found: Reference) -> Touch | None:
         if link.kind == "attribute" and link.value in VALUE_ATTRIBUTES:
             kind = "output" if link.value in ("output", "_output") else "input"
             rest = Reference(found.name, found.span, found.links[position + 1 :], found.stored)
-            return Touch(as_written(found, position), kind, found.stored or _in_place(rest), link.span)
+            return Touch(
+                as_written(found, position), kind, found.stored or _in_place(rest), link.span
+            )
         if link.kind == "attribute" and link.value == "skip":
             return Touch(as_written(found, position), "output", True, link.span)
     return None

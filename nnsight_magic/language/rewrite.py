@@ -1,3 +1,4 @@
+# ruff: noqa: N802 (the visitors' names are those of the nodes)
 """Rewriting a cell's AST: the trace's names become attributes of one hidden scope object.
 
 `logits` becomes `__trace__.logits`, on the same columns. Everything else stays Python: the cell
@@ -97,9 +98,7 @@ class CellRewriter(ScopedTransformer):
         return [name for name in names if self._collects(name)]
 
     def _collects(self, name: str) -> bool:
-        return not (
-            name.startswith("_") or name in self._before_loop or name in self.trace_names
-        )
+        return not (name.startswith("_") or name in self._before_loop or name in self.trace_names)
 
     @staticmethod
     def _deleted(node: ast.stmt) -> list[str]:
@@ -167,9 +166,7 @@ class CellRewriter(ScopedTransformer):
         hint = "use another name"
         if found.how == "walrus" and found.name in WRITABLE:
             hint = f"write it with a statement of its own: {found.name} = …"
-        self.problems.append(
-            Problem(span, f"{found.name!r} belongs to the trace and {verb}", hint)
-        )
+        self.problems.append(Problem(span, f"{found.name!r} belongs to the trace and {verb}", hint))
 
     # -- names and paths ----------------------------------------------------------------------
 

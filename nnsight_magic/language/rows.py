@@ -127,7 +127,9 @@ class RowParts:
         return self._owner._part(getattr(self._parts, name))
 
     def __setitem__(self, key: Any, new: Any) -> None:
-        self._owner._write(self._parts[key], new, f"{self._owner._row.name}.{self._parts.where}[{key!r}]")
+        self._owner._write(
+            self._parts[key], new, f"{self._owner._row.name}.{self._parts.where}[{key!r}]"
+        )
 
     def __setattr__(self, name: str, new: Any) -> None:
         self[name] = new

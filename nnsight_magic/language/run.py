@@ -51,7 +51,7 @@ def run(
             scope = Scope(tracer, namespace, names, show)
             namespace[SCOPE_NAME] = scope
             outcome.rows = prompt_rows(tracer, names)
-            exec(program.code, namespace)  # noqa: S102
+            exec(program.code, namespace)
             if at_end is not None:
                 outcome.last = at_end(tracer)
     finally:

@@ -43,7 +43,7 @@ def targets(node: ast.AST, how: str) -> Iterator[Binding]:
         yield from targets(node.value, how)
 
 
-def own_bindings(node: ast.AST) -> Iterator[Binding]:
+def own_bindings(node: ast.AST) -> Iterator[Binding]:  # noqa: C901 (one case a kind of node)
     """What this very node binds in its scope, its inner statements left aside."""
     match node:
         case ast.Assign():

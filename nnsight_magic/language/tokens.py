@@ -143,7 +143,7 @@ class ByText:
                 columns[position(text, row)] = row
             else:
                 raise TokenTextError(
-                    f"axis {axis} has {size} positions and the prompt has {len(row.tokens)} tokens, "
+                    f"axis {axis} has {size} positions, the prompt has {len(row.tokens)} tokens, "
                     f"so {text!r} cannot be looked up there.\nIndex it by number, or give the text "
                     "on the axis of the tokens: (batch, tokens, …)[:, text]."
                 )

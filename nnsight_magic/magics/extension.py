@@ -25,9 +25,14 @@ from nnsight_magic.magics.where import Place, place_of
 
 @magics_class
 class NNsightMagic(Magics, Configurable):
-    """Magics for looking into language models. `%config NNsightMagic.quiet = True` sets a default."""
+    """Magics for looking into language models.
 
-    model = Unicode(None, allow_none=True, help="The model to run: a notebook variable.").tag(config=True)
+    `%config NNsightMagic.quiet = True` sets the default of an option.
+    """
+
+    model = Unicode(None, allow_none=True, help="The model to run: a notebook variable.").tag(
+        config=True
+    )
     new_tokens = Int(20, help="How many tokens %%generate makes.").tag(config=True)
     compare = Bool(True, help="Predict without the cell's writes too.").tag(config=True)
     full = Bool(False, help="Run every forward to its end.").tag(config=True)
@@ -41,6 +46,7 @@ class NNsightMagic(Magics, Configurable):
         super().__init__(shell)
         self.models = Models(shell.user_ns)
         self.runs_made = Runs()
+        self.shapes: dict[str, tuple[int, ...]] = {}  # seen last, by `layers[3].mlp.output`
         self._clean_runs: Any = None
 
     @property
@@ -48,6 +54,11 @@ class NNsightMagic(Magics, Configurable):
         """The defaults of the options, by `%config`."""
         names = ("model", "new_tokens", "compare", "full", "fresh", "grad", "chat", "view", "quiet")
         return {name: getattr(self, name) for name in names}
+
+    def saved_names(self) -> list[str]:
+        """Names that traces have saved and that are still variables."""
+        names = dict.fromkeys(each.name for result in self.runs_made for each in result.saved)
+        return [name for name in names if name in self.shell.user_ns]
 
     @property
     def colour(self) -> bool:
@@ -85,7 +96,7 @@ class NNsightMagic(Magics, Configurable):
             if not body.strip():
                 raise OptionError("the cell is empty; write what to read or change below the line")
             self.models.namespace = self.shell.user_ns
-            name, model = self.models.find(read.model)
+            model = self.models.find(read.model)[1]
         except CellError as error:
             raise show_cell_error(error, place.title, self.colour) from None
         except NnsightError as error:
@@ -103,7 +114,14 @@ class NNsightMagic(Magics, Configurable):
         if self._clean_runs is None:
             self._clean_runs = CleanRuns()
         cell = running.Cell(
-            magic, read, body, place, model, self.shell.user_ns, self.shell.transform_cell, self._show
+            magic,
+            read,
+            body,
+            place,
+            model,
+            self.shell.user_ns,
+            self.shell.transform_cell,
+            self._show,
         )
         try:
             program = running.prepared(cell)
@@ -122,6 +140,7 @@ class NNsightMagic(Magics, Configurable):
             raise
         result = running.result_of(cell, program, self._clean_runs, self.runs_made.next_number)
         self.runs_made.add(result)
+        self.shapes.update(running.shapes_seen(cell))
         if read.output:
             self.shell.user_ns[read.output] = result
         return None if read.quiet else result
@@ -161,6 +180,12 @@ class NNsightMagic(Magics, Configurable):
         __tracebackhide__ = True
         self._line("edits", line, self._list_edits)
 
+    @no_var_expand
+    @line_magic("about")
+    def about_magic(self, line: str) -> None:
+        __tracebackhide__ = True
+        self._line("about", line, self._about)
+
     def _line(self, magic: str, line: str, act: Any) -> None:
         __tracebackhide__ = True
         try:
@@ -190,6 +215,18 @@ class NNsightMagic(Magics, Configurable):
         self.models.current = name
         print(models.description(name, model))
 
+    def _about(self, read: Line) -> None:
+        from nnsight_magic.language.complete import about
+        from nnsight_magic.magics.inspection import handle_of
+
+        if len(read.words) != 1:
+            raise OptionError("give one module: %about layers[3].mlp")
+        handle = handle_of(read.words[0], self)
+        if handle is None:
+            self.models.find(None)
+            raise OptionError(f"{read.words[0]!r} is no module of the model in use")
+        print(about(handle, self.shapes))
+
     def _list_models(self, read: Line) -> None:
         from nnsight_magic.magics import lists
 
@@ -213,5 +250,5 @@ class NNsightMagic(Magics, Configurable):
 
 for _name in ("trace", "generate"):
     getattr(NNsightMagic, _name).__doc__ = help_text(_name)
-for _name in ("model", "models", "saved", "runs", "edits"):
+for _name in ("model", "models", "saved", "runs", "edits", "about"):
     getattr(NNsightMagic, f"{_name}_magic").__doc__ = help_text(_name)

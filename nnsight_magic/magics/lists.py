@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, MutableMapping
 from typing import Any
 
-from nnsight_magic.errors import OptionError
+from nnsight_magic.errors import NoModelError, OptionError
 from nnsight_magic.language.problems import did_you_mean
 from nnsight_magic.magics.history import Runs
 from nnsight_magic.magics.models import Models, title
@@ -15,9 +15,7 @@ from nnsight_magic.magics.result_text import rendered, table_of
 _MISSING = object()
 
 
-def saved(
-    runs: Runs, namespace: MutableMapping[str, Any], names: Iterable[str], drop: bool
-) -> str:
+def saved(runs: Runs, namespace: MutableMapping[str, Any], names: Iterable[str], drop: bool) -> str:
     """The variables that traces have saved and that are still there; with `drop` they go."""
     found: dict[str, tuple[TraceResult, Any]] = {}
     for result in runs:
@@ -29,7 +27,9 @@ def saved(
     names = list(names)
     for name in names:
         if name not in found:
-            raise OptionError(f"{name!r} was not saved by a trace; {did_you_mean(name, found)}".rstrip("; "))
+            raise OptionError(
+                f"{name!r} was not saved by a trace; {did_you_mean(name, found)}".rstrip("; ")
+            )
     picked = {name: found[name] for name in (names or found)}
     if not picked:
         return "nothing is saved"
@@ -42,7 +42,17 @@ def saved(
     for name, (result, each) in picked.items():
         shape = "" if each.shape is None else str(tuple(each.shape))
         kind = shape if each.kind == "tensor" else f"{each.kind} {shape}".rstrip()
-        rows.append((name, kind, each.dtype, each.device, size_text(each.bytes), str(result.number), each.where))
+        rows.append(
+            (
+                name,
+                kind,
+                each.dtype,
+                each.device,
+                size_text(each.bytes),
+                str(result.number),
+                each.where,
+            )
+        )
         total += each.bytes
     table = table_of(("name", "shape", "dtype", "device", "size", "run", "from"), rows)
     return f"{rendered(table)}\n{size_text(total)} in all"
@@ -53,7 +63,7 @@ def models(found: Models) -> str:
     rows = []
     try:
         current = found.find(None)[0]
-    except Exception:
+    except NoModelError:
         current = None
     for name, model in found.all().items():
         if getattr(model, "loaded", True):
@@ -87,7 +97,9 @@ def runs(found: Runs, numbers: list[str]) -> str:
             )
             for r in found
         ]
-        return rendered(table_of(("run", "kind", "prompt", "wrote", "best", "extent", "time"), rows))
+        return rendered(
+            table_of(("run", "kind", "prompt", "wrote", "best", "extent", "time"), rows)
+        )
     if len(numbers) != 2:
         raise OptionError("give two runs to compare: %runs 3 5")
     return compared(found.get(numbers[0]), found.get(numbers[1]))
@@ -105,7 +117,9 @@ def compared(first: TraceResult, second: TraceResult) -> str:
         pair = [r.prompts[index] if index < len(r.prompts) else None for r in (first, second)]
         rows.append(("prompt", *(_shortened(p.text, 40) if p else "" for p in pair)))
         if any(p and p.generated for p in pair):
-            rows.append(("generated", *(_shortened("".join(p.generated), 60) if p else "" for p in pair)))
+            rows.append(
+                ("generated", *(_shortened("".join(p.generated), 60) if p else "" for p in pair))
+            )
         tokens = dict.fromkeys(c.token for p in pair if p for c in p.predictions)
         for token in tokens:
             shares = []

@@ -55,7 +55,9 @@ class Models:
         if len(set(map(id, models.values()))) == 1:
             return next(iter(models.items()))
         if models:
-            raise NoModelError(f"several models are loaded ({listing(models)}); pick one with -m NAME")
+            raise NoModelError(
+                f"several models are loaded ({listing(models)}); pick one with -m NAME"
+            )
         raise NoModelError("no model is loaded; load one first: %model demo")
 
     def _adopted(self, name: str) -> Any:
@@ -82,7 +84,9 @@ def adopt(module: Any, namespace: MutableMapping[str, Any]) -> Any:
     return Model(module)
 
 
-def load(source: str, namespace: MutableMapping[str, Any], device: str | None, dtype: str | None) -> Any:
+def load(
+    source: str, namespace: MutableMapping[str, Any], device: str | None, dtype: str | None
+) -> Any:
     """The model that `%model SOURCE` means: a variable of the notebook, or a name or path."""
     from nnsight_magic.engine.language_model import LanguageModel
     from nnsight_magic.engine.wrapped import Model
@@ -122,7 +126,11 @@ def title(model: Any) -> str:
     """What a model is called in results: its source, or its class."""
     source = getattr(model, "_source", None)
     name = getattr(source, "name", None)
-    return str(name) if name else type(model.module if getattr(model, "loaded", True) else model._root).__name__
+    return (
+        str(name)
+        if name
+        else type(model.module if getattr(model, "loaded", True) else model._root).__name__
+    )
 
 
 def tree(model: Any, depth: int = 3) -> str:
@@ -160,7 +168,9 @@ def names_line(model: Any) -> str:
     for name in ("embed", "layers", "norm", "unembed"):
         path = model.names.path_of(name)
         if path is not None:
-            shown.append(f"{name} = {path}" + (f"[0 … {len(model.layers) - 1}]" if name == "layers" else ""))
+            shown.append(
+                f"{name} = {path}" + (f"[0 … {len(model.layers) - 1}]" if name == "layers" else "")
+            )
     return " · ".join(shown)
 
 
@@ -168,6 +178,10 @@ def description(name: str, model: Any) -> str:
     """What `%model` prints: the variable, size and place, the tree, the standard names."""
     parameters = list(model.module.parameters())
     count = sum(p.numel() for p in parameters)
-    place = f"{parameters[0].dtype}".removeprefix("torch.") + f" on {parameters[0].device}" if parameters else ""
+    place = (
+        f"{parameters[0].dtype}".removeprefix("torch.") + f" on {parameters[0].device}"
+        if parameters
+        else ""
+    )
     head = f"{name}: {title(model)}, {count / 1e6:.1f} M parameters, {place}"
     return "\n".join(filter(None, (head, "", tree(model), "", names_line(model))))

@@ -66,12 +66,13 @@ OPTIONS: dict[str, tuple[Option, ...]] = {
     "model": (
         Option("device", "text", "where the weights go: cpu, cuda, cuda:1, auto", metavar="DEVICE"),
         Option("dtype", "text", "of the weights: float32, bfloat16, float16", metavar="DTYPE"),
-        Option("name", "text", "the notebook variable for the model (default: model)", metavar="VAR"),
+        Option("name", "text", "the variable to put it into (default: model)", metavar="VAR"),
     ),
     "saved": (Option("drop", "flag", "delete the named variables, or all that are listed"),),
     "models": (),
     "edits": (Option("clear", "flag", "take all edits of the model back"),),
     "runs": (),
+    "about": (),
 }  # fmt: skip
 
 SUMMARY = {
@@ -81,6 +82,7 @@ SUMMARY = {
     "saved": "List what traces have saved, with sizes; --drop deletes: %saved --drop resid",
     "models": "List the models of the notebook.",
     "edits": "List the edits of the current model.",
+    "about": "Show what a module is: %about layers[3].mlp, or layers[3].mlp? in any cell.",
     "runs": "List the runs of this session, or compare two: %runs 3 5",
 }
 
@@ -118,7 +120,7 @@ class Line:
             raise AttributeError(name) from None
 
 
-class HelpShown(Exception):  # noqa: N818 (it is no error)
+class HelpShown(Exception):
     """`--help` stood in the line; `text` is what to print."""
 
     def __init__(self, text: str) -> None:
@@ -263,7 +265,7 @@ def expand(text: str, namespace: Mapping[str, Any]) -> str:
         except (SyntaxError, ValueError):
             return match[0]
         try:
-            return str(eval(code, dict(namespace)))  # noqa: S307 (the user's own line)
+            return str(eval(code, dict(namespace)))
         except Exception as error:
             raise OptionError(
                 f"{match[0]} in the line cannot be evaluated: {type(error).__name__}: {error}; "
@@ -308,11 +310,15 @@ def help_text(magic: str) -> str:
         "model": "%model NAME_OR_VARIABLE [options]",
         "saved": "%saved [NAME …] [--drop]",
         "runs": "%runs [A B]",
+        "about": "%about PATH",
     }.get(magic, f"%{magic} [options]")
     lines = [SUMMARY[magic], "", usage, ""]
     lines += [f"{left.ljust(width)}{right}" for left, right in rows]
     if magic == "generate":
-        lines += ["", "Options of transformers' generate go by their own names: --do_sample --top_p 0.9"]
+        lines += [
+            "",
+            "Options of transformers' generate go by their own names: --do_sample --top_p 0.9",
+        ]
     if cell:
         lines += ["", "Defaults: %config NNsightMagic"]
     return "\n".join(lines)

@@ -113,6 +113,7 @@ class TraceResult:
         saved: the variables that the cell saved.
         blocks_run, blocks: decoder blocks that ran, and those there are.
         stopped_at: the last thing that ran where the forward ended early, else `None`.
+        resumed_at: the first block that ran, where those before it were remembered.
         seconds: time of the cell's run, `forwards` how many forwards it took.
         wrote: names of what the cell wrote, such as `layers[22].mlp.output`.
         notices: what the user should know about the run.
@@ -127,6 +128,7 @@ class TraceResult:
     blocks_run: int = 0
     blocks: int = 0
     stopped_at: str | None = None
+    resumed_at: str | None = None
     seconds: float = 0.0
     forwards: int = 0
     steps: int = 0
@@ -146,6 +148,8 @@ class TraceResult:
         if self.forwards == 0:
             return "nothing of the model was run"
         ran = f"ran {self.blocks_run} of {self.blocks} blocks"
+        if self.resumed_at:
+            ran += f", from {self.resumed_at} on"
         return f"{ran}, stopped after {self.stopped_at}" if self.stopped_at else ran
 
     @property

@@ -16,7 +16,6 @@ from nnsight_magic.magics.result import (
     PromptResult,
     TraceResult,
     percent,
-    size_text,
     visible,
 )
 
@@ -36,7 +35,7 @@ def plain_text(result: TraceResult) -> str:
 
 
 def terminal_text(result: TraceResult) -> str:
-    """For the place where standard output goes: coloured and as wide as a terminal, if it is one."""
+    """For standard output: coloured and as wide as the terminal, if it is one."""
     if not _in_terminal():
         return plain_text(result)
     width = max(40, shutil.get_terminal_size((PLAIN_WIDTH, 24)).columns)
@@ -118,7 +117,9 @@ def _prompt(each: PromptResult, several: bool, colour: bool, width: int) -> Iter
         line = Text("→ ", style="bold green")
         yield line + tokens_line(each.generated, colour)
         if each.generated_clean and each.generated_clean != each.generated:
-            yield Text("without the writes → ", style="dim") + tokens_line(each.generated_clean, colour)
+            yield Text("without the writes → ", style="dim") + tokens_line(
+                each.generated_clean, colour
+            )
         elif each.generated_clean:
             yield Text("the same without the writes", style="dim")
     if each.predictions:
@@ -175,7 +176,9 @@ def _saved_table(result: TraceResult) -> Table:
     for each in result.saved:
         shape = "" if each.shape is None else "(" + ", ".join(map(str, each.shape)) + ")"
         kind = shape if each.kind == "tensor" else f"{each.kind} {shape}".rstrip()
-        table.add_row(Text(each.name, style="bold cyan"), kind, each.dtype, each.device, Text(each.where))
+        table.add_row(
+            Text(each.name, style="bold cyan"), kind, each.dtype, each.device, Text(each.where)
+        )
     return table
 
 
@@ -207,6 +210,3 @@ def table_of(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> Table:
     for row in rows:
         table.add_row(*map(Text, row))
     return table
-
-
-__all__ = ["heat_map", "plain_text", "rendered", "size_text", "table_of", "terminal_text"]

@@ -78,7 +78,9 @@ def prompts_of(
     elif line.file is not None:
         inputs = read_prompts(line.file)
     else:
-        raise OptionError('there is no prompt; put one in quotation marks, or use -p VAR or -f FILE')
+        raise OptionError(
+            "there is no prompt; put one in quotation marks, or use -p VAR or -f FILE"
+        )
     if isinstance(inputs, dict) and inputs and all(isinstance(v, str) for v in inputs.values()):
         names, inputs = tuple(inputs), list(inputs.values())
         for name in names:
@@ -190,6 +192,7 @@ def result_of(cell: Cell, program: Program, clean_runs: CleanRuns, number: int) 
         blocks_run=report.blocks_run,
         blocks=report.blocks,
         stopped_at=report.stopped_at,
+        resumed_at=getattr(report, "resumed_at", None),
         seconds=report.seconds,
         forwards=report.forwards,
         wrote=wrote,
@@ -202,6 +205,17 @@ def result_of(cell: Cell, program: Program, clean_runs: CleanRuns, number: int) 
 def _written(where: str, program: Program) -> str:
     """The model's own output is called `logits` where the cell called it so."""
     return "logits" if where == "output" and "logits" in program.trace_names else where
+
+
+def shapes_seen(cell: Cell) -> dict[str, tuple[int, ...]]:
+    """Shapes of what the run touched, for completion: `layers[3].mlp.output` to its shape."""
+    report = cell.outcome.report
+    found = {}
+    for touch in report.touches if report is not None else ():
+        shape = getattr(touch, "shape", None)
+        if shape is not None:
+            found[f"{touch.name}.{touch.kind}"] = tuple(shape)
+    return found
 
 
 def _unique(names) -> tuple[str, ...]:
@@ -276,7 +290,10 @@ def _generations(
 
 
 def _clean_texts(cell: Cell, tracer: Any, clean_runs: CleanRuns) -> list[tuple[str, ...]]:
-    how = (cell.line.new_tokens, tuple(sorted((k, repr(v)) for k, v in cell.line.generation.items())))
+    how = (
+        cell.line.new_tokens,
+        tuple(sorted((k, repr(v)) for k, v in cell.line.generation.items())),
+    )
     key = CleanRuns.key(cell.model, tracer, "generate", how)
     known = clean_runs.get(key) if key is not None else None
     if known is None:

@@ -75,7 +75,9 @@ def test_a_name_that_reaches_the_cell_is_a_trace_name(source, count):
 
 def test_columns_stay_those_of_the_cell():
     tree = program("x = layers[3].output").tree
-    attribute = next(n for n in ast.walk(tree) if isinstance(n, ast.Attribute) and n.attr == "layers")
+    attribute = next(
+        n for n in ast.walk(tree) if isinstance(n, ast.Attribute) and n.attr == "layers"
+    )
     assert (attribute.col_offset, attribute.end_col_offset) == (4, 10)
 
 
@@ -143,7 +145,9 @@ def test_names_assigned_in_a_step_loop_are_collected():
 
 
 def test_what_the_cell_made_before_the_loop_is_not_collected():
-    source = "total = 0\nhs = []\nfor step in steps:\n    total = total + 1\n    count += 1\n    new = 1"
+    source = (
+        "total = 0\nhs = []\nfor step in steps:\n    total = total + 1\n    count += 1\n    new = 1"
+    )
     assert program(source).collected == ("new",)
 
 
@@ -202,7 +206,9 @@ def test_return_outside_a_function_is_the_language_s_own_error():
     assert raised.value.problems[0].span.line == 3
 
 
-@pytest.mark.parametrize("source", ["\0", "x" + "(" * 5000, "-" * 100_000 + "1", "\ud800", "await x"])
+@pytest.mark.parametrize(
+    "source", ["\0", "x" + "(" * 5000, "-" * 100_000 + "1", "\ud800", "await x"]
+)
 def test_what_cannot_be_compiled_is_refused_in_words(source):
     with pytest.raises(CellError):
         program(source)

@@ -1,0 +1,51 @@
+"""`layers[3].mlp?`: a module's class, parameters, shapes and source, in any cell.
+
+IPython turns `x?` into a look at the variable `x`, and `layers` is none. So cells are looked at
+before that: a line that asks for a path of the model in use becomes `%about PATH`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from nnsight_magic.errors import NnsightError
+from nnsight_magic.language.complete import resolve
+
+_QUESTION = re.compile(r"^(\s*)\?{0,2}\s*([^\W\d]\w*(?:\.\w+|\[[^\[\]]+\])*)\s*\?{1,2}\s*$")
+_QUESTION_BEFORE = re.compile(r"^(\s*)\?{1,2}\s*([^\W\d]\w*(?:\.\w+|\[[^\[\]]+\])*)\s*$")
+
+
+def transformer(magics: Any) -> Callable[[list[str]], list[str]]:
+    """A transformer of a cell's lines, for `shell.input_transformers_cleanup`."""
+
+    def nnsight_questions(lines: list[str]) -> list[str]:
+        return [_about(line, magics) for line in lines]
+
+    return nnsight_questions
+
+
+def _about(line: str, magics: Any) -> str:
+    if "?" not in line:
+        return line
+    found = _QUESTION.match(line) or _QUESTION_BEFORE.match(line)
+    if found is None or handle_of(found[2], magics) is None:
+        return line
+    return f"{found[1]}%about {found[2]}\n"
+
+
+def handle_of(path: str, magics: Any) -> Any:
+    """The module of the model in use that a path means; the notebook's own names come first,
+    unless they are a model."""
+    root = re.match(r"\w+", path)[0]
+    variables = magics.shell.user_ns
+    models = magics.models.all()
+    try:
+        if root in models:
+            return resolve("model" + path[len(root) :], models[root])
+        if root in variables:
+            return None
+        return resolve(path, magics.models.find(None)[1])
+    except NnsightError:
+        return None
