@@ -194,7 +194,8 @@ def _not_on_hub(name: str, answer: HubAnswer) -> ModelNotFound:
     ]
     local = [str(folder) for folder in _model_folders(Path())]
     cached = cached_names()
-    lines += _did_you_mean(_near(name, ["demo", *local, *cached, *WELL_KNOWN]))
+    if name not in WELL_KNOWN:
+        lines += _did_you_mean(_near(name, ["demo", *local, *cached, *WELL_KNOWN]))
     have = ["demo", *local, *cached]
     if not answer.reached:
         lines.append("To be had here without the hub: " + ", ".join(have[:6]))

@@ -86,7 +86,7 @@ def open_source(name: str | Path, **kwargs: Any) -> Source:
     name = str(name)
     place = {key: kwargs.pop(key) for key in PLACE_OPTIONS if key in kwargs}
     found = find(name, gguf_file=kwargs.pop("gguf_file", None), demo=demo_folder, **place)
-    if found.offline:
+    if found.local or found.offline:
         place["local_files_only"] = True
     if found.gguf_file:
         require_gguf(Path(found.gguf_file))

@@ -1,0 +1,54 @@
+"""Models for the tests: the demo model once per run, tiny random ones as many as are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from tests import tiny as tiny_models
+
+torch.set_num_threads(2)
+
+
+@pytest.fixture
+def tiny() -> Callable[..., nn.Module]:
+    """`tiny("gpt2")`: a new transformers model with random weights, in eval mode.
+
+    Names: gpt2, llama, gpt_neox, mixtral, mamba, t5, bert, vit.
+    """
+    return tiny_models.build
+
+
+@pytest.fixture(scope="session")
+def tiny_tokenizer() -> Any:
+    """A tokenizer whose every token is in the tiny models' vocabulary; pads on the left."""
+    return tiny_models.tokenizer()
+
+
+@pytest.fixture(scope="session")
+def tiny_gpt2_folder(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: Any) -> Path:
+    """A tiny GPT-2 with its tokenizer, as `save_pretrained` writes them."""
+    folder = tmp_path_factory.mktemp("models") / "tiny-gpt2"
+    tiny_models.build("gpt2").save_pretrained(folder)
+    tiny_tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def demo_model() -> nn.Module:
+    """The demo model as transformers gives it. Leave it as it was found."""
+    from nnsight_magic.model.load import open_source
+
+    return open_source("demo").weights()
+
+
+@pytest.fixture(scope="session")
+def demo_tokenizer() -> Any:
+    from nnsight_magic.model.load import open_source
+
+    return open_source("demo").tokenizer
