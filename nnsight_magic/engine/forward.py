@@ -32,7 +32,8 @@ class Forward:
         call: runs the model, once.
         root: the module whose every call begins a new step.
         bypasses: the modules of this trace that are not run.
-        replay: writes of an earlier forward, to repeat on the way.
+        written: the writes of the trace so far. Those on the way are repeated, and what is
+            written at a pause of this forward is added.
     """
 
     def __init__(
@@ -42,16 +43,15 @@ class Forward:
         late_write: Callable[[Pause], str],
         *,
         bypasses: Bypasses,
+        written: dict[Site, list[Change]],
         grad: bool = False,
-        replay: dict[Site, list[Change]] | None = None,
     ):
         self.root = root
         self.result: Any = None
         self.step = -1
         self.fired: set[Site] = set()
-        self.written: dict[Site, list[Change]] = dict(replay or {})
+        self.written = written
         self.pause: Pause | None = None
-        self.first = replay is None
         self._call = call
         self._late_write = late_write
         self._grad = grad
@@ -135,7 +135,6 @@ class Forward:
         for hook in self._hooks.values():
             hook.remove()
         self._hooks.clear()
-        self.written.clear()
         self.fired.clear()
         self._calls.clear()
         self._recorders.clear()

@@ -100,11 +100,11 @@ class GenerationTracer(Tracer):
 
     def _begin_step(self, site: Site) -> Pause | None:
         if self._main is None:
-            self._main = self._new_forward(None)
+            self._main = self._new_forward()
         return None if self._main.finished else self._main.run_to(site)
 
-    def _new_forward(self, replay) -> Forward:
-        forward = super()._new_forward(replay)
+    def _new_forward(self) -> Forward:
+        forward = super()._new_forward()
         forward.hook([self.model.module], "input")  # the model's own calls count the steps
         return forward
 

@@ -58,12 +58,19 @@ class Shortcut:
             forward.bypass(
                 block, lambda args, kwargs: in_block_layout(block, own_copy(output))
             )
+            self._count_as_passed(forward, report, range(start, last + 1))
             report.blocks_skipped += last + 1 - start
             report.resumed_at = f"layers[{last + 1}]" if last + 1 < len(blocks) else "norm"
         if found is None or found[0] != target - 1:
             forward.record(
                 self._line(target - 1), lambda raw: self._remember(key, target - 1, raw)
             )
+
+    def _count_as_passed(self, forward: Forward, report: RunReport, blocks: range) -> None:
+        """What was touched in the left-out blocks lies behind this forward."""
+        for touch in report.touches:
+            if self._names.block_index(".".join(touch.parts)) in blocks:
+                forward.fired.add(touch.site)
 
     def _known_key(self) -> Hashable | None:
         if self._key is _UNSET:

@@ -83,6 +83,7 @@ class Tracer:
         self._main: Forward | None = None  # the forward whose end is the end of the trace
         self._behind: Forward | None = None  # one that serves reads of what has already run
         self._pauses: list[Pause] = []
+        self._written: dict[Site, list[Change]] = {}
         self._own_steps: dict[nn.Module, int] = {}
         self._rng: Any = None
         self._open = False
@@ -142,7 +143,7 @@ class Tracer:
     def _finish(self) -> Any:
         """Run the main forward to its end; the result of the call."""
         if self._main is None:
-            self._main = self._new_forward(None)
+            self._main = self._new_forward()
         return self._main.finish()
 
     def _close(self) -> None:
@@ -159,6 +160,7 @@ class Tracer:
                 for pause in self._pauses:
                     pause.close()
                 self._pauses.clear()
+                self._written.clear()
                 for touch in self.report.touches:
                     touch.site = None
                 self.report.seconds = time.perf_counter() - self._began
@@ -204,7 +206,7 @@ class Tracer:
     def skip(self, handle: Handle, value: Any) -> None:
         """Do not run a module: `value` is what it gives."""
         if self._main is None:
-            self._main = self._new_forward(None)
+            self._main = self._new_forward()
         module, given = handle.module, []
 
         def produce(args: tuple, kwargs: dict) -> Any:
@@ -260,26 +262,24 @@ class Tracer:
         """Run a forward on to the touched site, if one has it still ahead."""
         site = touch.site
         if self._main is None:
-            self._main = self._new_forward(None)
+            self._main = self._new_forward()
         forwards = (self._main,) if self._behind is None else (self._main, self._behind)
         for forward in forwards:
             if forward.pause is not None and forward.pause.site == site:
                 return forward.pause
         for forward in forwards:
-            if forward.finished or site in forward.fired or self._has_passed(forward, touch):
-                continue
-            pause = self._run_to(forward, touch, line)
+            ahead = not (forward.finished or site in forward.fired or self._has_passed(forward, touch))
+            pause = self._run_to(forward, touch, line) if ahead else None
             if pause is not None:
-                if not forward.first:
+                if self.report.forwards > 1:
                     pause.passer = self._passer(forward)
                 return pause
+            forward.fired.add(site)  # whether or not it was seen, it lies behind
         return None
 
     def _again(self, touch: Touch, line: list[nn.Module]) -> Pause:
         """A forward from the start, for a site that every running one has left behind."""
-        forward = self._new_forward(self._main.written)
-        for earlier in self.report.touches:
-            forward.hook([earlier.site.module], earlier.site.kind)
+        forward = self._new_forward()
         pause = self._repeat(forward, touch, line)
         if pause is None:
             forward.cancel()
@@ -303,6 +303,9 @@ class Tracer:
         if touch.kind == "input":
             self._bypasses.watch(line[-1])  # the user may skip the module having seen its input
         forward.hook(line, touch.kind)
+        if self.report.forwards > 1:  # it may not know yet what was touched by way of another
+            for earlier in self.report.touches:
+                forward.hook([earlier.site.module], earlier.site.kind)
         if self._shortcut is not None and not self._grad:
             self._shortcut.take(forward, touch, self.report)
         return forward.run_to(touch.site)
@@ -318,15 +321,15 @@ class Tracer:
         finally:
             _set_random_state(now)
 
-    def _new_forward(self, replay: dict[Site, list[Change]] | None) -> Forward:
+    def _new_forward(self) -> Forward:
         self.report.forwards += 1
         return Forward(
             self._call,
             self.model.module,
             self._late_write,
             bypasses=self._bypasses,
+            written=self._written,
             grad=bool(self._grad),
-            replay=replay,
         )
 
     def _has_passed(self, forward: Forward, touch: Touch) -> bool:
@@ -339,8 +342,10 @@ class Tracer:
         if pause.touch is None:
             return False
         here, there = pause.touch.parts, touch.parts
-        if here == there:
-            return site.kind == "input" and pause.site.kind == "output"
+        if here[: len(there)] == there:  # it stands inside the touched module, or at it
+            return site.kind == "input"
+        if there[: len(here)] == here:  # the touched module lies inside the one it stands at
+            return pause.site.kind == "output"
         return _before(there, here, self.model.module)
 
     # ── what goes wrong ──────────────────────────────────────────────────────────────────
