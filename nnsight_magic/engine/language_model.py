@@ -13,6 +13,7 @@ from nnsight_magic.engine.handle import touching
 from nnsight_magic.engine.inputs import Inputs, prepare
 from nnsight_magic.engine.tracer import Tracer
 from nnsight_magic.engine.wrapped import Model
+from nnsight_magic.model.load import open_source
 
 
 class LanguageModel(Model):
@@ -54,8 +55,6 @@ class LanguageModel(Model):
             super().__init__(source, block_index_zero=block_index_zero)
             self.__dict__.update(_source=None, _given_tokenizer=tokenizer, loaded=True)
             return
-        from nnsight_magic.model.load import open_source
-
         opened = open_source(str(source), **kwargs)
         super().__init__(opened.skeleton(), block_index_zero=block_index_zero)
         self.__dict__.update(

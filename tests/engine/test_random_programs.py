@@ -135,9 +135,9 @@ def change_weights(hf, how: str | None) -> None:
 
 @cache
 def subject():
-    from tests.conftest import tiny_model
+    from tests import tiny
 
-    hf = tiny_model("gpt2")
+    hf = tiny.build("gpt2", layers=BLOCKS)
     return hf, LanguageModel(hf)
 
 
