@@ -1,0 +1,225 @@
+"""What looking inside costs: plain forward, hand-written hooks, this library, nnsight.
+
+    python -m benchmarks.engine [--rounds N] [--tiny | --demo]
+
+CPU time, one process, variants in turn. `resume` is off unless a row says otherwise, so that
+every forward is a real one.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+
+import nnsight
+import torch
+
+from benchmarks.timing import Row, measure, table
+from nnsight_magic import LanguageModel
+
+PROMPT = "The Eiffel Tower is in the city of Paris, and the"
+NEW_TOKENS = 20
+
+
+class Subject:
+    """One transformers model, wrapped both ways."""
+
+    def __init__(self, hf, tokenizer, blocks: str):
+        self.hf, self.tokenizer = hf, tokenizer
+        self.ours = LanguageModel(hf, tokenizer)
+        self.theirs = nnsight.LanguageModel(hf, tokenizer=tokenizer)
+        self.ids = tokenizer(PROMPT, return_tensors="pt")["input_ids"]
+        self.path = blocks
+
+    @property
+    def blocks(self) -> list[torch.nn.Module]:
+        return list(self.hf.get_submodule(self.path))
+
+    def their(self, index: int):
+        handle = self.theirs
+        for part in self.path.split("."):
+            handle = getattr(handle, part)
+        return handle[index]
+
+    def forward(self) -> None:
+        with torch.no_grad():
+            self.hf(self.ids, use_cache=False)
+
+    def generated(self) -> None:
+        ids = self.ids
+        self.hf.generate(
+            ids, attention_mask=torch.ones_like(ids), max_new_tokens=NEW_TOKENS, do_sample=False
+        )
+
+
+def hooking(modules, change, run: Callable[[], None]) -> Callable[[], None]:
+    """A run with hand-written hooks, put on and taken off as one would."""
+
+    def once() -> None:
+        handles = [m.register_forward_hook(lambda m, a, out: change(out)) for m in modules]
+        try:
+            run()
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    return once
+
+
+def save_one(s: Subject, index: int) -> dict[str, Callable[[], object]]:
+    kept: list = []
+
+    def ours():
+        with s.ours.trace(s.ids, full=True, resume=False):
+            s.ours.layers[index].output.save()
+
+    def theirs():
+        with s.theirs.trace(s.ids):
+            h = s.their(index).output.save()
+        return h
+
+    hooks = hooking([s.blocks[index]], lambda out: kept.append(out), s.forward)
+    return {"plain": s.forward, "hand-written hook": hooks, "nnsight_magic": ours, "nnsight": theirs}
+
+
+def save_all(s: Subject) -> dict[str, Callable[[], object]]:
+    def hooks():
+        kept: list = []
+        hooking(s.blocks, lambda out: kept.append(out), s.forward)()
+
+    def ours():
+        with s.ours.trace(s.ids, full=True, resume=False):
+            kept = [block.output.save() for block in s.ours.layers]
+        return kept
+
+    def theirs():
+        with s.theirs.trace(s.ids):
+            kept = nnsight.save([s.their(i).output for i in range(len(s.blocks))])
+        return kept
+
+    return {"plain": s.forward, "hand-written hook": hooks, "nnsight_magic": ours, "nnsight": theirs}
+
+
+def zero_mlp(s: Subject, index: int) -> dict[str, Callable[[], object]]:
+    def ours():
+        with s.ours.trace(s.ids, full=True, resume=False):
+            s.ours.layers[index].mlp.output = 0
+
+    def theirs():
+        with s.theirs.trace(s.ids):
+            s.their(index).mlp.output[:] = 0
+
+    hooks = hooking([s.blocks[index].mlp], torch.zeros_like, s.forward)
+    return {"plain": s.forward, "hand-written hook": hooks, "nnsight_magic": ours, "nnsight": theirs}
+
+
+def generate(s: Subject) -> dict[str, Callable[[], object]]:
+    def hooks():
+        kept: list = []
+        hooking([s.blocks[-1]], lambda out: kept.append(out), s.generated)()
+
+    def ours():
+        with s.ours.generate(s.ids, max_new_tokens=NEW_TOKENS, do_sample=False) as tracer:
+            kept = [s.ours.layers[-1].output.save() for _ in tracer.steps]
+        return kept
+
+    def theirs():
+        with s.theirs.generate(s.ids, max_new_tokens=NEW_TOKENS, do_sample=False) as tracer:
+            kept = nnsight.save([])
+            for _ in tracer.iter[:]:
+                kept.append(s.their(-1).output)
+        return kept
+
+    return {"plain": s.generated, "hand-written hook": hooks, "nnsight_magic": ours, "nnsight": theirs}
+
+
+def early(s: Subject, index: int) -> dict[str, Callable[[], object]]:
+    def hooks():
+        class Enough(Exception):
+            pass
+
+        def stop(out):
+            raise Enough
+
+        try:
+            hooking([s.blocks[index]], stop, s.forward)()
+        except Enough:
+            pass
+
+    def ours():
+        with s.ours.trace(s.ids, resume=False):
+            s.ours.layers[index].output.save()
+
+    def theirs():
+        with s.theirs.trace(s.ids) as tracer:
+            h = s.their(index).output.save()
+            tracer.stop()
+        return h
+
+    return {"plain": s.forward, "hand-written hook": hooks, "nnsight_magic": ours, "nnsight": theirs}
+
+
+def rerun(s: Subject, index: int) -> dict[str, Callable[[], object]]:
+    """A cell that is run again: the first touch is behind blocks that are known."""
+
+    def ours(**kwargs):
+        with s.ours.trace(s.ids, full=True, **kwargs):
+            s.ours.layers[index].output[:, -1] *= 0.5
+
+    return {
+        "plain": s.forward,
+        "nnsight_magic": ours,
+        "nnsight_magic, last logits": lambda: ours(logits_to_keep=1),
+    }
+
+
+def jobs(s: Subject, rounds: int) -> list[Row]:
+    count = len(s.blocks)
+    middle, fifth, late = count // 2, count // 6, count * 2 // 3
+    return [
+        measure(f"save block {middle}", save_one(s, middle), rounds),
+        measure("save all blocks", save_all(s), rounds),
+        measure(f"zero the MLP of block {middle}", zero_mlp(s, middle), rounds),
+        measure(f"generate {NEW_TOKENS} tokens, save the last block at each", generate(s), rounds // 5 + 1),
+        measure(f"save block {fifth} of {count} only", early(s, fifth), rounds),
+        measure(f"again, first touch at block {late} of {count}", rerun(s, late), rounds),
+    ]
+
+
+def tiny() -> Subject:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    tokenizer = LanguageModel("demo").tokenizer
+    torch.manual_seed(0)
+    config = GPT2Config(
+        n_layer=12, n_embd=64, n_head=4, vocab_size=len(tokenizer), bos_token_id=0, eos_token_id=0
+    )
+    hf = GPT2LMHeadModel(config).eval()
+    hf.generation_config.pad_token_id = 0
+    return Subject(hf, tokenizer, "transformer.h")
+
+
+def demo() -> Subject:
+    model = LanguageModel("demo", dispatch=True)
+    return Subject(model.module, model.tokenizer, "model.layers")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--tiny", action="store_true")
+    parser.add_argument("--demo", action="store_true")
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    both = options.tiny == options.demo
+    if options.tiny or both:
+        print(f"\n## 12-block GPT-2, hidden 64 ({options.threads} thread)\n")
+        print(table(jobs(tiny(), options.rounds * 8), "plain"), flush=True)
+    if options.demo or both:
+        print(f"\n## Demo model, 30 blocks ({options.threads} thread)\n")
+        print(table(jobs(demo(), options.rounds), "plain"), flush=True)
+
+
+if __name__ == "__main__":
+    main()
