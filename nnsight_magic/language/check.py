@@ -21,9 +21,20 @@ from nnsight_magic.language.problems import (
     on_written_lines,
 )
 from nnsight_magic.language.program import Link, Program, Reference
+from nnsight_magic.language.tree import (
+    ROOT_MODULES,
+    below_root,
+    children,
+    has_attribute,
+    kind_of,
+    module_of,
+    named,
+    numbered,
+    standard,
+)
 
+AT_ROOT = ("logits", "tokens", "prompt")  # of the model, and of a prompt's view of it
 BUILTINS = frozenset(dir(builtins)) | {"__name__", "__file__", "__doc__", "get_ipython", "display"}
-MODULE_NAMES = ("layers", "embed", "norm", "unembed")
 
 
 def check(program: Program, model: Any, namespace: Mapping[str, Any], prompts=()) -> None:
@@ -55,7 +66,7 @@ def unknown_names(
         if name in known or name in namespace or name in seen or name.startswith("__"):
             continue
         seen.add(name)
-        candidates = [*TRACE_NAMES, *prompts, *_children(model), *program.bound]
+        candidates = [*TRACE_NAMES, *prompts, *children(model), *program.bound]
         visible = [each for each in namespace if not each.startswith("_")]
         hint = did_you_mean(name, candidates) or did_you_mean(name, [*visible, *BUILTINS], 0.75)
         problems.append(
@@ -90,18 +101,18 @@ def path_problem(found: Reference, model: Any, prompts: frozenset[str]) -> Probl
     """The first thing wrong on one path, if anything is."""
     if found.name == "model" or found.name in prompts:
         handle = model
-    elif found.name in MODULE_NAMES:
-        handle = _attribute(model, found.name)
+    elif found.name in ROOT_MODULES:
+        handle = named(model, found.name)
         if handle is None:
             return Problem(
                 found.span,
-                f"this model ({_kind(model)}) has no {found.name!r}",
-                f"its modules: {listing(_children(model))}",
+                f"this model ({kind_of(model)}) has no {found.name!r}",
+                f"its modules: {listing(children(model))}",
             )
     elif found.name in TRACE_NAMES:
         return None
     else:
-        handle = _children(model).get(found.name)
+        handle = named(model, found.name)
     at_root = handle is model
     for position, link in enumerate(found.links):
         if handle is None:
@@ -131,7 +142,7 @@ def _attribute_link(
     """Follows `.name`; the handle is `None` where the path leaves the module tree."""
     name = str(link.value)
     where = as_written(found, position)
-    if name in VALUE_ATTRIBUTES or (at_root and name == "logits"):
+    if name in VALUE_ATTRIBUTES or (at_root and name in AT_ROOT):
         return None, None
     if stored:
         return None, Problem(
@@ -141,21 +152,18 @@ def _attribute_link(
         )
     if name == "next":
         return handle, None
-    child = _children(handle).get(name)
+    child = below_root(handle, name)
     if child is not None:
         return child, None
-    found_attribute = _attribute(handle, name)
-    if found_attribute is not None:
-        return (found_attribute if hasattr(found_attribute, "children") else None), None
-    if name in HANDLE_ATTRIBUTES or hasattr(handle, name):
+    if name in HANDLE_ATTRIBUTES or has_attribute(handle, name):
         return None, None
-    known = [*_children(handle), *_short_names(handle), *HANDLE_ATTRIBUTES]
+    known = [*children(handle), *standard(handle), *HANDLE_ATTRIBUTES]
     hint = did_you_mean(name, known)
     if not hint:
-        hint = did_you_mean(name, dir(handle))
-    has = listing([*_children(handle), *VALUE_ATTRIBUTES])
+        hint = did_you_mean(name, dir(module_of(handle)))
+    has = listing([*children(handle), *VALUE_ATTRIBUTES])
     return None, Problem(
-        link.span, f"{where} ({_kind(handle)}) has no {name!r}", hint or f"it has {has}"
+        link.span, f"{where} ({kind_of(handle)}) has no {name!r}", hint or f"it has {has}"
     )
 
 
@@ -164,48 +172,26 @@ def _index(
 ) -> tuple[Any, Problem | None]:
     """Follows `[i]` on a list of modules. An index that is no literal stands for any of them."""
     where = as_written(found, position)
-    children = _children(handle)
-    numbered = [name for name in children if name.isdigit()]
+    modules = numbered(handle)
     if stored:
         hint = f"write a value of it: {as_written(found, position + 1)}.output = …"
         return None, Problem(link.span, "a module cannot be replaced in a trace", hint)
-    if not numbered:
+    if not modules:
+        inside = children(handle)
         if isinstance(link.value, str):
-            return children.get(link.value), None
-        hint = f"its modules: {listing(children)}" if children else f"its value is {where}.output"
-        return None, Problem(link.span, f"{where} ({_kind(handle)}) cannot be indexed", hint)
+            return inside.get(link.value), None
+        hint = f"its modules: {listing(inside)}" if inside else f"its value is {where}.output"
+        return None, Problem(link.span, f"{where} ({kind_of(handle)}) cannot be indexed", hint)
     if isinstance(link.value, int):
-        count = len(numbered)
+        count = len(modules)
         if not -count <= link.value < count:
             return None, Problem(
                 link.span,
                 f"{where} has {count} modules, so there is no {where}[{link.value}]",
                 f"indices go from 0 to {count - 1}",
             )
-        return children[numbered[link.value]], None
+        return modules[link.value], None
     if link.value is None and not link.slices:
-        kinds = {_kind(children[name]) for name in numbered}
-        return (children[numbered[0]] if len(kinds) == 1 else None), None
+        same = len({kind_of(each) for each in modules}) == 1
+        return (modules[0] if same else None), None
     return None, None
-
-
-def _children(handle: Any) -> Mapping[str, Any]:
-    children = getattr(handle, "children", None)
-    found = children() if callable(children) else {}
-    return found if isinstance(found, Mapping) else {}
-
-
-def _short_names(handle: Any) -> list[str]:
-    return [name for name in ("attn", "mlp") if _attribute(handle, name) is not None]
-
-
-def _attribute(handle: Any, name: str) -> Any:
-    if name in HANDLE_ATTRIBUTES:
-        return None  # reading a value needs a run
-    return getattr(handle, name, None)
-
-
-def _kind(handle: Any) -> str:
-    module = getattr(handle, "module", None) if not hasattr(handle, "loaded") else None
-    root = getattr(handle, "_root", module)
-    return type(root if root is not None else handle).__name__

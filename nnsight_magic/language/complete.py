@@ -15,8 +15,18 @@ from nnsight_magic.language.names import (
     VALUE_ATTRIBUTES,
 )
 from nnsight_magic.language.paths import literal_index, unwind
+from nnsight_magic.language.problems import listing
+from nnsight_magic.language.tree import (
+    below_root,
+    children,
+    is_handle,
+    kind_of,
+    module_of,
+    named,
+    numbered,
+    standard,
+)
 
-MODULE_NAMES = ("layers", "embed", "norm", "unembed")
 # Handle attributes that are worth offering; the others are for programs.
 OFFERED = ("output", "input", "inputs", "next", "skip", "heads", "source", "ops")
 
@@ -85,16 +95,8 @@ def _tokens(fragment: str, quote: str, tokens: Iterable[str]) -> Completions:
 
 
 def _of_handle(handle: Any, fragment: str, shapes: Mapping[str, tuple[int, ...]]) -> Completions:
-    found = []
-    children = handle.children()
-    for name, child in children.items():
-        if name.isidentifier():
-            found.append(Candidate(name, hint(child, shapes)))
-    for name in (*MODULE_NAMES, "attn", "mlp"):
-        if name not in children:
-            child = getattr(handle, name, None) if _may_have(handle, name) else None
-            if child is not None and hasattr(child, "children"):
-                found.append(Candidate(name, hint(child, shapes)))
+    modules = {**children(handle), **standard(handle)}
+    found = [Candidate(n, hint(m, shapes)) for n, m in modules.items() if n.isidentifier()]
     for name in OFFERED:
         if name in VALUE_ATTRIBUTES:
             shape = shapes.get(f"{handle.name}.{name}")
@@ -105,16 +107,10 @@ def _of_handle(handle: Any, fragment: str, shapes: Mapping[str, tuple[int, ...]]
     return Completions(fragment, picked, True)
 
 
-def _may_have(handle: Any, name: str) -> bool:
-    """Standard names stand at the root (`layers`, …) and in blocks (`attn`, `mlp`) only."""
-    return (handle.path == "") == (name in MODULE_NAMES)
-
-
 def _indices(handle: Any, fragment: str, shapes: Mapping[str, tuple[int, ...]]) -> Completions:
-    children = handle.children()
     found = tuple(
         Candidate(f"{name}]", hint(child, shapes))
-        for name, child in children.items()
+        for name, child in children(handle).items()
         if name.isdigit() and name.startswith(fragment)
     )
     return Completions(fragment, found, True)
@@ -123,12 +119,8 @@ def _indices(handle: Any, fragment: str, shapes: Mapping[str, tuple[int, ...]]) 
 def _names(fragment: str, model: Any, prompts: Iterable[str]) -> Completions:
     found = [Candidate(name, f"trace: {text}") for name, text in TRACE_NAMES.items()]
     found += [Candidate(name, "prompt") for name in prompts]
-    children = model.children() if model is not None else {}
-    found += [
-        Candidate(name, kind_of(child))
-        for name, child in children.items()
-        if name not in TRACE_NAMES
-    ]
+    modules = children(model) if model is not None else {}
+    found += [Candidate(n, kind_of(m)) for n, m in modules.items() if n not in TRACE_NAMES]
     picked = tuple(each for each in found if each.text.startswith(fragment))
     return Completions(fragment, picked, False)
 
@@ -145,17 +137,12 @@ def resolve(path: str, model: Any, prompts: Iterable[str] = ()) -> Any:
     root, nodes = unwind(node)
     if not isinstance(root, ast.Name) or model is None:
         return None
-    if root.id == "model" or root.id in prompts:
-        handle = model
-    elif root.id in MODULE_NAMES or root.id in model.children():
-        handle = getattr(model, root.id, None)
-    else:
-        return None
+    handle = model if root.id in ("model", *prompts) else named(model, root.id)
     for part in nodes:
-        if handle is None or not hasattr(handle, "children"):
+        if not is_handle(handle):
             return None
         handle = _follow(handle, part)
-    return handle if hasattr(handle, "children") else None
+    return handle if is_handle(handle) else None
 
 
 def _follow(handle: Any, part: ast.expr) -> Any:
@@ -163,23 +150,15 @@ def _follow(handle: Any, part: ast.expr) -> Any:
         case ast.Attribute(attr="next") | ast.Call():
             return handle
         case ast.Attribute(attr=name):
-            return None if name in HANDLE_ATTRIBUTES else getattr(handle, name, None)
+            return below_root(handle, name)
         case ast.Subscript(slice=index):
-            numbered = [n for n in handle.children() if n.isdigit()]
             wanted = literal_index(index)
             if isinstance(wanted, str):
-                return handle.children().get(wanted)
+                return children(handle).get(wanted)
+            modules = numbered(handle)
             position = wanted if isinstance(wanted, int) else 0
-            if not -len(numbered) <= position < len(numbered):
-                return None
-            return handle.children()[numbered[position]]
+            return modules[position] if -len(modules) <= position < len(modules) else None
     return None
-
-
-def kind_of(handle: Any) -> str:
-    """The class of the handle's module."""
-    root = handle._root if handle.path == "" else handle.module
-    return type(root).__name__
 
 
 def hint(handle: Any, shapes: Mapping[str, tuple[int, ...]]) -> str:
@@ -191,7 +170,7 @@ def hint(handle: Any, shapes: Mapping[str, tuple[int, ...]]) -> str:
 def about(handle: Any, shapes: Mapping[str, tuple[int, ...]] | None = None) -> str:
     """What `layers[3].mlp?` shows: class, parameters with shapes, values seen, source."""
     shapes = shapes or {}
-    module = handle._root if handle.path == "" else handle.module
+    module = module_of(handle)
     cls = type(module)
     lines = [f"{handle.name or 'model'}: {cls.__name__} ({cls.__module__})"]
     if handle.path and handle.path != handle.name:
@@ -207,11 +186,9 @@ def about(handle: Any, shapes: Mapping[str, tuple[int, ...]] | None = None) -> s
         lines += [f"  {name.ljust(width)}  {tuple(p.shape)}" for name, p in shown]
         if len(parameters) > len(shown):
             lines.append(f"  … {len(parameters) - len(shown)} more")
-    children = handle.children()
-    if children and not parameters[8:]:
-        lines.append(
-            "modules: " + ", ".join(f"{n} ({kind_of(c)})" for n, c in list(children.items())[:8])
-        )
+    modules = [f"{name} ({kind_of(child)})" for name, child in children(handle).items()]
+    if modules and not parameters[8:]:
+        lines.append(f"modules: {listing(modules)}")
     for kind in ("input", "output"):
         if shape := shapes.get(f"{handle.name}.{kind}"):
             lines.append(f"{kind} seen last: {shape}")

@@ -1,4 +1,3 @@
-# ruff: noqa: N802 (the visitors' names are those of the nodes)
 """Rewriting a cell's AST: the trace's names become attributes of one hidden scope object.
 
 `logits` becomes `__trace__.logits`, on the same columns. Everything else stays Python: the cell
@@ -203,6 +202,10 @@ class CellRewriter(ScopedTransformer):
         new_root = self._rewritten(root) if isinstance(root, ast.Name) else self.visit(root)
         if not nodes:
             return new_root
+        if isinstance(root, ast.Name) and root.id == "model" and _is_read(nodes[0]):
+            new_root = self._of_model(nodes.pop(0), new_root)
+        if not nodes:
+            return new_root
         if isinstance(nodes[0], ast.Call):
             nodes[0].func = new_root
         else:
@@ -211,6 +214,14 @@ class CellRewriter(ScopedTransformer):
             if isinstance(part, ast.Subscript) and may_hold_text(part.slice):
                 part.value = self._by_text(part.value)
         return node
+
+    def _of_model(self, node: ast.Attribute, model: ast.expr) -> ast.expr:
+        """`model.x` as a call that finds `x` in the model or in its child called `model`."""
+        if isinstance(model, ast.Name):  # a parameter or a variable of that name
+            node.value = model
+            return node
+        call = ast.Call(self._scope_attribute("_of_model", model), [ast.Constant(node.attr)], [])
+        return ast.fix_missing_locations(ast.copy_location(call, node))
 
     def _by_text(self, value: ast.expr) -> ast.Call:
         call = ast.Call(self._scope_attribute("_by_text", value), [value], [])
@@ -258,6 +269,10 @@ class CellRewriter(ScopedTransformer):
         self.generic_visit(node)
         node.simple = int(isinstance(node.target, ast.Name) and node.simple)
         return node
+
+
+def _is_read(node: ast.expr) -> bool:
+    return isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load)
 
 
 def may_hold_text(index: ast.expr) -> bool:

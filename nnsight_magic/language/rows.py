@@ -36,19 +36,21 @@ def part(value: torch.Tensor, row: PromptRow, batch: int) -> torch.Tensor:
 class Row:
     """A module, or the whole model, as one prompt of the batch sees it."""
 
-    __slots__ = ("_batch", "_handle", "_row", "_tokens")
+    __slots__ = ("_batch", "_handle", "_row", "_tracer")
 
-    def __init__(self, handle: Any, row: PromptRow, batch: int, tokens: Any = None) -> None:
+    def __init__(self, handle: Any, row: PromptRow, batch: int, tracer: Any = None) -> None:
         put = object.__setattr__
         put(self, "_handle", handle)
         put(self, "_row", row)
         put(self, "_batch", batch)
-        put(self, "_tokens", tokens)
+        put(self, "_tracer", tracer)  # for the whole model only
 
     def __getattr__(self, name: str) -> Any:
         row = self._row
-        if name == "tokens" and self._tokens is not None:
-            return self._tokens[row.index : row.index + 1, row.start : row.stop]
+        if name == "tokens" and self._tracer is not None:
+            return self._tracer.input_ids[row.index : row.index + 1, row.start : row.stop]
+        if name == "prompt" and self._tracer is not None:
+            return self._tracer.prompts[row.index]
         found = getattr(self._handle, name)
         if name in _VALUES:
             return self._part(found)

@@ -9,8 +9,10 @@ import torch
 
 from nnsight_magic.engine.generation import Step
 from nnsight_magic.language.keep import kept, stacked
+from nnsight_magic.language.names import VALUE_ATTRIBUTES
 from nnsight_magic.language.rows import Row
 from nnsight_magic.language.tokens import ByText, PromptRow, token_texts
+from nnsight_magic.language.tree import below_root
 
 _MISSING = object()
 
@@ -72,7 +74,7 @@ class Scope:
     def __getattr__(self, name: str) -> Any:
         if name in self._names:
             rows = self._rows()
-            return Row(self.model, rows[self._names.index(name)], len(rows), self._tracer.input_ids)
+            return Row(self.model, rows[self._names.index(name)], len(rows), self._tracer)
         if name == "output" or name == "logits":
             return getattr(self.model, name)
         return getattr(self.model, name)
@@ -101,6 +103,11 @@ class Scope:
     def _show_last(self, value: Any) -> None:
         if value is not None:
             self.show(value)
+
+    def _of_model(self, name: str) -> Any:
+        """`model.name`, where `name` may also stand in the model's child called `model`."""
+        found = below_root(self.model, name) if name not in VALUE_ATTRIBUTES else None
+        return getattr(self.model, name) if found is None else found
 
     def _by_text(self, value: Any) -> Any:
         if not isinstance(value, torch.Tensor):

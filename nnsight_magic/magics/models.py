@@ -11,6 +11,7 @@ from typing import Any
 
 from nnsight_magic.errors import NoModelError
 from nnsight_magic.language.problems import did_you_mean, listing
+from nnsight_magic.language.tree import children, kind_of
 
 
 class Models:
@@ -126,11 +127,7 @@ def title(model: Any) -> str:
     """What a model is called in results: its source, or its class."""
     source = getattr(model, "_source", None)
     name = getattr(source, "name", None)
-    return (
-        str(name)
-        if name
-        else type(model.module if getattr(model, "loaded", True) else model._root).__name__
-    )
+    return str(name) if name else kind_of(model)
 
 
 def tree(model: Any, depth: int = 3) -> str:
@@ -138,28 +135,23 @@ def tree(model: Any, depth: int = 3) -> str:
     lines: list[str] = []
 
     def walk(handle: Any, label: str, indent: int) -> None:
-        lines.append(f"{'  ' * indent}{label}  {_class(handle)}".rstrip())
+        lines.append(f"{'  ' * indent}{label}  {kind_of(handle)}".rstrip())
         if indent >= depth:
             return
-        children = list(handle.children().items())
+        inside = list(children(handle).items())
         position = 0
-        while position < len(children):
-            name, child = children[position]
+        while position < len(inside):
+            name, child = inside[position]
             same = position + 1
             if name.isdigit():
-                while same < len(children) and _class(children[same][1]) == _class(child):
+                while same < len(inside) and kind_of(inside[same][1]) == kind_of(child):
                     same += 1
-            label = f"[{name} … {children[same - 1][0]}]" if same - position > 1 else name
+            label = f"[{name} … {inside[same - 1][0]}]" if same - position > 1 else name
             walk(child, label, indent + 1)
             position = same
 
     walk(model, "", 0)
     return "\n".join(line for line in lines if line)
-
-
-def _class(handle: Any) -> str:
-    root = getattr(handle, "_root", None) if handle.path == "" else handle.module
-    return type(root).__name__
 
 
 def names_line(model: Any) -> str:
@@ -169,7 +161,7 @@ def names_line(model: Any) -> str:
         path = model.names.path_of(name)
         if path is not None:
             shown.append(
-                f"{name} = {path}" + (f"[0 … {len(model.layers) - 1}]" if name == "layers" else "")
+                f"{name} = {path}" + (f"[0 … {len(model.blocks) - 1}]" if name == "layers" else "")
             )
     return " · ".join(shown)
 

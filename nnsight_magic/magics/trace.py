@@ -20,6 +20,7 @@ from nnsight_magic.language.problems import did_you_mean
 from nnsight_magic.language.program import Program
 from nnsight_magic.language.run import Outcome, run
 from nnsight_magic.language.tokens import PromptRow, token_texts
+from nnsight_magic.language.tree import children
 from nnsight_magic.magics.models import title
 from nnsight_magic.magics.options import Line
 from nnsight_magic.magics.predict import CleanRuns, next_token_probabilities, predictions
@@ -48,7 +49,7 @@ class Cell:
 def prepared(cell: Cell) -> Program:
     """The cell's program, checked. Raises `CellError` with everything that is wrong with it."""
     cell.inputs, cell.names = prompts_of(cell.line, cell.model, cell.namespace)
-    names = bound_names(cell.model.children(), cell.names)
+    names = bound_names(children(cell.model), cell.names)
     place = cell.place
     program = parse(cell.body, names, place.filename, place.first_line, cell.transform)
     check(program, cell.model, cell.namespace, cell.names)
