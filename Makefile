@@ -14,7 +14,7 @@ BROWSER ?= yes
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
-PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
+PIP := $(BIN)/python -m pip install --quiet --quiet --constraint constraints.txt
 
 # The front end is built where its sources are, and the browser is wanted where tests drive one.
 WIDGET_SOURCES := $(shell find widgets -type f -not -path '*/node_modules/*' 2>/dev/null)

@@ -40,7 +40,7 @@ def demo_folder() -> Path:
 
     Raises:
         ModelNotFound: there is no converted model and no package to convert it from.
-        LoadError: the package that reads GGUF files is missing.
+        LoadError: the package that reads GGUF files is missing, or the conversion failed.
     """
     # A tokenizer saved by one major version of transformers cannot always be read by another.
     major = importlib.metadata.version("transformers").split(".")[0]
@@ -96,10 +96,11 @@ def _convert(file: Path, folder: Path) -> None:
 def _write(file: Path, folder: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    from nnsight_magic.model.failure import told
     from nnsight_magic.model.gguf import read_gguf
     from nnsight_magic.model.quiet import quiet
 
-    with quiet():
+    with quiet(), told("demo"):
         model = read_gguf(file.parent, file.name, AutoModelForCausalLM)
         tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
         model.config._name_or_path = HUB_NAME

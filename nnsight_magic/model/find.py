@@ -14,7 +14,7 @@ from pathlib import Path
 
 from nnsight_magic.errors import ModelNotFound
 from nnsight_magic.model.demo import HUB_NAME
-from nnsight_magic.model.hub import HubAnswer, ask_hub, cached_names
+from nnsight_magic.model.hub import HubAnswer, ask_hub, cached_file, cached_names
 
 # Names that people write from memory, so that a slip of the pen finds its model.
 WELL_KNOWN = (
@@ -168,22 +168,10 @@ def _on_hub(name: str, gguf_file: str | None, **place) -> Found:
             raise HubAnswer("local_files_only was given, so the hub was not asked", reached=False)
         ask_hub(name, **asked)
     except HubAnswer as answer:
-        if not answer.reached and _is_cached(name, gguf_file, place):
+        if not answer.reached and cached_file(name, gguf_file or "config.json", **place):
             return Found(name, name, gguf_file, local=False, offline=True)
         raise _not_on_hub(name, answer) from None
     return Found(name, name, gguf_file, local=False)
-
-
-def _is_cached(name: str, gguf_file: str | None, place: dict) -> bool:
-    from huggingface_hub import try_to_load_from_cache
-
-    file = gguf_file or "config.json"
-    if place.get("subfolder"):
-        file = f"{place['subfolder']}/{file}"
-    cached = try_to_load_from_cache(
-        name, file, cache_dir=place.get("cache_dir"), revision=place.get("revision")
-    )
-    return isinstance(cached, str)
 
 
 def _not_on_hub(name: str, answer: HubAnswer) -> ModelNotFound:

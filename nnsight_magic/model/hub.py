@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from pathlib import Path
+from typing import Any
 
 PATIENCE = 8.0
 """Seconds to wait for the hub's answer, the look-up of its address included."""
@@ -82,6 +83,28 @@ def _explained(problem: Exception, name: str) -> HubAnswer:
         return HubAnswer(f"the hub answered {status}", True)
     first = (str(problem).strip() or type(problem).__name__).splitlines()[0]
     return HubAnswer(f"{constants.ENDPOINT} cannot be reached ({first[:120]})", False)
+
+
+def hub_has(name: str, file: str, revision=None, subfolder=None, token=None, **_: Any) -> bool:
+    """Whether the hub's model `name` has a file; yes where it does not answer."""
+    from huggingface_hub import file_exists
+
+    path = f"{subfolder}/{file}" if subfolder else file
+    try:
+        return file_exists(name, path, revision=revision, token=token)
+    except Exception:
+        return True
+
+
+def cached_file(
+    name: str, file: str, revision=None, subfolder=None, cache_dir=None, **_: Any
+) -> Path | None:
+    """Where a file lies that was fetched from the hub before."""
+    from huggingface_hub import try_to_load_from_cache
+
+    path = f"{subfolder}/{file}" if subfolder else file
+    cached = try_to_load_from_cache(name, path, cache_dir=cache_dir, revision=revision)
+    return Path(cached) if isinstance(cached, str) else None
 
 
 def cached_names() -> list[str]:

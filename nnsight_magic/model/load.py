@@ -8,8 +8,6 @@ each when it is asked for.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -20,8 +18,10 @@ from torch import nn
 
 from nnsight_magic.errors import LoadError
 from nnsight_magic.model.demo import demo_folder
+from nnsight_magic.model.failure import first_lines, told
 from nnsight_magic.model.find import Found, find
 from nnsight_magic.model.gguf import plain_config, read_gguf, require_gguf
+from nnsight_magic.model.hub import cached_file, hub_has
 from nnsight_magic.model.quiet import quiet
 
 # Arguments of `from_pretrained` that say where files come from: they hold for the
@@ -56,6 +56,7 @@ AUTO_CLASSES = (
 
 TOKENIZER_FILES = (
     "tokenizer.json",
+    "tokenizer_config.json",
     "tokenizer.model",
     "vocab.json",
     "vocab.txt",
@@ -136,7 +137,7 @@ class Source:
         options = {k: v for k, v in self.options.items() if k == "attn_implementation"}
         if self.place.get("trust_remote_code"):
             options["trust_remote_code"] = True
-        with quiet(), _told(self.name), torch.device("meta"):
+        with quiet(), told(self.name), torch.device("meta"):
             return self._from_config(plain_config(self.config), options).eval()
 
     def weights(self, device_map: Any = None, dtype: Any = None) -> nn.Module:
@@ -151,7 +152,7 @@ class Source:
         Raises:
             LoadError: the weights cannot be read, or an option is unknown.
         """
-        with quiet(bars=self._is_long), _told(self.name):
+        with quiet(bars=self._is_long), told(self.name):
             if self.found.gguf_file:
                 model = self._gguf_weights(device_map, dtype)
             else:
@@ -195,7 +196,7 @@ class Source:
             if not self._has_tokenizer_files():
                 return None
             raise LoadError(
-                f"The tokenizer of {self.name} cannot be read.\n{_first_lines(problem)}\n"
+                f"The tokenizer of {self.name} cannot be read.\n{first_lines(problem)}\n"
                 "Install what it asks for, or pass one: LanguageModel(…, tokenizer=…)."
             ) from None
         # transformers makes up an empty tokenizer for some models that come without one.
@@ -206,17 +207,22 @@ class Source:
             return True
         if self.found.local:
             return any((Path(self.found.place) / file).exists() for file in TOKENIZER_FILES)
-        from huggingface_hub import try_to_load_from_cache
-
-        cached = (try_to_load_from_cache(self.found.place, file) for file in TOKENIZER_FILES)
-        return any(isinstance(path, str) for path in cached)
+        if self.found.offline:
+            return any(
+                cached_file(self.found.place, file, **self.place) for file in TOKENIZER_FILES
+            )
+        return any(hub_has(self.found.place, file, **self.place) for file in TOKENIZER_FILES)
 
     @property
     def _is_long(self) -> bool:
-        if not self.found.local:
-            return not self.found.offline
-        folder = Path(self.found.place)
-        files = folder.glob(self.found.gguf_file or "*.safetensors")
+        """Whether loading takes so long that one wants to see it: a download, or large files."""
+        if self.found.local:
+            files = list(Path(self.found.place).glob(self.found.gguf_file or "*.safetensors"))
+        else:
+            cached = cached_file(self.found.place, "model.safetensors", **self.place)
+            if not cached:
+                return True
+            files = [cached]
         return sum(file.stat().st_size for file in files) > LONG_LOAD
 
 
@@ -262,25 +268,8 @@ def _config(found: Found, place: dict[str, Any]) -> Any:
     options = dict(place)
     if found.gguf_file:
         options["gguf_file"] = found.gguf_file
-    with quiet(), _told(found.name):
+    with quiet(), told(found.name):
         return AutoConfig.from_pretrained(found.place, **options)
-
-
-@contextmanager
-def _told(name: str) -> Iterator[None]:
-    """What goes wrong inside transformers becomes a `LoadError`, without its traceback."""
-    try:
-        yield
-    except (OSError, ValueError, TypeError, ImportError, RuntimeError) as problem:
-        lines = [f"{name} was found, and cannot be loaded.", _first_lines(problem)]
-        if isinstance(problem, TypeError) and "unexpected keyword argument" in str(problem):
-            lines.append("Check the spelling of the options: they go to from_pretrained.")
-        raise LoadError("\n".join(lines)) from None
-
-
-def _first_lines(problem: Exception, count: int = 4) -> str:
-    lines = [line.strip()[:200] for line in str(problem).splitlines() if line.strip()]
-    return "\n".join(f"    {line}" for line in lines[:count] or [type(problem).__name__])
 
 
 def _warn_of_random(name: str, missing: list[str]) -> None:
