@@ -55,7 +55,7 @@ def show_source(cell: nbformat.NotebookNode, console: Console) -> None:
         code = Syntax("", "python", theme="ansi_dark").highlight(cell.source.rstrip())
         code.rstrip()
         for line in code.split("\n"):
-            console.print(Text("│ ", style="dim") + line)
+            console.print(Text("│ ", style="dim") + line, soft_wrap=True)
 
 
 def show_outputs(cell: nbformat.NotebookNode, console: Console) -> None:
@@ -63,7 +63,7 @@ def show_outputs(cell: nbformat.NotebookNode, console: Console) -> None:
     for output in cell.outputs:
         text = as_text(output)
         if text:
-            console.print(Text.from_ansi(text))
+            console.print(Text.from_ansi(text), soft_wrap=True)
     console.print()
 
 
