@@ -98,6 +98,7 @@ class Notebook:
     def __init__(self, program: Program, namespace: MutableMapping[str, Any]) -> None:
         self.program = program
         self.namespace = namespace
+        self.shapes: dict[str, tuple[int, ...]] = {}  # of values as they were read, by their names
         self._before = {name: namespace.get(name, _MISSING) for name in program.bound}
 
     def leave(self) -> tuple[Saved, ...]:
@@ -118,6 +119,8 @@ class Notebook:
             if isinstance(now, Step):
                 del namespace[name]  # a step means nothing after its generation
                 continue
+            if isinstance(now, Value) and now.where:
+                self.shapes[now.where.partition(" at step ")[0]] = tuple(now.shape)
             new = kept(now, memo)
             if new is not now:
                 namespace[name] = new

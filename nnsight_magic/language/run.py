@@ -21,6 +21,7 @@ class Outcome:
 
     rows: tuple[PromptRow, ...] = ()
     saved: tuple[Saved, ...] = ()
+    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     report: Any = None
     last: Any = None  # what `at_end` gave
     notices: list[str] = field(default_factory=list)
@@ -66,3 +67,4 @@ def run(
         for name, value in (scope._saved if scope is not None else {}).items():
             saved.setdefault(name, Saved(name, "save(…)", value))
         outcome.saved = tuple(saved.values())
+        outcome.shapes = notebook.shapes

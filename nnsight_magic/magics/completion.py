@@ -16,7 +16,6 @@ from nnsight_magic.magics.options import OPTIONS, Piece, split
 _MAGIC = re.compile(r"^\s*(%{1,2})(\w+)\s?(.*)$")
 _FROM_VARIABLE = re.compile(r"(?<![\w.])([^\W\d]\w*)[.\[][\w.\[\]\-]*$")
 CELLS = ("trace", "generate")
-_NOTHING: dict = {"completions": [], "suppress": False}
 
 
 def matcher(magics: Any) -> Callable[[CompletionContext], dict]:
@@ -31,7 +30,7 @@ def matcher(magics: Any) -> Callable[[CompletionContext], dict]:
         except NnsightError:  # a line that cannot be read yet has nothing to offer
             found = None
         if found is None or not found.candidates:
-            return _NOTHING
+            return {"completions": []}  # a new one: the completer writes into it
         return {
             "completions": [
                 SimpleCompletion(each.text, type=each.hint) for each in found.candidates

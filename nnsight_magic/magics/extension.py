@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from IPython.core.magic import (
@@ -140,7 +141,7 @@ class NNsightMagic(Magics, Configurable):
             raise
         result = running.result_of(cell, program, self._clean_runs, self.runs_made.next_number)
         self.runs_made.add(result)
-        self.shapes.update(running.shapes_seen(cell))
+        self.shapes.update(cell.outcome.shapes)
         if read.output:
             self.shell.user_ns[read.output] = result
         return None if read.quiet else result
@@ -223,6 +224,10 @@ class NNsightMagic(Magics, Configurable):
             raise OptionError("give one module: %about layers[3].mlp")
         handle = handle_of(read.words[0], self)
         if handle is None:
+            if re.match(r"\w+", read.words[0])[0] in self.shell.user_ns:
+                # `norm = f` and `norm?` in one cell: the variable came after the cell was read.
+                self.shell.run_line_magic("pinfo", read.words[0])
+                return
             self.models.find(None)
             raise OptionError(f"{read.words[0]!r} is no module of the model in use")
         print(about(handle, self.shapes))

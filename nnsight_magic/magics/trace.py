@@ -10,8 +10,6 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from nnsight_magic.errors import OptionError
 from nnsight_magic.language.check import check
 from nnsight_magic.language.names import TRACE_NAMES, bound_names
@@ -159,17 +157,25 @@ def _at_end(cell: Cell, program: Program, tracer: Any) -> dict[str, Any]:
         found["sequences"] = tracer.result
         found["tracer"] = tracer
         return found
-    for pause in getattr(tracer, "_pauses", ()):  # writes made in place are noted when looked for
-        if not pause.passed:
-            pause.part(())
-    wrote = program.writes or any(touch.wrote for touch in touches)
+    wrote = program.writes or _has_written(tracer)
     reached = any(touch.name == "" for touch in touches)
     if wrote or reached or cell.line.full:
-        with torch.no_grad():
-            found["probabilities"] = next_token_probabilities(tracer, cell.outcome.rows)
+        found["probabilities"] = next_token_probabilities(tracer, cell.outcome.rows)
     found["key"] = CleanRuns.key(cell.model, tracer) if wrote and cell.line.compare else None
     found["inputs"] = dict(tracer.inputs) if wrote and cell.line.compare else None
     return found
+
+
+def _has_written(tracer: Any) -> bool:
+    """Whether the cell has changed the forward so far.
+
+    What it did to the value at which the forward stands is noted only when that is looked at.
+    """
+    course = tracer._course
+    for forward in (course._main, course._behind):
+        if forward is not None and forward.pause is not None and forward.pause.written:
+            return True
+    return any(touch.wrote for touch in tracer.report.touches)
 
 
 def result_of(cell: Cell, program: Program, clean_runs: CleanRuns, number: int) -> TraceResult:
@@ -206,17 +212,6 @@ def result_of(cell: Cell, program: Program, clean_runs: CleanRuns, number: int) 
 def _written(where: str, program: Program) -> str:
     """The model's own output is called `logits` where the cell called it so."""
     return "logits" if where == "output" and "logits" in program.trace_names else where
-
-
-def shapes_seen(cell: Cell) -> dict[str, tuple[int, ...]]:
-    """Shapes of what the run touched, for completion: `layers[3].mlp.output` to its shape."""
-    report = cell.outcome.report
-    found = {}
-    for touch in report.touches if report is not None else ():
-        shape = getattr(touch, "shape", None)
-        if shape is not None:
-            found[f"{touch.name}.{touch.kind}"] = tuple(shape)
-    return found
 
 
 def _unique(names) -> tuple[str, ...]:

@@ -1,0 +1,148 @@
+"""The line magics: %model, %models, %saved, %runs, %edits, %about."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from nnsight_magic.magics.options import OPTIONS
+
+
+def test_model_adopts_a_variable_and_shows_its_tree(bare, tiny):
+    bare.ns["hf"] = tiny("gpt2")
+    bare.run("%model hf --name mine")
+    assert bare.ns["mine"].module is bare.ns["hf"]
+    assert "GPT2LMHeadModel" in bare.text
+    assert "[0 … 2]  GPT2Block" in bare.text
+    assert "layers = transformer.h[0 … 2]" in bare.text
+
+
+def test_model_loads_a_folder_and_takes_dtype_and_device(bare, tiny_gpt2_folder):
+    bare.run(f"%model {tiny_gpt2_folder} --dtype bfloat16 --device cpu")
+    assert bare.ns["model"].module.lm_head.weight.dtype is torch.bfloat16
+    bare.run('%%trace "The city"\nh = layers[0].output')
+    assert bare.ns["h"].dtype is torch.bfloat16
+
+
+def test_the_adopted_model_uses_the_notebook_s_tokenizer(bare, tiny, tiny_tokenizer):
+    bare.ns.update(hf=tiny("gpt2"), tokenizer=tiny_tokenizer)
+    bare.run("%model hf --name m")
+    bare.run('%%trace "The city"\nh = layers[0].output')
+    assert bare.ns["h"].shape[0] == 1
+
+
+def test_models_lists_what_is_there_and_marks_the_one_in_use(shell, tiny):
+    shell.ns["hf"] = tiny("gpt2")
+    shell.run("%model hf --name second")
+    shell.run("%models")
+    rows = shell.text.split("\n")
+    assert any(row.startswith("*") and "second" in row for row in rows)
+    assert any("model" in row and "LlamaForCausalLM" in row for row in rows)
+
+
+def test_the_model_loaded_last_is_used_until_its_variable_is_gone(
+    shell, tiny, tiny_tokenizer, cell
+):
+    shell.ns.update(hf=tiny("gpt2"), tokenizer=tiny_tokenizer)
+    shell.run("%model hf --name second")
+    assert shell.run(cell("h = layers[0].output")).model == "GPT2LMHeadModel"
+    shell.run("del second")
+    assert shell.run(cell("h = layers[0].output")).model == "LlamaForCausalLM"
+
+
+def test_saved_lists_sizes_and_drops(shell, cell):
+    shell.run(cell("a = layers[0].output\nb = layers[1].output[:, -1]"))
+    shell.run("%saved")
+    assert "layers[0].output" in shell.text
+    assert "in all" in shell.text
+    shell.run("%saved a --drop")
+    assert "a" not in shell.ns
+    shell.run("%saved")
+    assert "layers[0].output" not in shell.text
+    shell.run("%saved --drop")
+    assert "b" not in shell.ns
+
+
+def test_saved_leaves_out_what_was_assigned_anew(shell, cell):
+    shell.run(cell("a = layers[0].output"))
+    shell.run("a = 3")
+    shell.run("%saved --drop")
+    assert shell.ns["a"] == 3
+
+
+def test_runs_are_listed_and_compared(shell, cell):
+    shell.run(cell("layers[1].mlp.output *= 0"))
+    shell.run(cell("x = logits"))
+    shell.run("%runs")
+    assert "layers[1].mlp.output" in shell.text
+    shell.run("%runs 1 2")
+    assert "run 1" in shell.text
+    assert "nothing" in shell.text
+    assert "no run '7'; there are 1 to 2" in shell.fails("%runs 7 1")
+
+
+def test_lists_are_empty_at_first(bare):
+    for magic, text in (("models", "no model"), ("saved", "nothing"), ("runs", "no cell")):
+        bare.run(f"%{magic}")
+        assert text in bare.text
+
+
+def test_reset_forgets_models_and_saved_and_breaks_nothing(shell, cell, tiny, tiny_tokenizer):
+    from nnsight_magic import LanguageModel
+
+    shell.run(cell("a = layers[0].output"))
+    shell.run("%reset -f")
+    shell.run("%saved")
+    assert "nothing is saved" in shell.text
+    assert "no model is loaded" in shell.fails(cell("a = layers[0].output"))
+    shell.ip.user_ns["model"] = LanguageModel(tiny("gpt2"), tiny_tokenizer)
+    shell.run(cell("a = layers[0].output"))
+
+
+@pytest.mark.parametrize("question", ["layers[1].mlp?", "?layers[1].mlp", "model.layers[1].mlp?"])
+def test_a_question_mark_shows_what_a_module_is(shell, question):
+    shell.run(question)
+    for part in ("layers[1].mlp: LlamaMLP", "up_proj.weight", "(64, 32)", "modeling_llama.py:"):
+        assert part in shell.text
+
+
+def test_a_question_mark_inside_a_cell_does_the_same(shell, cell):
+    shell.run(cell("h = layers[0].output\nlayers[1].mlp?"))
+    assert "layers[1].mlp: LlamaMLP" in shell.text
+    assert "h" in shell.ns
+
+
+def test_a_question_about_a_notebook_variable_is_ipython_s(shell):
+    shell.run("norm = len\nnorm?")
+    assert "builtin" in shell.text
+
+
+@pytest.mark.parametrize("magic", OPTIONS)
+def test_help_is_printed_and_nothing_runs(bare, magic):
+    cells = magic in ("trace", "generate")
+    bare.run(f"%%{magic} --help\nx = 1" if cells else f"%{magic} --help")
+    assert "--help" in bare.text
+    assert "x" not in bare.ns
+
+
+def test_config_sets_the_default_of_an_option(shell, cell):
+    shell.run("%config NNsightMagic.quiet = True")
+    assert shell.run(cell("h = layers[0].output")) is None
+    assert shell.run(cell("h = layers[0].output", "--no-quiet")) is not None
+    shell.run("%config NNsightMagic.compare = False")
+    assert not shell.run(cell("logits *= 2", "--no-quiet")).prompts[0].compared
+
+
+def test_loading_the_extension_imports_neither_torch_nor_transformers():
+    code = (
+        "from IPython.core.interactiveshell import InteractiveShell\n"
+        "import sys\n"
+        "shell = InteractiveShell.instance()\n"
+        "shell.run_line_magic('load_ext', 'nnsight_magic')\n"
+        "for magic in ('models', 'saved', 'runs'):\n"
+        "    shell.run_line_magic(magic, '')\n"
+        "heavy = {'torch', 'transformers', 'matplotlib', 'numpy'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
