@@ -75,11 +75,15 @@ def save_one(s: Subject, index: int) -> dict[str, Callable[[], object]]:
 
     def theirs():
         with s.theirs.trace(s.ids):
-            h = s.their(index).output.save()
-        return h
+            return s.their(index).output.save()
 
     hooks = hooking([s.blocks[index]], lambda out: kept.append(out), s.forward)
-    return {"plain": s.forward, "hand-written hook": hooks, "nnsight_magic": ours, "nnsight": theirs}
+    return {
+        "plain": s.forward,
+        "hand-written hook": hooks,
+        "nnsight_magic": ours,
+        "nnsight": theirs,
+    }
 
 
 def save_all(s: Subject) -> dict[str, Callable[[], object]]:
@@ -89,15 +93,18 @@ def save_all(s: Subject) -> dict[str, Callable[[], object]]:
 
     def ours():
         with s.ours.trace(s.ids, full=True, resume=False):
-            kept = [block.output.save() for block in s.ours.layers]
-        return kept
+            return [block.output.save() for block in s.ours.layers]
 
     def theirs():
         with s.theirs.trace(s.ids):
-            kept = nnsight.save([s.their(i).output for i in range(len(s.blocks))])
-        return kept
+            return nnsight.save([s.their(i).output for i in range(len(s.blocks))])
 
-    return {"plain": s.forward, "hand-written hook": hooks, "nnsight_magic": ours, "nnsight": theirs}
+    return {
+        "plain": s.forward,
+        "hand-written hook": hooks,
+        "nnsight_magic": ours,
+        "nnsight": theirs,
+    }
 
 
 def zero_mlp(s: Subject, index: int) -> dict[str, Callable[[], object]]:
@@ -110,7 +117,12 @@ def zero_mlp(s: Subject, index: int) -> dict[str, Callable[[], object]]:
             s.their(index).mlp.output[:] = 0
 
     hooks = hooking([s.blocks[index].mlp], torch.zeros_like, s.forward)
-    return {"plain": s.forward, "hand-written hook": hooks, "nnsight_magic": ours, "nnsight": theirs}
+    return {
+        "plain": s.forward,
+        "hand-written hook": hooks,
+        "nnsight_magic": ours,
+        "nnsight": theirs,
+    }
 
 
 def generate(s: Subject) -> dict[str, Callable[[], object]]:
@@ -120,8 +132,7 @@ def generate(s: Subject) -> dict[str, Callable[[], object]]:
 
     def ours():
         with s.ours.generate(s.ids, max_new_tokens=NEW_TOKENS, do_sample=False) as tracer:
-            kept = [s.ours.layers[-1].output.save() for _ in tracer.steps]
-        return kept
+            return [s.ours.layers[-1].output.save() for _ in tracer.steps]
 
     def theirs():
         with s.theirs.generate(s.ids, max_new_tokens=NEW_TOKENS, do_sample=False) as tracer:
@@ -130,7 +141,12 @@ def generate(s: Subject) -> dict[str, Callable[[], object]]:
                 kept.append(s.their(-1).output)
         return kept
 
-    return {"plain": s.generated, "hand-written hook": hooks, "nnsight_magic": ours, "nnsight": theirs}
+    return {
+        "plain": s.generated,
+        "hand-written hook": hooks,
+        "nnsight_magic": ours,
+        "nnsight": theirs,
+    }
 
 
 def early(s: Subject, index: int) -> dict[str, Callable[[], object]]:
@@ -156,7 +172,12 @@ def early(s: Subject, index: int) -> dict[str, Callable[[], object]]:
             tracer.stop()
         return h
 
-    return {"plain": s.forward, "hand-written hook": hooks, "nnsight_magic": ours, "nnsight": theirs}
+    return {
+        "plain": s.forward,
+        "hand-written hook": hooks,
+        "nnsight_magic": ours,
+        "nnsight": theirs,
+    }
 
 
 def rerun(s: Subject, index: int) -> dict[str, Callable[[], object]]:
@@ -180,7 +201,11 @@ def jobs(s: Subject, rounds: int) -> list[Row]:
         measure(f"save block {middle}", save_one(s, middle), rounds),
         measure("save all blocks", save_all(s), rounds),
         measure(f"zero the MLP of block {middle}", zero_mlp(s, middle), rounds),
-        measure(f"generate {NEW_TOKENS} tokens, save the last block at each", generate(s), rounds // 5 + 1),
+        measure(
+            f"generate {NEW_TOKENS} tokens, save the last block at each",
+            generate(s),
+            rounds // 5 + 1,
+        ),
         measure(f"save block {fifth} of {count} only", early(s, fifth), rounds),
         measure(f"again, first touch at block {late} of {count}", rerun(s, late), rounds),
     ]

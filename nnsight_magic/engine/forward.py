@@ -21,6 +21,7 @@ from nnsight_magic.engine.greenthread import ThreadState
 from nnsight_magic.engine.pause import Change, Pause, apply_changes
 from nnsight_magic.engine.site import Site
 
+
 class Cancelled(BaseException):
     """Thrown into a suspended forward that nobody needs any more."""
 
@@ -59,6 +60,7 @@ class Forward:
         self._calls: dict[tuple[nn.Module, str], int] = {}
         self._hooks: dict[tuple[nn.Module, str], Any] = {}
         self._recorders: dict[nn.Module, Callable[[Any], None]] = {}
+        self._observers: dict[tuple[nn.Module, str], Callable[[Site, Any], None]] = {}
         self._bypasses = bypasses
         self._user: greenlet | None = None
         self._greenlet: greenlet | None = greenlet(self._run)
@@ -91,6 +93,10 @@ class Forward:
         """The step that the user is waiting for, -1 if none."""
         return self._awaited.step if self._awaited is not None else -1
 
+    def runs_in(self, here: greenlet) -> bool:
+        """Whether this forward's model is what runs in a greenlet."""
+        return self._greenlet is here
+
     def bypass(self, module: nn.Module, produce: Produce) -> None:
         """Let the module's calls that have not begun give what `produce` gives instead."""
         self._bypasses.add(self._greenlet, module, produce)
@@ -103,6 +109,11 @@ class Forward:
         """Show `keep` what the last module of `line` gives, if nothing was written before it."""
         self.hook(line, "output")
         self._recorders[line[-1]] = keep
+
+    def observe(self, module: nn.Module, kind: str, seen: Callable[[Site, Any], None]) -> None:
+        """Show `seen` what flows on at every call of a module, writes included."""
+        self._hook(module, kind)
+        self._observers[module, kind] = seen
 
     def run_to(self, site: Site) -> Pause | None:
         """Run until `site` is reached; `None` if the forward ends without coming there."""
@@ -138,6 +149,7 @@ class Forward:
         self.fired.clear()
         self._calls.clear()
         self._recorders.clear()
+        self._observers.clear()
         self._bypasses.forget(self._greenlet)
         self.pause = self._call = self._user = self._greenlet = self._late_write = None
 
@@ -145,7 +157,7 @@ class Forward:
         """Let the model run until it stands still again or ends."""
         if self._thread != threading.get_ident():
             raise RuntimeError(
-                "This trace was begun in another thread. A trace belongs to the thread that began it."
+                "This trace was begun in another thread, and belongs to it: begin one in this thread."
             )
         if not self.started:
             self._greenlet.gr_context = contextvars.copy_context()
@@ -214,4 +226,8 @@ class Forward:
                 value, self.pause = pause.leave(), None
             if pause.changes:
                 self.written[site] = [*(replayed or []), *pause.changes]
+        if self._observers:
+            seen = self._observers.get((module, kind))
+            if seen is not None:
+                seen(site, value)
         return None if value is raw else value

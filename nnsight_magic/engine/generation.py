@@ -6,7 +6,7 @@ runs in the suspended greenlet; a step begins when the model's own `forward` is 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +16,9 @@ from transformers import StoppingCriteria, StoppingCriteriaList
 from nnsight_magic.engine.forward import Forward
 from nnsight_magic.engine.inputs import Inputs
 from nnsight_magic.engine.pause import Pause
-from nnsight_magic.engine.site import Site, Touch
+from nnsight_magic.engine.site import Site
 from nnsight_magic.engine.tracer import Tracer
-from nnsight_magic.errors import BadInputError, GenerationEndedError
+from nnsight_magic.errors import BadInputError, GenerationEndedError, NeverRanError
 
 if TYPE_CHECKING:
     from nnsight_magic.engine.handle import Handle
@@ -54,24 +54,43 @@ class GenerationTracer(Tracer):
             gives them. Inside the block, reading it runs the generation to its end.
     """
 
-    def __init__(self, model: LanguageModel, inputs: Inputs, kwargs: dict, grad: bool | None):
+    def __init__(
+        self,
+        model: LanguageModel,
+        inputs: Inputs,
+        kwargs: dict,
+        *,
+        full: bool = True,
+        grad: bool | None = None,
+        again: Callable[..., GenerationTracer] | None = None,
+    ):
         module = model.module
         self._plan = _Plan(module, inputs, kwargs, model.tokenizer)
         super().__init__(
             model,
-            self._generate,
+            (lambda: self._plan.run(self._course.running()))
+            if inputs.kwargs or inputs.args
+            else None,
             prompts=inputs.prompts,
             inputs=self._plan.inputs,
+            full=full,
             grad=grad,
             random=module.training or self._plan.samples,
+            again=again,
         )
         self._base_step = 0
         self._result: Any = None
 
+    def __enter__(self) -> GenerationTracer:
+        super().__enter__()
+        # The model's own calls count the steps.
+        self._course.prepare.append(lambda forward: forward.hook([self._course.root], "input"))
+        return self
+
     @property
     def result(self) -> Any:
-        if self._result is None and self._open:
-            self._result = self._plan.trimmed(self._finish())
+        if self._result is None and self._course is not None and self._call is not None:
+            self._result = self._plan.trimmed(self._course.main.finish())
         return self._result
 
     @property
@@ -80,16 +99,26 @@ class GenerationTracer(Tracer):
 
         Inside the loop, reads and writes are those of the visited step.
         """
-        index = self._base_step
-        root = self.model.module
-        while index < self._plan.new_tokens:
-            pause = self._begin_step(Site(root, "input", index, 0))
-            if pause is None:
+        return self._visit(range(self._base_step, self._plan.new_tokens))
+
+    @property
+    def iter(self) -> _ChosenSteps:
+        """The same for chosen steps: `tracer.iter[2]`, `tracer.iter[1:4]`, `tracer.iter[:]`."""
+        return _ChosenSteps(self)
+
+    def all(self) -> Iterator[Step]:
+        """Every step, as `steps`."""
+        return self.steps
+
+    def _visit(self, indices: Iterable[int]) -> Iterator[Step]:
+        root, main = self._course.root, self._course.main
+        for index in indices:
+            site = Site(root, "input", index, 0)
+            if main.step < index and (main.finished or main.run_to(site) is None):
                 return
             self.step = self._base_step = index
             self._own_steps.clear()
             yield Step(index, self._tokens_now())
-            index += 1
 
     def advance(self, handle: Handle) -> None:
         """`handle.next()`: this module, and all that were not moved on yet, go to its next step."""
@@ -98,46 +127,40 @@ class GenerationTracer(Tracer):
         self._own_steps[module] = step
         self.step = max(self.step, step)
 
-    def _begin_step(self, site: Site) -> Pause | None:
-        if self._main is None:
-            self._main = self._new_forward()
-        return None if self._main.finished else self._main.run_to(site)
-
-    def _new_forward(self) -> Forward:
-        forward = super()._new_forward()
-        forward.hook([self.model.module], "input")  # the model's own calls count the steps
-        return forward
-
     def _tokens_now(self) -> torch.Tensor:
         tokens = self._plan.tokens
         return self.inputs.get("input_ids") if tokens is None else tokens
 
-    def _generate(self) -> Any:
-        return self._plan.run(lambda: self._running())
-
-    def _running(self) -> Forward:
-        """The forward whose greenlet is calling."""
-        from greenlet import getcurrent
-
-        behind = self._behind
-        if behind is not None and behind._greenlet is getcurrent():
-            return behind
-        return self._main
-
-    def _again(self, touch: Touch, line: list[torch.nn.Module]) -> Pause:
-        if self._main.finished and touch.step > self._main.step:
-            ended = self._main.step
+    def _reach(self, handle: Handle, kind: str) -> Pause:
+        try:
+            return super()._reach(handle, kind)
+        except NeverRanError:
+            main, step = self._course.main, self._own_steps.get(handle.module, self.step)
+            if not main.finished or step <= main.step:
+                raise
             raise GenerationEndedError(
-                f"{touch.where} does not exist: the generation ended with step {ended}.\n"
-                f"Found: {ended + 1} steps (0 to {ended}), {self._plan.new_tokens} new tokens at most.\n"
+                f"{handle.name}.{kind} at step {step} does not exist: the generation ended with "
+                f"step {main.step}.\nFound: {main.step + 1} steps (0 to {main.step}), "
+                f"{self._plan.new_tokens} new tokens at most.\n"
                 "Ask for more with max_new_tokens, or visit only the steps there are: "
                 "for step in tracer.steps."
-            )
-        return super()._again(touch, line)
+            ) from None
 
     def _leave(self) -> None:
-        """The text is what a generation is for: it is always finished."""
-        self._result = self._plan.trimmed(self._finish()) if self._result is None else self._result
+        """The text is what a generation is for: it is finished, unless it is not wanted."""
+        if self._full:
+            _ = self.result
+
+
+class _ChosenSteps:
+    """`tracer.iter[...]`: an iterator over the steps that an index or a slice chooses."""
+
+    def __init__(self, tracer: GenerationTracer):
+        self._tracer = tracer
+
+    def __getitem__(self, which: int | slice) -> Iterator[Step]:
+        steps = range(self._tracer._plan.new_tokens)
+        return self._tracer._visit(steps[which] if isinstance(which, slice) else [steps[which]])
 
 
 class _Plan:
@@ -146,7 +169,7 @@ class _Plan:
     def __init__(self, module: Any, inputs: Inputs, kwargs: dict, tokenizer: Any):
         if not hasattr(module, "generate"):
             raise BadInputError(
-                f"{type(module).__name__} cannot generate text: it has no language modelling head.\n"
+                f"{type(module).__name__} cannot generate text: it has no head for it.\n"
                 "Use trace, or load the model with its head."
             )
         self._module = module
@@ -168,11 +191,13 @@ class _Plan:
         self.tokens: torch.Tensor | None = None
         self._length: int | None = None
 
-    def run(self, running) -> Any:
+    def run(self, forward: Forward) -> Any:
         self.tokens = self._length = None
-        kwargs = {key: v for key, v in self._kwargs.items() if key not in ("max_new_tokens", "max_length")}
+        kwargs = {
+            key: v for key, v in self._kwargs.items() if key not in ("max_new_tokens", "max_length")
+        }
         criteria = StoppingCriteriaList(kwargs.pop("stopping_criteria", None) or [])
-        criteria.append(_LastToken(self, running))
+        criteria.append(_LastToken(self, forward))
         return self._module.generate(
             **self.inputs,
             **kwargs,
@@ -201,13 +226,13 @@ class _Plan:
 class _LastToken(StoppingCriteria):
     """Stop after the last new token, unless the user waits for the step behind it."""
 
-    def __init__(self, plan: _Plan, running):
-        self._plan, self._running = plan, running
+    def __init__(self, plan: _Plan, forward: Forward):
+        self._plan, self._forward = plan, forward
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs) -> torch.Tensor:
         new = self._plan.count(input_ids)
         last = self._plan.new_tokens
-        over = new > last or (new == last and self._running().awaited_step < last)
+        over = new > last or (new == last and self._forward.awaited_step < last)
         return torch.full((input_ids.shape[0],), over, dtype=torch.bool, device=input_ids.device)
 
 

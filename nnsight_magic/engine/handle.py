@@ -234,7 +234,9 @@ class Handle:
     def __iter__(self) -> Iterator[Handle]:
         module = self.module
         if not isinstance(module, _LISTS):
-            raise TypeError(f"{self.name} is a {type(module).__name__} and cannot be iterated over.")
+            raise TypeError(
+                f"{self.name} is a {type(module).__name__} and cannot be iterated over."
+            )
         return (self._child(str(i)) for i in range(len(module)))
 
     def __dir__(self) -> list[str]:

@@ -75,7 +75,9 @@ def with_positions(kwargs: dict[str, Any], module: nn.Module) -> dict[str, Any]:
 
 
 def _is_texts(given: Any) -> bool:
-    return isinstance(given, list | tuple) and bool(given) and all(isinstance(t, str) for t in given)
+    return (
+        isinstance(given, list | tuple) and bool(given) and all(isinstance(t, str) for t in given)
+    )
 
 
 def _is_ids(given: Any) -> bool:

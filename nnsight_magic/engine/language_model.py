@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -110,6 +110,9 @@ class LanguageModel(Model):
             BadInputError: no forward can be run on `inputs`.
             TraceInsideTraceError: this model is being traced in this thread.
         """
+        again = partial(self.trace, full=full, grad=grad, resume=resume, **kwargs)
+        if inputs is None and not kwargs:
+            return Tracer(self, None, full=full, grad=grad, again=again)
         module = self.module
         prepared = self._prepared(inputs)
         arguments = dict(kwargs)
@@ -120,11 +123,15 @@ class LanguageModel(Model):
             start = getattr(module.config, "decoder_start_token_id", None)
             if start is not None and not {"decoder_input_ids", "labels"} & arguments.keys():
                 rows = next(iter(prepared.kwargs.values())).shape[0]
-                ids = torch.full((rows, 1), start, device=next(iter(prepared.kwargs.values())).device)
+                ids = torch.full(
+                    (rows, 1), start, device=next(iter(prepared.kwargs.values())).device
+                )
                 arguments.setdefault("decoder_input_ids", ids)
-        return self._tracer_for(prepared, arguments, full, grad, resume)
+        return self._tracer_for(prepared, arguments, full, grad, resume, again)
 
-    def generate(self, inputs: Any = None, *, grad: bool | None = None, **kwargs) -> Generation:
+    def generate(
+        self, inputs: Any = None, *, full: bool = True, grad: bool | None = None, **kwargs: Any
+    ) -> Generation:
         """Generate text: as a `with` block for interventions, or at once.
 
         Without `with` the result is used like the tensor of sequences `(batch, tokens)` that
@@ -133,12 +140,19 @@ class LanguageModel(Model):
 
         Args:
             inputs: as in `trace`.
+            full: finish the text when the block is left; otherwise it ends with the last touch.
+            grad: as in `trace`.
             kwargs: `max_new_tokens`, `do_sample`, … as transformers' `generate` takes them.
 
         Raises:
             BadInputError: no text can be generated from `inputs`.
         """
-        return Generation(GenerationTracer(self, self._prepared(inputs), kwargs, grad))
+        again = partial(self._generation, full=full, grad=grad, **kwargs)
+        return Generation(self._generation(inputs, full=full, grad=grad, again=again, **kwargs))
+
+    def _generation(self, inputs: Any, *, full, grad, again=None, **kwargs) -> GenerationTracer:
+        prepared = self._prepared(inputs)
+        return GenerationTracer(self, prepared, kwargs, full=full, grad=grad, again=again)
 
     @cached_property
     def _is_decoder(self) -> bool:
@@ -157,4 +171,3 @@ class LanguageModel(Model):
     @logits.setter
     def logits(self, new: Any) -> None:
         self.output.logits = new
-

@@ -22,7 +22,8 @@ from nnsight_magic.engine.value import (
 )
 from nnsight_magic.errors import AlreadyRanError, WrongValueError
 
-# One change: where in the value (a path of keys, () for the whole) and what stands there now.
+# One change: where in the value (a path of keys, () for the whole) and what stands there now, or
+# a function that makes it from what stood there.
 Change = tuple[tuple, Any]
 
 
@@ -98,7 +99,7 @@ class Pause:
         return raw
 
     def put(self, path: tuple, new: Any, check: bool = True) -> None:
-        """Let `new` flow on in place of what stands at `path`; it must fit unless `check` is off."""
+        """Let `new` flow on in place of what stands at `path`; it must fit if `check` is on."""
         self._refuse_late_write()
         old = self.part(path)
         where = self.describe() + "".join(_key(key) for key in path)
@@ -135,7 +136,7 @@ class Pause:
         for handed in self._handed:
             if handed.weak() is value and handed.age != self.age:
                 raise WrongValueError(
-                    f"This is an older copy of {self.describe()}, which has been written to since.\n"
+                    f"This is an older copy of {self.describe()}: that was written to since.\n"
                     f"Read it again before writing: h = {self.describe()}."
                 )
             if handed.weak() is value:
@@ -184,6 +185,11 @@ def version_of(value: torch.Tensor) -> int:
 def apply_changes(raw: Any, changes: list[Change]) -> Any:
     """A fresh value of the same site, with the changes that were made to an earlier one."""
     for path, new in changes:
+        if callable(new):
+            old = raw
+            for key in path:
+                old = old[key]
+            new = new(old)
         raw = _replaced(raw, path, own_copy(new) if isinstance(new, torch.Tensor) else new)
     return raw
 

@@ -67,7 +67,9 @@ class Resume:
         self._outputs.clear()
         self._weights = self._sample = None
 
-    def key(self, root: nn.Module, args: tuple, kwargs: dict[str, Any], ours: type) -> Hashable | None:
+    def key(
+        self, root: nn.Module, args: tuple, kwargs: dict[str, Any], ours: type
+    ) -> Hashable | None:
         """What the block outputs of this call depend on; `None` if they cannot be remembered."""
         if not self.enabled or self._budget <= 0:
             return None

@@ -31,7 +31,9 @@ class Shortcut:
     changes everything behind it.
     """
 
-    def __init__(self, memory: Resume, root: nn.Module, names: StandardNames, args: tuple, kwargs: dict):
+    def __init__(
+        self, memory: Resume, root: nn.Module, names: StandardNames, args: tuple, kwargs: dict
+    ):
         self._memory, self._root, self._names = memory, root, names
         self._args, self._kwargs = args, kwargs
         self._key: Hashable | None = _UNSET
@@ -53,18 +55,16 @@ class Shortcut:
         if found is not None:
             last, output = found
             for block in list(blocks)[start:last]:
-                forward.bypass(block, lambda args, kwargs, block=block: _passed_on(block, args, kwargs))
+                forward.bypass(
+                    block, lambda args, kwargs, block=block: _passed_on(block, args, kwargs)
+                )
             block = blocks[last]
-            forward.bypass(
-                block, lambda args, kwargs: in_block_layout(block, own_copy(output))
-            )
+            forward.bypass(block, lambda args, kwargs: in_block_layout(block, own_copy(output)))
             self._count_as_passed(forward, report, range(start, last + 1))
             report.blocks_skipped += last + 1 - start
             report.resumed_at = f"layers[{last + 1}]" if last + 1 < len(blocks) else "norm"
         if found is None or found[0] != target - 1:
-            forward.record(
-                self._line(target - 1), lambda raw: self._remember(key, target - 1, raw)
-            )
+            forward.record(self._line(target - 1), lambda raw: self._remember(key, target - 1, raw))
 
     def _count_as_passed(self, forward: Forward, report: RunReport, blocks: range) -> None:
         """What was touched in the left-out blocks lies behind this forward."""

@@ -203,7 +203,9 @@ def _explain(func, args, pause: Pause, error: Exception) -> str:
         except (RuntimeError, IndexError, TypeError):
             lines.append(f"The index does not fit it: {_first_line(error)}")
         else:
-            lines.append(f"Expected for this part of it: {describe(slot)}, or what broadcasts to it.")
+            lines.append(
+                f"Expected for this part of it: {describe(slot)}, or what broadcasts to it."
+            )
             lines.append(f"Found: {describe(new)}.")
     else:
         lines.append(f"In-place {func.__name__} failed: {_first_line(error)}")

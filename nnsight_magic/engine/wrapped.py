@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import threading
-from functools import cached_property
+from collections.abc import Callable
+from functools import cached_property, partial
 from typing import Any
 
 from torch import nn
@@ -15,7 +16,13 @@ from nnsight_magic.engine.resume import Resume
 from nnsight_magic.engine.shortcut import Shortcut
 from nnsight_magic.engine.tracer import Tracer
 from nnsight_magic.errors import NoTraceError, TraceInsideTraceError
-from nnsight_magic.model.names import BLOCK_NAMES, ROOT_NAMES, StandardNames, find_names, part_of_block
+from nnsight_magic.model.names import (
+    BLOCK_NAMES,
+    ROOT_NAMES,
+    StandardNames,
+    find_names,
+    part_of_block,
+)
 
 
 class Model(Handle):
@@ -82,12 +89,20 @@ class Model(Handle):
         Raises:
             TraceInsideTraceError: this model is being traced in this thread.
         """
-        module = self.module
-        prepared = prepare(inputs if len(inputs) != 1 else inputs[0], module, None)
-        return self._tracer_for(prepared, kwargs, full, grad, resume)
+        again = partial(self.trace, full=full, grad=grad, resume=resume)
+        if not inputs and not kwargs:
+            return Tracer(self, None, full=full, grad=grad, again=again)
+        prepared = prepare(inputs if len(inputs) != 1 else inputs[0], self.module, None)
+        return self._tracer_for(prepared, kwargs, full, grad, resume, again)
 
     def _tracer_for(
-        self, inputs: Inputs, kwargs: dict, full: bool, grad: bool | None, resume: bool
+        self,
+        inputs: Inputs,
+        kwargs: dict,
+        full: bool,
+        grad: bool | None,
+        resume: bool,
+        again: Callable[..., Tracer],
     ) -> Tracer:
         module = self.module
         arguments = with_positions({**inputs.kwargs, **kwargs}, module)
@@ -100,6 +115,7 @@ class Model(Handle):
             grad=grad,
             random=module.training,
             shortcut=self._shortcut(inputs.args, arguments) if resume else None,
+            again=again,
         )
 
     def _shortcut(self, args: tuple, kwargs: dict) -> Shortcut | None:
@@ -112,20 +128,28 @@ class Model(Handle):
                 return None
         return Shortcut(self.resume, self._root, self.names, args, kwargs)
 
-    def _begin(self, tracer: Tracer) -> None:
-        """One trace at a time: another thread waits, this thread is told."""
+    def _begin(self, tracer: Tracer, parent: Tracer | None) -> None:
+        """One trace at a time: another thread waits, this thread is told.
+
+        An invoke is part of its trace, and takes the place of its parent while it lasts.
+        """
         thread = threading.get_ident()
-        if self._owner == thread:
+        if self._owner == thread and (parent is None or self._active is not parent):
             raise TraceInsideTraceError(
                 "This model is being traced already: a trace was begun inside a trace.\n"
                 "End the outer one first (leave its with block), or put both prompts into one "
                 "trace: model.trace([first, second])."
             )
-        self._lock.acquire()
+        if parent is None:
+            self._lock.acquire()
         self.__dict__.update(_owner=thread, _active=tracer)
 
-    def _end(self, tracer: Tracer) -> None:
-        if self._active is tracer:
+    def _end(self, tracer: Tracer, parent: Tracer | None) -> None:
+        if self._active is not tracer:
+            return
+        if parent is not None:
+            self.__dict__["_active"] = parent
+        else:
             self.__dict__.update(_owner=None, _active=None)
             self._lock.release()
 

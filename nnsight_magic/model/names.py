@@ -108,7 +108,10 @@ def _find_norm(root: nn.Module, layers: str | None) -> str | None:
     children = root.get_submodule(parent)._modules
     # Vision models hold the blocks one level deeper than the final norm.
     grandparent = parent.rpartition(".")[0]
-    for path, found in ((parent, children), (grandparent, root.get_submodule(grandparent)._modules)):
+    for path, found in (
+        (parent, children),
+        (grandparent, root.get_submodule(grandparent)._modules),
+    ):
         for name in NORM_NAMES:
             if found.get(name) is not None:
                 return f"{path}.{name}" if path else name

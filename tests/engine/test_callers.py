@@ -116,7 +116,7 @@ def test_try_inside_the_block(model):
     with model.trace(IDS):
         try:
             model.layers[0].output[:, 99] = 0
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             caught = error
         hidden = model.layers[1].output
     assert "index" in str(caught)

@@ -117,12 +117,12 @@ def test_next_moves_one_module_or_several(model):
 
 def test_the_step_after_the_last_token_runs_once_more(model, hf):
     ran = []
-    with hooked(hf, ran.append):
-        with model.generate(IDS, max_new_tokens=2, do_sample=False) as tracer:
-            block = model.layers[-1]
-            for _ in range(2):
-                block = block.next()
-            beyond = block.output.save()
+    generating = model.generate(IDS, max_new_tokens=2, do_sample=False)
+    with hooked(hf, ran.append), generating as tracer:
+        block = model.layers[-1]
+        for _ in range(2):
+            block = block.next()
+        beyond = block.output.save()
     assert beyond.shape[1] == 1
     assert len(ran) == 3
     assert torch.equal(tracer.result, reference(hf, max_new_tokens=2))

@@ -333,7 +333,7 @@ def test_an_index_out_of_range_names_the_range(model):
 
 
 def test_a_value_outside_a_trace_is_an_error_that_shows_how(model):
-    with pytest.raises(NoTraceError, match="with model.trace"):
+    with pytest.raises(NoTraceError, match=r"with model\.trace"):
         model.layers[0].output  # noqa: B018
 
 

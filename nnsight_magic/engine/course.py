@@ -1,0 +1,287 @@
+"""Which forward serves which touch.
+
+A trace has a main forward, whose end is the end of the trace. A site that it has left behind is
+read by a second one, which runs from the start with the writes made so far; that one is kept
+for further reads of what lies behind. A write is in time only if no value that was handed out
+depends on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from greenlet import getcurrent
+from torch import nn
+
+from nnsight_magic.engine.bypass import Bypasses
+from nnsight_magic.engine.forward import Forward
+from nnsight_magic.engine.pause import Change, Pause
+from nnsight_magic.engine.report import RunReport
+from nnsight_magic.engine.shortcut import Shortcut
+from nnsight_magic.engine.site import Site, Touch
+from nnsight_magic.errors import NeverRanError
+from nnsight_magic.model.names import StandardNames
+
+
+class Course:
+    """The forwards of one trace, and the order in which sites were touched.
+
+    Args:
+        call: runs the model on the prepared inputs, once.
+        root: the module whose calls are the steps.
+        report: filled as things happen.
+        grad: record for autograd.
+        shortcut: where blocks may be left out that are known from earlier forwards.
+        random: whether a second forward has to draw the random numbers of the first.
+    """
+
+    def __init__(
+        self,
+        call: Callable[[], Any],
+        root: nn.Module,
+        report: RunReport,
+        *,
+        grad: bool,
+        shortcut: Shortcut | None = None,
+        random: bool = False,
+    ):
+        self.root = root
+        self.report = report
+        self.bypasses = Bypasses()
+        self.written: dict[Site, list[Change]] = {}
+        self.prepare: list[Callable[[Forward], None]] = []  # what every new forward is told
+        self._call, self._grad, self._shortcut = call, grad, shortcut
+        self._main: Forward | None = None
+        self._behind: Forward | None = None
+        self._forwards: list[Forward] = []
+        self._pauses: list[Pause] = []
+        self._random = _random_state() if random else None
+
+    @property
+    def started(self) -> bool:
+        return self._main is not None
+
+    @property
+    def main(self) -> Forward:
+        """The forward whose end is the end of the trace."""
+        if self._main is None:
+            self._main = self._new_forward()
+        return self._main
+
+    def running(self) -> Forward:
+        """The forward out of which this is called."""
+        here = getcurrent()
+        return next((f for f in self._forwards if f.runs_in(here)), self.main)
+
+    def reach(self, touch: Touch, line: list[nn.Module]) -> Pause:
+        """Bring a forward to the touched site; `line` goes from the root to its module.
+
+        Raises:
+            NeverRanError: no forward comes there.
+        """
+        pause = self._ahead(touch, line) or self._again(touch, line)
+        if pause.touch is None:
+            pause.touch = touch
+            self._pauses.append(pause)
+            self.report.touches.append(touch)
+        return pause
+
+    def run_everything(self) -> None:
+        """Leave no block out from here on, known or not."""
+        self._shortcut = None
+
+    def close(self) -> None:
+        """End every forward, take every hook away, let go of every value."""
+        for forward in self._forwards:
+            forward.cancel()
+        self.bypasses.close()
+        for pause in self._pauses:
+            pause.close()
+        for touch in self.report.touches:
+            touch.site = None
+        self._forwards.clear()
+        self._pauses.clear()
+        self.written = {}
+        self.prepare.clear()
+        self._main = self._behind = self._call = self._shortcut = self._random = None
+
+    def _ahead(self, touch: Touch, line: list[nn.Module]) -> Pause | None:
+        """Run a forward on to the touched site, if one has it still ahead."""
+        site, main = touch.site, self.main
+        forwards = (main,) if self._behind is None else (main, self._behind)
+        for forward in forwards:
+            if forward.pause is not None and forward.pause.site == site:
+                return forward.pause
+        for forward in forwards:
+            ahead = not (
+                forward.finished or site in forward.fired or self._has_passed(forward, touch)
+            )
+            pause = self._run_to(forward, touch, line) if ahead else None
+            if pause is not None:
+                if len(self._forwards) > 1:
+                    pause.passer = self._passer(forward)
+                return pause
+            forward.fired.add(site)  # whether or not it was seen, it lies behind
+        return None
+
+    def _again(self, touch: Touch, line: list[nn.Module]) -> Pause:
+        """A forward from the start, for a site that every running one has left behind."""
+        forward = self._new_forward()
+        pause = self._repeat(forward, touch, line)
+        if pause is None:
+            forward.cancel()
+            raise NeverRanError(_never_ran(touch))
+        pause.passer = self._passer(forward)
+        if self._main.finished:
+            self._main.close()
+            self._main = forward
+        else:
+            if self._behind is not None:
+                self._behind.cancel()
+            self._behind = forward
+        after = f"after {pause.passer.where}" if pause.passer else "when it had run already"
+        self.report.notices.append(
+            f"{touch.where} was read {after}: the forward was run again as far as there."
+        )
+        return pause
+
+    def _run_to(self, forward: Forward, touch: Touch, line: list[nn.Module]) -> Pause | None:
+        """Let a forward run on to a site, past blocks that are known from earlier forwards."""
+        if touch.kind == "input":
+            self.bypasses.watch(line[-1])  # the user may skip the module having seen its input
+        forward.hook(line, touch.kind)
+        if len(self._forwards) > 1:  # it may not know yet what was touched by way of another
+            for earlier in self.report.touches:
+                forward.hook([earlier.site.module], earlier.site.kind)
+        if self._shortcut is not None and not self._grad:
+            self._shortcut.take(forward, touch, self.report)
+        return forward.run_to(touch.site)
+
+    def _repeat(self, forward: Forward, touch: Touch, line: list[nn.Module]) -> Pause | None:
+        """Run a second forward with the random numbers of the first."""
+        if self._random is None:
+            return self._run_to(forward, touch, line)
+        now = _random_state()
+        _set_random_state(self._random)
+        try:
+            return self._run_to(forward, touch, line)
+        finally:
+            _set_random_state(now)
+
+    def _new_forward(self) -> Forward:
+        forward = Forward(
+            self._call,
+            self.root,
+            self._late_write,
+            bypasses=self.bypasses,
+            written=self.written,
+            grad=self._grad,
+        )
+        self._forwards.append(forward)
+        self.report.forwards += 1
+        for site in self.written:
+            forward.hook([site.module], site.kind)
+        for tell in self.prepare:
+            tell(forward)
+        return forward
+
+    def _has_passed(self, forward: Forward, touch: Touch) -> bool:
+        """Whether the forward has left the site behind, as far as the module tree tells."""
+        pause, site = forward.pause, touch.site
+        if pause is None:
+            return False
+        if site.step != pause.site.step:
+            return site.step < pause.site.step
+        if pause.touch is None:
+            return False
+        here, there = pause.touch.parts, touch.parts
+        if here[: len(there)] == there:  # it stands inside the touched module, or at it
+            return site.kind == "input"
+        if there[: len(here)] == here:  # the touched module lies inside the one it stands at
+            return pause.site.kind == "output"
+        return _before(there, here, self.root)
+
+    # ── what goes wrong, and how far it came ─────────────────────────────────────────────
+
+    def _passer(self, forward: Forward) -> Touch | None:
+        """The first touch whose value was handed out and that `forward` has still ahead."""
+        return next((t for t in self.report.touches if t.site not in forward.fired), None)
+
+    def _late_write(self, pause: Pause) -> str:
+        """Why a write comes too late: which line ran past it, and what to do."""
+        touches, touch = self.report.touches, pause.touch
+        passer = pause.passer
+        if passer is None and touch in touches:
+            passer = next(iter(touches[touches.index(touch) + 1 :]), None)
+        lines = [f"{touch.where} was written after the forward had gone on past it."]
+        if passer is not None:
+            at = f"Line {passer.line}" if passer.line else "Reading"
+            lines.append(
+                f"{at} ran past it, for {passer.where}, which was computed without the write."
+            )
+            lines.append(f"Write to {touch.where} before {passer.where} is read.")
+        lines.append("For a change that stays out of the model, work on a copy: h = h.clone().")
+        return "\n".join(lines)
+
+    def describe_extent(self, names: StandardNames, blocks: int) -> None:
+        """Fill in how far the main forward came, told from where it stands."""
+        report = self.report
+        report.blocks = blocks
+        if self._main is None:
+            report.stopped_at = "the start"
+        else:
+            report.blocks_run = self._blocks_reached(names) - report.blocks_skipped
+
+    def _blocks_reached(self, names: StandardNames) -> int:
+        pause, report = self._main.pause, self.report
+        if pause is None or (pause.site.module is self.root and pause.site.kind == "output"):
+            return report.blocks
+        touch = pause.touch
+        report.stopped_at = touch.where if touch else f"step {pause.site.step}"
+        path = ".".join(touch.parts) if touch else ""
+        index = names.block_index(path)
+        if index is not None:
+            return index + (not names.is_block(path) or pause.site.kind == "output")
+        return report.blocks if path != names.embed and names.layers is not None else 0
+
+
+def _never_ran(touch: Touch) -> str:
+    if touch.step:
+        return (
+            f"{touch.where} never came: the forward ended before.\n"
+            "Ask for a step that the generation reaches (see max_new_tokens)."
+        )
+    times = f" a call number {touch.site.call}" if touch.site.call else ""
+    return (
+        f"{touch.name} ({type(touch.site.module).__name__}) did not run{times} in this forward, so "
+        f"it has no {touch.kind}.\nThe model does not call this module on this input. "
+        "Touch a module that runs: its parent, or one of its children."
+    )
+
+
+def _before(path: tuple[str, ...], other: tuple[str, ...], root: nn.Module) -> bool:
+    """Whether `path` runs before `other`, where the order of a list of modules tells."""
+    for depth, (ours, theirs) in enumerate(zip(path, other, strict=False)):
+        if ours == theirs:
+            continue
+        if not (ours.isdigit() and theirs.isdigit()) or int(ours) > int(theirs):
+            return False
+        try:
+            parent = root.get_submodule(".".join(path[:depth]))
+        except AttributeError:
+            return False
+        return isinstance(parent, nn.ModuleList | nn.Sequential)
+    return False
+
+
+def _random_state() -> tuple[torch.Tensor, Sequence[torch.Tensor]]:
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    return torch.get_rng_state(), cuda
+
+
+def _set_random_state(state: tuple[torch.Tensor, Sequence[torch.Tensor]]) -> None:
+    torch.set_rng_state(state[0])
+    if state[1]:
+        torch.cuda.set_rng_state_all(list(state[1]))
