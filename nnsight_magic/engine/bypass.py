@@ -13,6 +13,8 @@ from typing import Any
 from greenlet import getcurrent, greenlet
 from torch import nn
 
+from nnsight_magic.engine.interrupt import uninterrupted
+
 Produce = Callable[[tuple, dict[str, Any]], Any]
 
 
@@ -28,6 +30,7 @@ class Bypasses:
         self.watch(module)
         self._produce[running, module] = produce
 
+    @uninterrupted
     def watch(self, module: nn.Module) -> None:
         """Make the module ask: a call that has begun before cannot be bypassed any more."""
         if module in self._originals:

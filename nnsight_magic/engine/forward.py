@@ -18,6 +18,7 @@ from torch import nn
 
 from nnsight_magic.engine.bypass import Bypasses, Produce
 from nnsight_magic.engine.greenthread import ThreadState
+from nnsight_magic.engine.interrupt import uninterrupted, watch
 from nnsight_magic.engine.pause import Change, Pause, apply_changes
 from nnsight_magic.engine.site import Site
 
@@ -79,6 +80,7 @@ class Forward:
             self._hook(module, "output")
         self._hook(line[-1], kind)
 
+    @uninterrupted
     def _hook(self, module: nn.Module, kind: str) -> None:
         if (module, kind) in self._hooks:
             return
@@ -133,11 +135,15 @@ class Forward:
     def cancel(self) -> None:
         """End the forward where it stands and take its hooks away."""
         try:
-            if self.started and not self.finished:
+            # Of another thread's forward (a generator that is collected elsewhere) only the hooks
+            # can be taken away: greenlet ends it when its own thread comes by.
+            if self.started and not self.finished and self._thread == threading.get_ident():
                 self._awaited = None
                 self._resume(Cancelled())
-        except Cancelled:
-            pass
+        except (Cancelled, Exception):
+            pass  # what a model raises on its way out concerns nobody any more
+        except KeyboardInterrupt:
+            watch.noted = True
         finally:
             self.close()
 
@@ -153,15 +159,17 @@ class Forward:
         self._bypasses.forget(self._greenlet)
         self.pause = self._call = self._user = self._greenlet = self._late_write = None
 
+    @uninterrupted
     def _resume(self, error: BaseException | None = None) -> None:
         """Let the model run until it stands still again or ends."""
         if self._thread != threading.get_ident():
             raise RuntimeError(
-                "This trace was begun in another thread, and belongs to it: begin one in this thread."
+                "This trace was begun in another thread, and belongs to it: begin one in this one."
             )
         if not self.started:
             self._greenlet.gr_context = contextvars.copy_context()
             self.started = True
+        watch.deliver()
         user = getcurrent()
         if user is not self._user:
             self._user = self._greenlet.parent = user

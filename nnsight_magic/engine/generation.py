@@ -15,6 +15,7 @@ from transformers import StoppingCriteria, StoppingCriteriaList
 
 from nnsight_magic.engine.forward import Forward
 from nnsight_magic.engine.inputs import Inputs
+from nnsight_magic.engine.interrupt import interruptible, uninterrupted
 from nnsight_magic.engine.pause import Pause
 from nnsight_magic.engine.site import Site
 from nnsight_magic.engine.tracer import Tracer
@@ -81,6 +82,7 @@ class GenerationTracer(Tracer):
         self._base_step = 0
         self._result: Any = None
 
+    @uninterrupted
     def __enter__(self) -> GenerationTracer:
         super().__enter__()
         # The model's own calls count the steps.
@@ -146,6 +148,7 @@ class GenerationTracer(Tracer):
                 "for step in tracer.steps."
             ) from None
 
+    @interruptible
     def _leave(self) -> None:
         """The text is what a generation is for: it is finished, unless it is not wanted."""
         if self._full:
@@ -246,9 +249,11 @@ class Generation:
         self._tracer = tracer
         self._done = False
 
+    @uninterrupted
     def __enter__(self) -> GenerationTracer:
         return self._tracer.__enter__()
 
+    @uninterrupted
     def __exit__(self, kind, error, traceback) -> bool:
         return self._tracer.__exit__(kind, error, traceback)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -204,10 +205,8 @@ class Handle:
     def __getitem__(self, index: int | slice | str) -> Any:
         if isinstance(index, str):
             handle = self
-            for part in index.split("."):
-                if handle.module._modules.get(part) is None:
-                    raise NoSuchModuleError(handle._no_such(part))
-                handle = handle._child(part)
+            for part in re.findall(r"[^.\[\]]+", index):
+                handle = handle._named(part)
             return handle
         module = self.module
         if not isinstance(module, _LISTS):
@@ -224,6 +223,18 @@ class Handle:
                 f"{self.name}[{index}] is out of range: {self.name} has {len(module)} modules, "
                 f"0 to {len(module) - 1}."
             ) from None
+
+    def _named(self, part: str) -> Handle:
+        """The child with this real or standard name, or at this index."""
+        module = self.module
+        if module._modules.get(part) is not None:
+            return self._child(part)
+        standard = self._standard(part, module)
+        if standard is not None:
+            return self._model._handle(standard)
+        if isinstance(module, _LISTS) and part.lstrip("-").isdigit():
+            return self[int(part)]
+        raise NoSuchModuleError(self._no_such(part))
 
     def __len__(self) -> int:
         return len(self.module)

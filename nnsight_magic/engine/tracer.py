@@ -13,6 +13,7 @@ from nnsight_magic.engine.bypass import hidden_of
 from nnsight_magic.engine.cache import Cache, modules_of
 from nnsight_magic.engine.course import Course
 from nnsight_magic.engine.forward import Forward
+from nnsight_magic.engine.interrupt import interruptible, uninterrupted, watch
 from nnsight_magic.engine.invoke import Invokes
 from nnsight_magic.engine.pause import Change, Pause, fit
 from nnsight_magic.engine.report import RunReport
@@ -74,6 +75,7 @@ class Tracer:
         self._written_before: dict[Site, list[Change]] = {}
         self._own_steps: dict[nn.Module, int] = {}
         self._user_grad = True
+        self._watched = False
         self._began = 0.0
 
     @property
@@ -93,7 +95,19 @@ class Tracer:
 
     # ── the block ────────────────────────────────────────────────────────────────────────
 
+    @uninterrupted
     def __enter__(self) -> Tracer:
+        self._user_grad = torch.is_grad_enabled()
+        self._watched = watch.begin()
+        try:
+            self._enter()
+            watch.deliver()
+        except BaseException:
+            self._close()
+            raise
+        return self
+
+    def _enter(self) -> None:
         if self._grad is None:
             frame = user_frame()
             names = frame.f_code.co_names if frame is not None else ()
@@ -109,14 +123,14 @@ class Tracer:
         )
         course.written.update(self._written_before)
         self._began = time.perf_counter()
-        self._user_grad = torch.is_grad_enabled()
         torch._C._set_grad_enabled(bool(self._grad))
-        return self
 
+    @uninterrupted
     def __exit__(self, kind, error, traceback) -> bool:
         stopped = kind is not None and issubclass(kind, _Stopped) and error.tracer is self
         try:
             if kind is None:
+                watch.deliver()
                 self._leave()
             self._course.describe_extent(self.model.names, len(self.model.blocks))
         except BaseException as late:
@@ -132,28 +146,29 @@ class Tracer:
         """End the forward here and leave the block; what follows in the block does not run."""
         raise _Stopped(self)
 
+    @interruptible
     def _leave(self) -> None:
         """The block is over: run what is still wanted."""
         if self._full and self._call is not None:
             self._course.main.finish()
 
     def _close(self) -> None:
-        """Cancel and unhook everything, whatever happened; a second interrupt does not stop it."""
-        interrupt: KeyboardInterrupt | None = None
-        while self._course is not None:
-            try:
-                torch._C._set_grad_enabled(self._user_grad)
-                if self._parent is not None:
-                    self._parent._invokes.add(self, self._course.written)
-                    self._parent.report.forwards += self.report.forwards
-                self._course.close()
+        """Cancel and unhook everything, whatever happened; an interrupt waits until it is done."""
+        course, self._course = self._course, None
+        parent, self._parent = self._parent, None
+        try:
+            torch._C._set_grad_enabled(self._user_grad)
+            if course is not None:
+                if parent is not None:
+                    parent._invokes.add(self, course.written)
+                    parent.report.forwards += self.report.forwards
+                course.close()
                 self.report.seconds = time.perf_counter() - self._began
-                self.model._end(self, self._parent)
-                self._parent = self._course = None
-            except KeyboardInterrupt as again:
-                interrupt = again
-        if interrupt is not None:
-            raise interrupt
+        finally:
+            self.model._end(self, parent)
+            if self._watched:
+                self._watched = False
+                watch.end()
 
     # ── several runs, and many modules ───────────────────────────────────────────────────
 

@@ -12,6 +12,7 @@ from torch import nn
 
 from nnsight_magic.engine.handle import Handle
 from nnsight_magic.engine.inputs import Inputs, prepare, with_positions
+from nnsight_magic.engine.interrupt import watch
 from nnsight_magic.engine.resume import Resume
 from nnsight_magic.engine.shortcut import Shortcut
 from nnsight_magic.engine.tracer import Tracer
@@ -141,7 +142,8 @@ class Model(Handle):
                 "trace: model.trace([first, second])."
             )
         if parent is None:
-            self._lock.acquire()
+            while not self._lock.acquire(timeout=0.2):
+                watch.deliver()
         self.__dict__.update(_owner=thread, _active=tracer)
 
     def _end(self, tracer: Tracer, parent: Tracer | None) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 
@@ -41,7 +43,9 @@ def test_a_padded_batch_equals_its_prompts_one_by_one(model, side):
         model.tokenizer.padding_side = "left"
     for row, prompt in enumerate([SHORT, LONG]):
         alone, alone_logits = single(model, prompt)
-        torch.testing.assert_close(hidden[row][mask[row]], alone[0], atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(
+            hidden.value[row][mask[row]], alone.value[0], atol=1e-4, rtol=1e-4
+        )
         torch.testing.assert_close(logits[row][mask[row]], alone_logits[0], atol=1e-4, rtol=1e-4)
 
 
@@ -145,9 +149,17 @@ def test_iter_visits_chosen_steps(model):
     assert seen == [(1, 1), (2, 1)]
 
 
-def test_an_empty_prompt_is_an_error_that_says_so(model):
+def test_an_empty_prompt_is_the_token_that_begins_a_text(model, tiny_tokenizer):
+    with model.trace("") as tracer:
+        model.layers[0].output.save()
+    assert tracer.input_ids.tolist() == [[tiny_tokenizer.bos_token_id]]
+
+
+def test_an_empty_prompt_without_such_a_token_is_an_error(hf, tiny_tokenizer):
+    tokenizer = copy.deepcopy(tiny_tokenizer)
+    tokenizer.bos_token = None
     with pytest.raises(BadInputError, match="empty"):
-        model.trace("")
+        LanguageModel(hf, tokenizer).trace("")
 
 
 def test_text_without_a_tokenizer_is_an_error(hf):
