@@ -132,7 +132,7 @@ def resolve(path: str, model: Any, prompts: Iterable[str] = ()) -> Any:
     """
     try:
         node = ast.parse(path, mode="eval").body
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
     root, nodes = unwind(node)
     if not isinstance(root, ast.Name) or model is None:

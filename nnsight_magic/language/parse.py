@@ -38,9 +38,10 @@ def parse(
     """
     names = bound_names() if trace_names is None else trace_names
     source = source.replace("\r\n", "\n").replace("\r", "\n")
-    python = source if transform is None else transformed(source, transform)
-    positions = Positions(python, first_line)
+    positions = Positions(source, first_line)
     try:
+        python = source if transform is None else transformed(source, transform)
+        positions = Positions(python, first_line)
         with warnings.catch_warnings(record=True):  # `compile` below warns, once
             tree = ast.parse(python, filename)
         ast.increment_lineno(tree, first_line - 1)

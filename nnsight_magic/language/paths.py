@@ -15,16 +15,17 @@ class Positions:
     def __init__(self, source: str, first_line: int) -> None:
         self.lines = source.split("\n")
         self.first_line = first_line
+        self._encoded = [None if line.isascii() else line.encode() for line in self.lines]
 
     def column(self, line: int, byte_column: int) -> int:
         """`line` counts in the whole cell."""
         index = line - self.first_line
         if not 0 <= index < len(self.lines):
             return byte_column
-        text = self.lines[index]
-        if text.isascii():
+        encoded = self._encoded[index]
+        if encoded is None:  # one byte a character
             return byte_column
-        return len(text.encode()[:byte_column].decode(errors="ignore"))
+        return len(encoded[:byte_column].decode(errors="ignore"))
 
     def of(self, node: ast.AST) -> Span:
         """The node's span, up to the end of its first line where it has several."""

@@ -35,8 +35,7 @@ class Shell:
         outcome = self._run(cell)
         self.error = outcome.error_in_exec or outcome.error_before_exec
         assert self.error is not None, "the cell ran"
-        shown = re.sub(r"\x1b\[[0-9;]*m", "", self.text)
-        return shown
+        return re.sub(r"\x1b\[[0-9;]*m", "", self.text)
 
     def _run(self, cell):
         with capture_output() as captured:

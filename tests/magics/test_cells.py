@@ -249,7 +249,9 @@ def test_other_magics_around_a_cell_change_nothing(shell, cell, outer):
 
 def test_a_cell_runs_from_a_function_and_from_run_cell_magic(shell):
     shell.run(
-        "def f():\n    return get_ipython().run_cell_magic('trace', '\"a b\"', 'h = layers[0].output')"
+        "def f():\n"
+        "    body = 'h = layers[0].output'\n"
+        "    return get_ipython().run_cell_magic('trace', '\"a b\"', body)"
     )
     assert shell.run("f()").saved[0].name == "h"
 
