@@ -15,7 +15,9 @@ class Positions:
     def __init__(self, source: str, first_line: int) -> None:
         self.lines = source.split("\n")
         self.first_line = first_line
-        self._encoded = [None if line.isascii() else line.encode() for line in self.lines]
+        self._encoded = [
+            None if line.isascii() else line.encode(errors="replace") for line in self.lines
+        ]
 
     def column(self, line: int, byte_column: int) -> int:
         """`line` counts in the whole cell."""

@@ -220,8 +220,8 @@ def test_noise(feed, batch):
 
 
 def test_a_very_long_cell(feed):
-    feed("\n".join(f"x{k} = layers[{k % 3}].mlp.output[:, {k}]  # {'é' * 30}" for k in range(5000)))
-    feed("x = [" + "layers[0].output, " * 20_000 + "]")
+    feed("\n".join(f"x{k} = layers[{k % 3}].mlp.output[:, {k}]  # {'é' * 30}" for k in range(2000)))
+    feed("x = [" + "layers[0].output, " * 5_000 + "]")
 
 
 @pytest.mark.parametrize(
