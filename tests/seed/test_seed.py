@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -87,3 +88,12 @@ def test_an_element_of_the_input_is_written(gpt2):
         gpt2.transformer.h[1].inputs[0][0] = torch.zeros_like(gpt2.transformer.h[1].input)
         normed = gpt2.transformer.h[1].ln_1.input.save()
     assert normed.value.abs().sum() == 0
+
+
+@pytest.mark.demo
+def test_the_integrated_pipeline_runs_as_a_script():
+    script = Path(__file__).parents[2] / "notebooks" / "integrated_pipeline.py"
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    assert "' Paris'" in done.stdout
+    assert done.stdout.rstrip().endswith("ran to its end.")
