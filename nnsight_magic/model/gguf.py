@@ -56,3 +56,46 @@ def read_gguf(folder: str | Path, file: str, auto_class: Any, **kwargs: Any) -> 
     model.tie_weights()
     model.generation_config = marked.generation_config
     return model
+
+
+def read_gguf_tokenizer(folder: str | Path, file: str, **kwargs: Any) -> Any:
+    """The tokenizer in `folder/file`.
+
+    transformers before 5 takes every tokenizer in the file of a Llama for a Llama's own: it puts a
+    token before each text, whatever the file says, and takes it for the end of a text as well.
+    """
+    import transformers
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=file, **kwargs)
+    path = Path(folder) / file
+    if int(transformers.__version__.split(".")[0]) >= 5 or not path.is_file():
+        return tokenizer
+    return _as_the_file_says(tokenizer, path)
+
+
+def _as_the_file_says(tokenizer: Any, path: Path) -> Any:
+    from gguf import GGUFReader
+    from tokenizers import decoders, processors
+    from transformers import PreTrainedTokenizerFast
+
+    fields = GGUFReader(path).fields
+
+    def said(key: str) -> Any:
+        field = fields.get(f"tokenizer.ggml.{key}")
+        return None if field is None else field.contents()
+
+    if said("model") != "gpt2":
+        return tokenizer
+    backend = tokenizer.backend_tokenizer
+    backend.decoder = decoders.ByteLevel()
+    if said("add_bos_token") is not True:
+        backend.post_processor = processors.ByteLevel(trim_offsets=False)
+    roles = {"bos": "bos", "eos": "eos", "unknown": "unk", "padding": "pad"}
+    special = {
+        f"{ours}_token": backend.id_to_token(said(f"{theirs}_token_id"))
+        for theirs, ours in roles.items()
+        if said(f"{theirs}_token_id") is not None
+    }
+    template = tokenizer.chat_template
+    return PreTrainedTokenizerFast(tokenizer_object=backend, chat_template=template, **special)

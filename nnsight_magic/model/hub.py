@@ -6,6 +6,7 @@ half a minute of waiting and a page of log lines. One request beforehand tells w
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from pathlib import Path
@@ -40,11 +41,21 @@ def ask_hub(name: str, **options) -> None:
     answer: list[Exception | None] = []
 
     def ask() -> None:
+        # Older versions of huggingface_hub try again and log each time; in this thread silently.
+        log = logging.getLogger("huggingface_hub.utils._http")
+        mine = threading.get_ident()
+
+        def from_elsewhere(record: logging.LogRecord) -> bool:
+            return record.thread != mine
+
+        log.addFilter(from_elsewhere)
         try:
             _request(name, **options)
             answer.append(None)
         except Exception as problem:
             answer.append(problem)
+        finally:
+            log.removeFilter(from_elsewhere)
 
     # A thread, because a name look-up cannot be given a time limit.
     thread = threading.Thread(target=ask, daemon=True, name="ask-hub")

@@ -20,7 +20,7 @@ from nnsight_magic.errors import LoadError
 from nnsight_magic.model.demo import demo_folder
 from nnsight_magic.model.failure import first_lines, told
 from nnsight_magic.model.find import Found, find
-from nnsight_magic.model.gguf import plain_config, read_gguf, require_gguf
+from nnsight_magic.model.gguf import plain_config, read_gguf, read_gguf_tokenizer, require_gguf
 from nnsight_magic.model.hub import cached_file, hub_has
 from nnsight_magic.model.quiet import quiet
 
@@ -187,10 +187,11 @@ class Source:
         from transformers import AutoTokenizer
 
         options = {k: v for k, v in self.place.items() if k != "code_revision"}
-        if self.found.gguf_file:
-            options["gguf_file"] = self.found.gguf_file
         try:
             with quiet():
+                if self.found.gguf_file:
+                    place, file = self.found.place, self.found.gguf_file
+                    return read_gguf_tokenizer(place, file, **options)
                 tokenizer = AutoTokenizer.from_pretrained(self.found.place, **options)
         except Exception as problem:
             if not self._has_tokenizer_files():

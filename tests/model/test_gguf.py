@@ -39,6 +39,7 @@ def interleaved(weight: torch.Tensor, heads: int) -> torch.Tensor:
 def write_gguf(path: Path, model, tokenizer) -> None:
     config = model.config
     writer = GGUFWriter(path, "llama")
+    writer.add_name("tiny")
     writer.add_block_count(config.num_hidden_layers)
     writer.add_context_length(config.max_position_embeddings)
     writer.add_embedding_length(config.hidden_size)
@@ -56,6 +57,7 @@ def write_gguf(path: Path, model, tokenizer) -> None:
 
     merges = json.loads(backend.to_str())["model"]["merges"]
     writer.add_token_merges([pair if isinstance(pair, str) else " ".join(pair) for pair in merges])
+    writer.add_add_bos_token(False)
     writer.add_bos_token_id(0)
     writer.add_eos_token_id(0)
     writer.add_tensor("token_embd.weight", model.model.embed_tokens.weight.detach().numpy())
@@ -138,7 +140,7 @@ def test_dtype_and_device_are_as_asked(file, device_map):
 
 def test_its_tokenizer_makes_the_same_tokens(file, tiny_tokenizer):
     tokenizer = open_source(file).tokenizer
-    text = "The Eiffel Tower is in the city of"
+    text = "The Eiffel Tower is in the city of Paris, héllo"
     assert tokenizer(text).input_ids == tiny_tokenizer(text).input_ids
     assert tokenizer.decode(tokenizer(text).input_ids) == text
     assert tokenizer.padding_side == "left"
