@@ -11,7 +11,7 @@ from nnsight_magic.errors import CellError
 
 # A report longer than this pushes the cell off the screen.
 LINES_SHOWN = 15
-REPORT_WIDTH = 110
+REPORT_WIDTH = 96
 
 
 @dataclass(frozen=True)

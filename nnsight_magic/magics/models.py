@@ -6,6 +6,7 @@ Nothing is kept besides a name, so that `del model` and `%reset` free what they 
 from __future__ import annotations
 
 import sys
+import textwrap
 from collections.abc import MutableMapping
 from typing import Any
 
@@ -160,10 +161,9 @@ def names_line(model: Any) -> str:
     for name in ("embed", "layers", "norm", "unembed"):
         path = model.names.path_of(name)
         if path is not None:
-            shown.append(
-                f"{name} = {path}" + (f"[0 … {len(model.blocks) - 1}]" if name == "layers" else "")
-            )
-    return " · ".join(shown)
+            many = f"[0 … {len(model.blocks) - 1}]" if name == "layers" else ""
+            shown.append(f"{name} = {path}{many}")
+    return textwrap.fill(" · ".join(shown), 90, break_long_words=False, break_on_hyphens=False)
 
 
 def description(name: str, model: Any) -> str:

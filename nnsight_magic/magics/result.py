@@ -57,6 +57,9 @@ class SavedVariable:
         """The tensor while some variable still holds it, else `None`."""
         return None if self.ref is None else self.ref()
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "ref": None}  # a weak reference cannot be pickled
+
 
 def describe_saved(name: str, where: str, value: Any) -> SavedVariable:
     """What a table can say about a saved value."""

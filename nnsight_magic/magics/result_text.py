@@ -23,7 +23,7 @@ PLAIN_WIDTH = 100
 TOKENS_SHOWN = 200
 PROMPTS_SHOWN = 8
 # Alternating backgrounds tell tokens apart where there are colours; `|` does where there are none.
-TOKEN_STYLES = ("on #2b3a55", "on #3d3050")
+TOKEN_STYLES = ("white on #2b3a55", "white on #4a3560")
 BAR = 16
 
 
@@ -144,22 +144,20 @@ def prediction_table(each: PromptResult, width: int) -> Table:
     """Candidates for the next token, with bars, and with the clean run's probabilities."""
     table = Table(box=None, pad_edge=False, show_header=each.compared, header_style="dim")
     table.add_column("next token", no_wrap=True, max_width=24)
-    table.add_column("with writes" if each.compared else "p", justify="right")
-    table.add_column("", no_wrap=True)
+    table.add_column("with writes", no_wrap=True)
     if each.compared:
-        table.add_column("without", justify="right")
-        table.add_column("", no_wrap=True)
-    length = max(4, min(BAR, (width - 50) // (2 if each.compared else 1)))
+        table.add_column("without", no_wrap=True)
+    length = max(4, min(BAR, (width - 44) // (2 if each.compared else 1)))
     for candidate in each.predictions:
-        row: list[Any] = [
-            Text(visible(candidate.token), style="bold"),
-            percent(candidate.p),
-            Text(bar(candidate.p, length), style="green"),
-        ]
-        if each.compared:
-            row += [percent(candidate.clean), Text(bar(candidate.clean, length), style="blue")]
+        row = [Text(visible(candidate.token), style="bold"), _share(candidate.p, length, "green")]
+        if candidate.clean is not None:
+            row.append(_share(candidate.clean, length, "blue"))
         table.add_row(*row)
     return table
+
+
+def _share(p: float, length: int, colour: str) -> Text:
+    return Text(percent(p).rjust(6) + " ") + Text(bar(p, length), style=colour)
 
 
 def bar(share: float, length: int) -> str:

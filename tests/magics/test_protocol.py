@@ -1,0 +1,114 @@
+"""The magics over the Jupyter messaging protocol, in a kernel of their own."""
+
+from __future__ import annotations
+
+import queue
+import time
+
+import pytest
+from jupyter_client.manager import start_new_kernel
+
+from tests.magics.conftest import PROMPT
+
+SETUP = """
+from nnsight_magic import LanguageModel
+from tests import tiny
+model = LanguageModel(tiny.build("llama"), tiny.tokenizer())
+%load_ext nnsight_magic
+"""
+HEAD = f'%%trace "{PROMPT}"\n'
+
+
+class Kernel:
+    def __init__(self, client):
+        self.client = client
+
+    def run(self, code):
+        """Executes a cell; gives its reply and the messages on iopub."""
+        sent = self.client.execute(code)
+        reply = self.client.get_shell_msg(timeout=120)["content"]
+        messages = []
+        end = time.monotonic() + 120
+        while time.monotonic() < end:
+            try:
+                message = self.client.get_iopub_msg(timeout=5)
+            except queue.Empty:
+                continue
+            if message["parent_header"].get("msg_id") != sent:
+                continue
+            if message["msg_type"] == "status" and message["content"]["execution_state"] == "idle":
+                return reply, messages
+            messages.append((message["msg_type"], message["content"]))
+        raise TimeoutError(code)
+
+    def complete(self, code):
+        self.client.complete(code, len(code))
+        return self.client.get_shell_msg(timeout=120)["content"]
+
+
+@pytest.fixture(scope="module")
+def kernel(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("ipython")
+    manager, client = start_new_kernel(kernel_name="python3", env=_environment(folder))
+    kernel = Kernel(client)
+    reply, messages = kernel.run(SETUP)
+    assert reply["status"] == "ok", messages
+    yield kernel
+    client.stop_channels()
+    manager.shutdown_kernel(now=True)
+
+
+def _environment(folder):
+    import os
+    from pathlib import Path
+
+    root = str(Path(__file__).parents[2])
+    return {**os.environ, "IPYTHONDIR": str(folder), "PYTHONPATH": root}
+
+
+def test_a_result_comes_as_text_and_html(kernel):
+    reply, messages = kernel.run(HEAD + "h = layers[1].output")
+    assert reply["status"] == "ok"
+    (data,) = [content["data"] for kind, content in messages if kind == "execute_result"]
+    assert "stopped after layers[1].output" in data["text/plain"]
+    assert "\x1b" not in data["text/plain"]
+    assert data["text/html"].startswith("<div class='nnsm'>")
+
+
+def test_completion_has_the_classes_in_its_metadata(kernel):
+    reply = kernel.complete(HEAD + "x = layers[1].m")
+    assert reply["matches"] == ["mlp"]
+    (item,) = reply["metadata"]["_jupyter_types_experimental"]
+    assert item["type"].startswith("LlamaMLP")
+
+
+def test_completion_of_options(kernel):
+    assert "--full" in kernel.complete("%%trace --fu")["matches"]
+
+
+def test_a_language_error_is_shown_as_exactly_its_lines(kernel):
+    reply, messages = kernel.run(HEAD + "x = layers[1].mpl.output")
+    assert reply["status"] == "error"
+    (error,) = [content for kind, content in messages if kind == "error"]
+    text = "\n".join(error["traceback"])
+    assert "did you mean" in text
+    assert "Traceback" not in text
+    assert len(text.split("\n")) <= 15
+
+
+def test_an_error_in_a_cell_shows_the_cell_s_lines(kernel):
+    _, messages = kernel.run(HEAD + "h = layers[1].output\nh @ h")
+    (error,) = [content for kind, content in messages if kind == "error"]
+    text = "\n".join(error["traceback"])
+    assert "site-packages" not in text
+    assert "run_cell_magic" not in text
+
+
+def test_a_cell_with_await_in_the_notebook_runs_before_and_after(kernel):
+    assert kernel.run("import asyncio\nawait asyncio.sleep(0)")[0]["status"] == "ok"
+    assert kernel.run(HEAD + "h = layers[1].output")[0]["status"] == "ok"
+
+
+def test_print_in_a_cell_arrives(kernel):
+    _, messages = kernel.run(HEAD + "print('seen', layers[1].output.ndim)")
+    assert any("seen 3" in content["text"] for kind, content in messages if kind == "stream")

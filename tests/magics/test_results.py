@@ -1,0 +1,184 @@
+"""How results look: text, terminal, HTML."""
+
+import pickle
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from nnsight_magic.magics.result import (
+    Prediction,
+    PromptResult,
+    SavedVariable,
+    TraceResult,
+    describe_saved,
+    percent,
+    size_text,
+    visible,
+)
+from nnsight_magic.magics.result_html import html
+from nnsight_magic.magics.result_text import bar, heat_map, layout, plain_text, tokens_line
+
+
+def a_result(**changes):
+    prompts = (
+        PromptResult(
+            "The <s>\n",
+            ("The", " <s>", "\n", " & \"x\" 'y'"),
+            None,
+            (Prediction(" Paris", 5, 0.656, 0.4), Prediction("<b>", 6, 0.0001, 0.0)),
+        ),
+    )
+    saved = (
+        SavedVariable("h", "tensor", (1, 9, 576), "float32", "cpu", "layers[20].output", 20736),
+    )
+    values = {
+        "magic": "trace",
+        "number": 3,
+        "model": "demo",
+        "prompts": prompts,
+        "saved": saved,
+        "blocks_run": 10,
+        "blocks": 30,
+        "stopped_at": "layers[9].output",
+        "seconds": 0.0421,
+        "forwards": 1,
+        "wrote": ("layers[22].mlp.output",),
+        "notices": ("a <notice>",),
+    }
+    return TraceResult(**{**values, **changes})
+
+
+class Tags(HTMLParser):
+    """Collects tags and text; fails on tags that are not closed in order."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.tags, self.text = [], [], ""
+        self.feed(text)
+        assert not self.open
+
+    def handle_starttag(self, tag, attrs):
+        self.open.append(tag)
+        self.tags.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if "style" not in self.open:
+            self.text += data
+
+
+def test_plain_text_has_no_escape_codes_and_says_everything():
+    text = plain_text(a_result())
+    assert "\x1b" not in text
+    for part in (
+        "run 3 · demo · ran 10 of 30 blocks, stopped after layers[9].output · 42 ms",
+        "wrote layers[22].mlp.output",
+        "The|·<s>|⏎",
+        "65.6%",
+        "(1, 9, 576) float32 cpu layers[20].output",
+        "note: a <notice>",
+    ):
+        assert part in " ".join(text.split())
+
+
+@pytest.mark.parametrize("width", [40, 60, 100, 200])
+def test_a_terminal_s_width_is_kept(width):
+    import io
+
+    from rich.console import Console
+
+    console = Console(file=io.StringIO(), width=width, force_terminal=True)
+    console.print(layout(a_result(), colour=True, width=width))
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", console.file.getvalue()).split("\n")
+    assert max(map(len, lines)) <= width
+
+
+def test_html_is_well_formed_and_escapes_every_text():
+    tags = Tags(html(a_result()))
+    assert set(tags.tags) <= {"div", "style", "span", "b", "i", "code", "table", "tr", "th", "td"}
+    assert "·<s>" in tags.text
+    assert "a <notice>" in tags.text
+    assert "<b>" in tags.text  # the token, as text
+
+
+def test_html_needs_nothing_from_outside_and_no_script():
+    text = html(a_result())
+    for word in ("http", "<script", "<img", "@import", "url("):
+        assert word not in text
+
+
+def test_html_takes_its_colours_from_the_theme_with_fallbacks():
+    variables = re.findall(r"var\((--jp-[\w-]+)(,?)", html(a_result()))
+    assert variables
+    assert all(comma for _, comma in variables)
+
+
+def test_long_prompts_and_many_prompts_are_cut():
+    prompt = PromptResult("", tuple("abcdefgh" * 200))
+    result = a_result(prompts=(prompt,) * 20)
+    assert "more prompts" in plain_text(result)
+    assert "more prompts" in html(result)
+    assert len(html(result)) < 400_000
+
+
+@pytest.mark.parametrize(
+    ("token", "shown"),
+    [
+        (" Paris", "·Paris"),
+        ("\n", "⏎"),
+        ("a\tb", "a⇥b"),
+        ("  ", "··"),
+        ("\x00", "\\x00"),
+        ("日本", "日本"),
+        ("", ""),
+    ],
+)
+def test_blanks_and_controls_of_a_token_are_visible(token, shown):
+    assert visible(token) == shown
+
+
+@pytest.mark.parametrize(
+    ("share", "shown"), [(0, "    "), (1, "████"), (0.5, "██  "), (0.03125, "▏   "), (2, "████")]
+)
+def test_bars_are_drawn_in_eighths(share, shown):
+    assert bar(share, 4) == shown
+
+
+def test_numbers_read_well():
+    assert [percent(p) for p in (0.656, 0.0001, 0)] == ["65.6%", "<0.1%", "0"]
+    assert [size_text(n) for n in (12, 20736, 3_000_000, 5e9)] == [
+        "12 B",
+        "20.7 KB",
+        "3.0 MB",
+        "5.00 GB",
+    ]
+
+
+def test_a_heat_map_puts_two_rows_into_one_line():
+    text = heat_map([[0.0, 1.0], [1.0, 0.0], [0.5, 0.5]], 10)
+    assert text.plain == "▀▀\n▀▀\n"
+
+
+def test_tokens_are_told_apart_without_colours():
+    assert tokens_line(("a", " b"), colour=False).plain == "a|·b"
+
+
+def test_a_generation_shows_the_text_without_the_writes_beside_it():
+    prompt = PromptResult("a", ("a",), None, (), (" b",), (" c",))
+    result = a_result(magic="generate", prompts=(prompt,), stopped_at=None)
+    for text in (plain_text(result), Tags(html(result)).text):
+        assert "without the writes" in text
+        assert "1 new token" in text
+
+
+def test_a_result_is_pickled_without_its_tensors():
+    import torch
+
+    h = torch.zeros(2)
+    result = a_result(saved=(describe_saved("h", "x", h),))
+    again = pickle.loads(pickle.dumps(result))
+    assert again == result
+    assert (result["h"] is h, again["h"]) == (True, None)
