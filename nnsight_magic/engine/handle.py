@@ -13,6 +13,7 @@ from nnsight_magic.errors import NoSuchModuleError
 from nnsight_magic.model.names import BLOCK_NAMES, ROOT_NAMES, part_of_block
 
 if TYPE_CHECKING:
+    from nnsight_magic.engine.tracer import Tracer
     from nnsight_magic.engine.wrapped import Model
 
 _LISTS = (nn.ModuleList, nn.Sequential)
@@ -98,6 +99,22 @@ class Handle:
     def inputs(self, new: Any) -> None:
         self._model._tracer(self, "input").write(self, "input", new)
 
+    def trace(
+        self, *inputs: Any, full: bool = False, grad: bool | None = None, **kwargs: Any
+    ) -> Tracer:
+        """A trace of this module alone, called with these arguments.
+
+        >>> from nnsight_magic import LanguageModel
+        >>> model = LanguageModel("demo")
+        >>> with model.trace("The Eiffel Tower"):
+        ...     given, expected = model.layers[3].mlp.input, model.layers[3].mlp.output
+        >>> with model.layers[3].mlp.trace(given.value):
+        ...     alone = model.layers[3].mlp.output
+        >>> bool((alone == expected).all())
+        True
+        """
+        return self._model._trace_of(self, inputs, kwargs, full, grad)
+
     def next(self) -> Handle:
         """Move on to the following step of a generation; gives the handle back."""
         self._model._tracer(self, "next").advance(self)
@@ -171,9 +188,9 @@ class Handle:
         module = self.module
         if module._modules.get(name) is not None:
             return self._child(name)
-        standard = self._standard(name, module)
-        if standard is not None:
-            return self._model._handle(standard)
+        other = self._standard(name, module) or self._renamed(name)
+        if other is not None:
+            return self._model._handle(other)
         try:
             value = getattr(module, name)
         except AttributeError:
@@ -189,6 +206,17 @@ class Handle:
         if name in BLOCK_NAMES and self._model.names.is_block(self.path):
             part = part_of_block(module, name)
             return f"{self.path}.{part}" if part else None
+        return None
+
+    def _renamed(self, name: str) -> str | None:
+        """The real path of a child that the user calls otherwise."""
+        for real, alias in self._model._rename.items():
+            if name == alias or (not isinstance(alias, str) and name in alias):
+                module = self.module
+                for part in real.split("."):
+                    module = module._modules.get(part) if module is not None else None
+                if module is not None:
+                    return f"{self.path}.{real}" if self.path else real
         return None
 
     def __setattr__(self, name: str, new: Any) -> None:
@@ -229,9 +257,9 @@ class Handle:
         module = self.module
         if module._modules.get(part) is not None:
             return self._child(part)
-        standard = self._standard(part, module)
-        if standard is not None:
-            return self._model._handle(standard)
+        other = self._standard(part, module) or self._renamed(part)
+        if other is not None:
+            return self._model._handle(other)
         if isinstance(module, _LISTS) and part.lstrip("-").isdigit():
             return self[int(part)]
         raise NoSuchModuleError(self._no_such(part))

@@ -26,7 +26,7 @@ class LanguageModel(Model):
         dtype: of the weights, such as `torch.bfloat16` or `"bfloat16"`.
         dispatch: load the weights now. By default the first trace loads them, and until then
             the module tree stands on the meta device.
-        block_index_zero: see `Model`.
+        block_index_zero, rename: see `Model`.
         kwargs: go to `from_pretrained`.
 
     Raises:
@@ -49,14 +49,16 @@ class LanguageModel(Model):
         dtype: Any = None,
         dispatch: bool = False,
         block_index_zero: bool = True,
+        rename: dict[str, str | list[str]] | None = None,
         **kwargs: Any,
     ):
+        own = {"block_index_zero": block_index_zero, "rename": rename}
         if isinstance(source, nn.Module):
-            super().__init__(source, block_index_zero=block_index_zero)
+            super().__init__(source, **own)
             self.__dict__.update(_source=None, _given_tokenizer=tokenizer, loaded=True)
             return
         opened = open_source(str(source), **kwargs)
-        super().__init__(opened.skeleton(), block_index_zero=block_index_zero)
+        super().__init__(opened.skeleton(), **own)
         self.__dict__.update(
             _source=opened,
             _given_tokenizer=tokenizer,

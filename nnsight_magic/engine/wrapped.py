@@ -39,6 +39,8 @@ class Model(Handle):
         module: the module to trace.
         block_index_zero: whether `block.output[0]` means the hidden states `(batch, tokens,
             hidden)` on decoder blocks, whatever the block returns. Off: plain indexing.
+        rename: names of your own beside the real ones, from a child's name or path to its other
+            name: `{"transformer.h": "blocks", "mlp": "ff"}`.
 
     >>> import torch
     >>> model = Model(torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU()))
@@ -50,12 +52,19 @@ class Model(Handle):
 
     __slots__ = ("__dict__",)
 
-    def __init__(self, module: nn.Module, *, block_index_zero: bool = True):
+    def __init__(
+        self,
+        module: nn.Module,
+        *,
+        block_index_zero: bool = True,
+        rename: dict[str, str | list[str]] | None = None,
+    ):
         super().__init__(self, "")
         self.__dict__.update(
             _root=module,
             _handles={},
             _names_written={},
+            _rename=dict(rename or {}),
             _lock=threading.Lock(),
             _owner=None,
             _active=None,
@@ -95,6 +104,21 @@ class Model(Handle):
             return Tracer(self, None, full=full, grad=grad, again=again)
         prepared = prepare(inputs if len(inputs) != 1 else inputs[0], self.module, None)
         return self._tracer_for(prepared, kwargs, full, grad, resume, again)
+
+    def _trace_of(
+        self, handle: Handle, inputs: tuple, kwargs: dict, full: bool, grad: bool | None
+    ) -> Tracer:
+        """A trace of one module alone."""
+        _ = self.module  # the weights have to be there
+        part = handle.module
+        return Tracer(
+            self,
+            lambda: part(*inputs, **kwargs),
+            root=part,
+            full=full,
+            grad=grad,
+            random=part.training,
+        )
 
     def _tracer_for(
         self,

@@ -93,7 +93,9 @@ def test_grad_flows_through_a_write(model):
         with model.trace(IDS, grad=False):
             model.layers[0].output *= factor
             losses.append(model.logits[0, -1].logsumexp(-1).item())
-    assert scale.grad.item() == pytest.approx((losses[1] - losses[0]) / (2 * step), rel=0.05, abs=1e-3)
+    assert scale.grad.item() == pytest.approx(
+        (losses[1] - losses[0]) / (2 * step), rel=0.05, abs=1e-3
+    )
 
 
 def test_attribution_patching_approximates_patching(model):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from nnsight_magic import LanguageModel
+from nnsight_magic import LanguageModel, Model
 from nnsight_magic.errors import (
     AlreadyRanError,
     NeverRanError,
@@ -407,3 +407,40 @@ def test_unknown_attributes_fall_through_to_the_module(model, hf):
     assert model.config is hf.config
     assert len(model.layers) == len(hf.transformer.h)
     assert repr(model) == repr(hf)
+
+
+def test_one_module_is_traced_alone(model):
+    with model.trace(IDS):
+        given = model.layers[1].mlp.input
+        expected = model.layers[1].mlp.output
+    with model.layers[1].mlp.trace(given.value) as tracer:
+        inner = model.layers[1].mlp.c_fc.output
+        alone = model.layers[1].mlp.output
+    assert torch.equal(alone, expected)
+    assert inner.shape[-1] == 4 * alone.shape[-1]
+    assert tracer.report.forwards == 1
+
+
+def test_modules_have_names_of_the_users_own_beside_the_real_ones(hf):
+    model = LanguageModel(hf, rename={"transformer.h": "blocks", "mlp": ["ff", "feed"]})
+    with model.trace(IDS):
+        mine = model["blocks[1].ff"].output
+        same = model.transformer.h[1].feed.output
+        real = model.transformer.h[1].mlp.output
+    assert torch.equal(mine, real)
+    assert torch.equal(same, real)
+
+
+def test_any_module_is_wrapped():
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU(), torch.nn.Linear(4, 2))
+    x = torch.randn(5, 3)
+    model = Model(net)
+    with model.trace(x):
+        hidden = model[1].output
+        model[1].output[:, 0] = 0
+        out = model.output
+    expected = hidden.clone()
+    expected[:, 0] = 0
+    assert torch.equal(out, net[2](expected))
+    assert hook_count(net) == 0
