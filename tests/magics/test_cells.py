@@ -1,5 +1,7 @@
 """`%%trace` and `%%generate`: what a cell leaves in the notebook and shows."""
 
+import gc
+
 import pytest
 import torch
 
@@ -107,6 +109,7 @@ def test_a_result_keeps_no_tensor_alive(shell, cell):
     result = shell.run(cell("h = layers[0].output"))
     assert result["h"] is not None
     shell.run("del h")
+    gc.collect()
     assert result["h"] is None
     assert "layers[0].output" in repr(result)
 

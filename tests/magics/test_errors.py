@@ -179,7 +179,7 @@ def test_an_interrupt_in_mid_forward(shell, module, cell):
 
 @pytest.mark.parametrize("outer", ["%%time", "%%prun -q", "%%timeit -n 1 -r 1"])
 def test_errors_name_the_same_line_under_other_magics(shell, cell, outer):
-    shown = shell.fails(f"{outer}\n" + cell("x = 1\ny = 1 / 0"))
+    shown = shell.shown(f"{outer}\n" + cell("x = 1\ny = 1 / 0"))
     assert "----> 4 y = 1 / 0" in shown
 
 

@@ -1,0 +1,23 @@
+"""Every example of docs/language.md runs as it stands, on the demo model."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from nnsight_magic import LanguageModel
+
+PAGE = Path(__file__).parents[2] / "docs" / "language.md"
+EXAMPLES = [
+    block
+    for block in re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    if block.startswith("%%")
+]
+
+
+@pytest.mark.demo
+@pytest.mark.parametrize("example", EXAMPLES, ids=range(len(EXAMPLES)))
+def test_an_example_of_the_language_page_runs(bare, example, demo_model, demo_tokenizer):
+    bare.ns["model"] = LanguageModel(demo_model, demo_tokenizer)
+    result = bare.run(example.rstrip())
+    assert [each.name for each in result.saved]
