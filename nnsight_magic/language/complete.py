@@ -101,7 +101,7 @@ def _of_handle(handle: Any, fragment: str, shapes: Mapping[str, tuple[int, ...]]
         if name in VALUE_ATTRIBUTES:
             shape = shapes.get(f"{handle.name}.{name}")
             found.append(Candidate(name, str(shape) if shape else VALUE_ATTRIBUTES[name]))
-        elif hasattr(type(handle), name):
+        elif hasattr(type(handle), name) or (name == "heads" and handle.name.endswith("attn")):
             found.append(Candidate(name, HANDLE_ATTRIBUTES[name]))
     picked = tuple(each for each in found if each.text.startswith(fragment))
     return Completions(fragment, picked, True)

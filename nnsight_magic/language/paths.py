@@ -95,6 +95,9 @@ def touch(found: Reference) -> Touch | None:
             return Touch(
                 as_written(found, position), kind, found.stored or _in_place(rest), link.span
             )
+        if link.kind == "attribute" and link.value == "heads":
+            path = as_written(found, position + 1)
+            return Touch(path, "input", found.stored or _in_place(found), link.span)
         if link.kind == "attribute" and link.value == "skip":
             return Touch(as_written(found, position), "output", True, link.span)
     return None

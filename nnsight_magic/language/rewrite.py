@@ -66,8 +66,8 @@ class CellRewriter(ScopedTransformer):
         removed = [name for name in self._deleted(node) if name in self.collected]
         return [
             visited,
-            *([self._scope_call("_note", names, node)] if names else []),
-            *([self._scope_call("_forget", removed, node)] if removed else []),
+            *([self._scope_statement("_note", names, node)] if names else []),
+            *([self._scope_statement("_forget", removed, node)] if removed else []),
         ]
 
     def _visit_step_loop(self, node: ast.For):
@@ -82,7 +82,7 @@ class CellRewriter(ScopedTransformer):
         if self._step_loops:
             return visited
         names = [name for name in self.collected if name not in outer_names]
-        return [visited, self._scope_call("_gather", names, node)] if names else visited
+        return [visited, self._scope_statement("_gather", names, node)] if names else visited
 
     def _is_step_loop(self, node: ast.For) -> bool:
         return any(
@@ -103,7 +103,7 @@ class CellRewriter(ScopedTransformer):
     def _deleted(node: ast.stmt) -> list[str]:
         return [found.name for found in own_bindings(node) if found.how == "del"]
 
-    def _scope_call(self, method: str, names: list[str], near: ast.stmt) -> ast.Expr:
+    def _scope_statement(self, method: str, names: list[str], near: ast.stmt) -> ast.Expr:
         call = ast.Call(
             func=self._scope_attribute(method, near),
             args=[ast.Constant(name) for name in names],
@@ -200,32 +200,32 @@ class CellRewriter(ScopedTransformer):
                 case ast.Call():
                     self._visit_field(part, "args", "keywords")
         new_root = self._rewritten(root) if isinstance(root, ast.Name) else self.visit(root)
-        if not nodes:
-            return new_root
-        if isinstance(root, ast.Name) and root.id == "model" and _is_read(nodes[0]):
-            new_root = self._of_model(nodes.pop(0), new_root)
-        if not nodes:
-            return new_root
-        if isinstance(nodes[0], ast.Call):
-            nodes[0].func = new_root
-        else:
-            nodes[0].value = new_root
+        inner = new_root
         for part in nodes:
             if isinstance(part, ast.Subscript) and may_hold_text(part.slice):
-                part.value = self._by_text(part.value)
-        return node
+                inner = self._scope_call("_by_text", inner)
+            if isinstance(part, ast.Call):
+                part.func = inner
+            else:
+                part.value = inner
+            inner = self._looked_up(part)
+        return inner
 
-    def _of_model(self, node: ast.Attribute, model: ast.expr) -> ast.expr:
-        """`model.x` as a call that finds `x` in the model or in its child called `model`."""
-        if isinstance(model, ast.Name):  # a parameter or a variable of that name
-            node.value = model
-            return node
-        call = ast.Call(self._scope_attribute("_of_model", model), [ast.Constant(node.attr)], [])
-        return ast.fix_missing_locations(ast.copy_location(call, node))
+    def _looked_up(self, part: ast.expr) -> ast.expr:
+        """Attributes that the scope finds: `model.x`, and `x.heads`."""
+        if not isinstance(part, ast.Attribute) or not isinstance(part.ctx, ast.Load):
+            return part
+        match part.value:
+            case ast.Attribute(value=ast.Name(id=name), attr="model") if name == SCOPE_NAME:
+                return self._scope_call("_of_model", ast.Constant(part.attr), part)
+        return self._scope_call("_heads", part.value, part) if part.attr == "heads" else part
 
-    def _by_text(self, value: ast.expr) -> ast.Call:
-        call = ast.Call(self._scope_attribute("_by_text", value), [value], [])
-        return ast.copy_location(call, value)
+    def _scope_call(
+        self, method: str, argument: ast.expr, near: ast.expr | None = None
+    ) -> ast.Call:
+        near = argument if near is None else near
+        call = ast.Call(self._scope_attribute(method, near), [argument], [])
+        return ast.fix_missing_locations(ast.copy_location(call, near))
 
     def _rewritten(self, node: ast.Name) -> ast.expr:
         if not self._is_trace_name(node.id):
@@ -269,10 +269,6 @@ class CellRewriter(ScopedTransformer):
         self.generic_visit(node)
         node.simple = int(isinstance(node.target, ast.Name) and node.simple)
         return node
-
-
-def _is_read(node: ast.expr) -> bool:
-    return isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load)
 
 
 def may_hold_text(index: ast.expr) -> bool:

@@ -6,8 +6,9 @@ import weakref
 import pytest
 import torch
 
+from nnsight_magic import LanguageModel
 from nnsight_magic.engine.value import Value
-from nnsight_magic.errors import WrongValueError
+from nnsight_magic.errors import NoSuchModuleError, WrongValueError
 from nnsight_magic.language.check import check
 from nnsight_magic.language.names import SCOPE_NAME, bound_names
 from nnsight_magic.language.parse import parse
@@ -368,3 +369,69 @@ def test_a_path_as_torch_prints_it_works_where_the_root_has_a_child_called_model
 def test_a_parameter_called_model_is_an_ordinary_variable(notebook):
     source = "def f(model):\n    return model.real\nx = f(3)"
     assert notebook.trace(source)["x"] == 3
+
+
+# -- heads ----------------------------------------------------------------------------------------
+
+
+def test_a_head_is_its_slice_of_the_output_projection_s_input(notebook):
+    found = notebook.trace(
+        "h = layers[1].attn.heads[2]\n"
+        "whole = layers[1].self_attn.o_proj.input\n"
+        "some = layers[1].attn.heads[1:3]\n"
+        "count = len(layers[1].attn.heads)"
+    )
+    size = found["whole"].shape[-1] // found["count"]
+    assert found["count"] == 4
+    assert torch.equal(found["h"], found["whole"][..., 2 * size : 3 * size])
+    assert torch.equal(found["some"][:, :, 1], found["h"])
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "layers[1].attn.heads[2] = 0",
+        "layers[1].attn.heads[2][:] = 0",
+        "layers[1].attn.heads[2] *= 0",
+        "layers[1].attn.heads[[2]] = 0",
+        "h = layers[1].attn.heads[2]\nh[:] = 0",
+    ],
+)
+def test_a_write_to_a_head_removes_what_it_contributes(notebook, model, source):
+    found = notebook.trace(source + "\nend = logits")["end"]
+
+    def without_head(module, args):
+        hidden = args[0].clone()
+        hidden[..., 16:24] = 0
+        return (hidden,)
+
+    projection = model.module.model.layers[1].self_attn.o_proj
+    handle = projection.register_forward_pre_hook(without_head)
+    expected = clean_output(model, 1)[1]
+    handle.remove()
+    assert torch.equal(found, expected)
+    assert not torch.equal(found, clean_output(model, 1)[1])
+
+
+def test_a_head_of_one_prompt_is_written_for_that_prompt_alone(notebook, model):
+    source = (
+        "corrupt.layers[1].attn.heads[0] = 0\na = clean.logits[:, -1]\nb = corrupt.logits[:, -1]"
+    )
+    found = notebook.trace(source, [CLEAN, CORRUPT], ("clean", "corrupt"))
+    assert torch.allclose(found["a"], clean_output(model, 1, CLEAN)[1][:, -1], atol=1e-4)
+    assert not torch.allclose(found["b"], clean_output(model, 1, CORRUPT)[1][:, -1], atol=1e-4)
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "gpt_neox", "mixtral", "bert"])
+def test_every_architecture_with_attention_has_heads(architecture, tiny, tiny_tokenizer):
+    notebook = Notebook(LanguageModel(tiny(architecture), tiny_tokenizer))
+    found = notebook.trace("h = layers[0].attn.heads[3]\nn = len(layers[0].attn.heads)")
+    assert found["n"] == 4
+    assert found["h"].shape[-1] == 8
+
+
+def test_a_module_without_heads_says_so(notebook):
+    with pytest.raises(NoSuchModuleError, match="no attention module with heads"):
+        notebook.trace("h = layers[0].mlp.heads[0]")
+    with pytest.raises(IndexError, match="there are 4, 0 to 3"):
+        notebook.trace("h = layers[0].attn.heads[4]")

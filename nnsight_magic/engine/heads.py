@@ -1,0 +1,137 @@
+"""One attention head's part of what the attention writes: `layers[3].attn.heads[2]`.
+
+An attention module puts the heads' results side by side and maps them to the residual stream with
+its output projection. Head `i` owns the columns `i * size` to `(i + 1) * size` of that
+projection's input, so reading or zeroing them reads or removes exactly what the head contributes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from nnsight_magic.errors import NoSuchModuleError
+
+# The output projection as architectures call it, relative to the attention module.
+PROJECTIONS = (
+    "o_proj",
+    "out_proj",
+    "c_proj",
+    "dense",
+    "output.dense",
+    "wo",
+    "o",
+    "out_lin",
+    "proj",
+)
+COUNTS = ("num_heads", "num_attention_heads", "n_head", "n_heads")
+
+
+def head_layout(attention: Any) -> tuple[str, int, int]:
+    """The output projection's path in an attention module, the number of heads, and their size.
+
+    Args:
+        attention: a handle.
+
+    Raises:
+        NoSuchModuleError: the module has no such projection, or no number of heads is known.
+    """
+    module = attention.module
+    for path in PROJECTIONS:
+        projection = _at(module, path)
+        width = _width(projection)
+        if width is not None:
+            count = _count(module, attention, width)
+            if count is not None:
+                return path, count, width // count
+    raise NoSuchModuleError(
+        f"{attention.name or 'The model'} ({type(module).__name__}) is no attention module with "
+        "heads that this package knows.\n"
+        "Use the attention of a block, such as layers[3].attn.heads[2], or index the input of its "
+        "output projection."
+    )
+
+
+def _at(module: nn.Module, path: str) -> nn.Module | None:
+    for part in path.split("."):
+        module = module._modules.get(part)
+        if module is None:
+            return None
+    return module
+
+
+def _width(projection: nn.Module | None) -> int | None:
+    """The number of input features: of a `Linear`, or of GPT-2's transposed `Conv1D`."""
+    if projection is None:
+        return None
+    if hasattr(projection, "in_features"):
+        return projection.in_features
+    weight = getattr(projection, "weight", None)
+    return weight.shape[0] if weight is not None and hasattr(projection, "nf") else None
+
+
+def _count(module: nn.Module, attention: Any, width: int) -> int | None:
+    """How many heads there are: the module knows, or its configuration, or the model's."""
+    places = [module, *module._modules.values(), getattr(module, "config", None)]
+    config = getattr(attention._model._root, "config", None)
+    places.append(config.get_text_config() if hasattr(config, "get_text_config") else config)
+    for place in places:
+        for name in COUNTS:
+            count = getattr(place, name, None)
+            if isinstance(count, int) and count > 0 and width % count == 0:
+                return count
+    return None
+
+
+class Heads:
+    """The heads of one attention module, by number.
+
+    `heads[i]` is `(batch, tokens, size)`, `heads[i:j]` and `heads[[i, j]]` are
+    `(batch, tokens, heads, size)`. Assigning writes.
+    """
+
+    __slots__ = ("_attention", "_count", "_projection", "_size")
+
+    def __init__(self, attention: Any, projection: str, count: int, size: int):
+        self._attention, self._projection = attention, projection
+        self._count, self._size = count, size
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self):
+        return (self[i] for i in range(self._count))
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, int):
+            return self._input()[..., self._columns(index)]
+        return self._split()[..., index, :]
+
+    def __setitem__(self, index: Any, new: Any) -> None:
+        if isinstance(index, int):
+            self._input()[..., self._columns(index)] = new
+        else:
+            self._split()[..., index, :] = new
+
+    def __repr__(self) -> str:
+        return f"{self._count} heads of {self._size}"
+
+    def _columns(self, index: int) -> slice:
+        if not -self._count <= index < self._count:
+            raise IndexError(
+                f"There is no head {index}: there are {self._count}, 0 to {self._count - 1}."
+            )
+        begin = index % self._count * self._size
+        return slice(begin, begin + self._size)
+
+    def _input(self) -> Any:
+        projection = self._attention
+        for part in self._projection.split("."):
+            projection = projection[part]
+        return projection.input
+
+    def _split(self) -> Any:
+        """The same memory as `(batch, tokens, heads, size)`."""
+        value = self._input()
+        return value.view(*value.shape[:-1], self._count, self._size)
