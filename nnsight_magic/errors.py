@@ -79,3 +79,7 @@ class NoModelError(NnsightError):
 
 class TokenTextError(NnsightError, IndexError):
     """A token was addressed by a text that is not there, or is there more than once."""
+
+
+class NoSuchOperationError(NnsightError, LookupError):
+    """A module's forward ran, and issued no such operation."""

@@ -1,12 +1,13 @@
-"""Modules that a forward does not run: skipped by the user, or known from an earlier forward.
+"""Modules that a forward does not run (skipped, or known already), or runs in its own way.
 
-A hook cannot keep a module from running. While a trace lasts, the instance attribute `forward`
-of such a module asks first whether the calling forward wants it to run; it is taken away with
-the trace's hooks.
+A hook cannot keep a module from running, nor can it put something around the module's forward
+that ends with it whatever happens. While a trace lasts, the instance attribute `forward` of such
+a module asks first what the calling forward wants; it is taken away with the trace's hooks.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch import nn
 from nnsight_magic.engine.interrupt import uninterrupted
 
 Produce = Callable[[tuple, dict[str, Any]], Any]
+Surround = Callable[[Callable, tuple, dict[str, Any]], Any]
 
 
 class Bypasses:
@@ -23,12 +25,18 @@ class Bypasses:
 
     def __init__(self) -> None:
         self._produce: dict[tuple[greenlet, nn.Module], Produce] = {}
+        self._surround: dict[tuple[greenlet, nn.Module], Surround] = {}
         self._originals: dict[nn.Module, Any] = {}
 
     def add(self, running: greenlet, module: nn.Module, produce: Produce) -> None:
         """Let calls of `module` out of `running` give what `produce(args, kwargs)` gives."""
         self.watch(module)
         self._produce[running, module] = produce
+
+    def surround(self, running: greenlet, module: nn.Module, surround: Surround) -> None:
+        """Let calls of `module` out of `running` give `surround(forward, args, kwargs)`."""
+        self.watch(module)
+        self._surround[running, module] = surround
 
     @uninterrupted
     def watch(self, module: nn.Module) -> None:
@@ -38,9 +46,16 @@ class Bypasses:
         original = module.forward
         self._originals[module] = module.__dict__.get("forward")
 
+        @functools.wraps(original)  # transformers looks at the signature
         def forward(*args: Any, **kwargs: Any) -> Any:
-            produce = self._produce.get((getcurrent(), module))
-            return original(*args, **kwargs) if produce is None else produce(args, kwargs)
+            key = (getcurrent(), module)
+            produce = self._produce.get(key)
+            if produce is not None:
+                return produce(args, kwargs)
+            surround = self._surround.get(key)
+            if surround is not None:
+                return surround(original, args, kwargs)
+            return original(*args, **kwargs)
 
         module.__dict__["forward"] = forward
 
@@ -49,8 +64,9 @@ class Bypasses:
 
     def forget(self, running: greenlet | None) -> None:
         """The forward has ended."""
-        for key in [key for key in self._produce if key[0] is running]:
-            del self._produce[key]
+        for held in (self._produce, self._surround):
+            for key in [key for key in held if key[0] is running]:
+                del held[key]
 
     def close(self) -> None:
         """Give every module its own `forward` back."""
@@ -61,6 +77,7 @@ class Bypasses:
                 module.__dict__["forward"] = original
         self._originals.clear()
         self._produce.clear()
+        self._surround.clear()
 
 
 def hidden_of(args: tuple, kwargs: dict[str, Any]) -> Any:

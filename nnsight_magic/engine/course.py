@@ -17,11 +17,12 @@ from torch import nn
 
 from nnsight_magic.engine.bypass import Bypasses
 from nnsight_magic.engine.forward import Forward
+from nnsight_magic.engine.operations import no_such_operation
 from nnsight_magic.engine.pause import Change, Pause
 from nnsight_magic.engine.report import RunReport
 from nnsight_magic.engine.shortcut import Shortcut
 from nnsight_magic.engine.site import Site, Touch
-from nnsight_magic.errors import NeverRanError
+from nnsight_magic.errors import NeverRanError, NoSuchOperationError
 from nnsight_magic.model.names import StandardNames
 
 
@@ -123,25 +124,37 @@ class Course:
                 if len(self._forwards) > 1:
                     pause.passer = self._passer(forward)
                 return pause
+            self._check_operation(forward, touch)
             forward.fired.add(site)  # whether or not it was seen, it lies behind
         return None
 
     def _again(self, touch: Touch, line: list[nn.Module]) -> Pause:
         """A forward from the start, for a site that every running one has left behind."""
+        operation = touch.site.operation
+        if operation is not None:
+            self._main.settle()  # it may come after what was written where that one stands
         forward = self._new_forward()
         pause = self._repeat(forward, touch, line)
         if pause is None:
+            self._check_operation(forward, touch)
             forward.cancel()
             raise NeverRanError(_never_ran(touch))
         pause.passer = self._passer(forward)
-        if self._main.finished:
-            self._main.close()
+        # An operation of a module that is under way is not counted from the start there. What is
+        # written at it, the old forward would not repeat: the new one takes its place.
+        under_way = operation is not None and pause.passer is None
+        if self._main.finished or under_way:
+            self._main.cancel()
             self._main = forward
         else:
             if self._behind is not None:
                 self._behind.cancel()
             self._behind = forward
-        after = f"after {pause.passer.where}" if pause.passer else "when it had run already"
+        after = "when it had run already"
+        if pause.passer is not None:
+            after = f"after {pause.passer.where}"
+        elif under_way:
+            after = "when its module was running, and operations are counted from the start of it"
         self.report.notices.append(
             f"{touch.where} was read {after}: the forward was run again as far as there."
         )
@@ -151,10 +164,10 @@ class Course:
         """Let a forward run on to a site, past blocks that are known from earlier forwards."""
         if touch.kind == "input":
             self.bypasses.watch(line[-1])  # the user may skip the module having seen its input
-        forward.hook(line, touch.kind)
+        forward.attend(touch.site, line)
         if len(self._forwards) > 1:  # it may not know yet what was touched by way of another
             for earlier in self.report.touches:
-                forward.hook([earlier.site.module], earlier.site.kind)
+                forward.attend(earlier.site)
         if self._shortcut is not None and not self._grad:
             self._shortcut.take(forward, touch, self.report)
         return forward.run_to(touch.site)
@@ -182,7 +195,7 @@ class Course:
         self._forwards.append(forward)
         self.report.forwards += 1
         for site in self.written:
-            forward.hook([site.module], site.kind)
+            forward.attend(site)
         for tell in self.prepare:
             tell(forward)
         return forward
@@ -198,10 +211,22 @@ class Course:
             return False
         here, there = pause.touch.parts, touch.parts
         if here[: len(there)] == there:  # it stands inside the touched module, or at it
-            return site.kind == "input"
+            if site.operation is None:
+                return site.kind == "input"
+            if here == there and pause.site.operation is None:
+                return pause.site.kind == "output"
+            return forward.listing(site) is None
         if there[: len(here)] == here:  # the touched module lies inside the one it stands at
+            if pause.site.operation is not None:
+                return forward.has_left(site, there[len(here) :], pause.site.module)
             return pause.site.kind == "output"
         return _before(there, here, self.root)
+
+    def _check_operation(self, forward: Forward, touch: Touch) -> None:
+        """Say at once that a module that has run has no such operation."""
+        listing = forward.listing(touch.site) if touch.site.operation is not None else None
+        if listing is not None and listing.complete and touch.site not in forward.fired:
+            raise NoSuchOperationError(no_such_operation(touch, listing.counts()))
 
     # ── what goes wrong, and how far it came ─────────────────────────────────────────────
 
@@ -236,14 +261,26 @@ class Course:
 
     def _blocks_reached(self, names: StandardNames) -> int:
         pause, report = self._main.pause, self.report
-        if pause is None or (pause.site.module is self.root and pause.site.kind == "output"):
+        at_operation = pause is not None and pause.site.operation is not None
+        if pause is None or (
+            pause.site.module is self.root and pause.site.kind == "output" and not at_operation
+        ):
             return report.blocks
         touch = pause.touch
         report.stopped_at = touch.where if touch else f"step {pause.site.step}"
         path = ".".join(touch.parts) if touch else ""
         index = names.block_index(path)
         if index is not None:
-            return index + (not names.is_block(path) or pause.site.kind == "output")
+            inside = at_operation or not names.is_block(path)
+            return index + (inside or pause.site.kind == "output")
+        holds_blocks = names.layers is not None and (
+            not path or names.layers.startswith(f"{path}.")
+        )
+        if at_operation and holds_blocks:
+            below = names.layers.split(".")[len(touch.parts) :]
+            paths = ((*below, str(block)) for block in range(report.blocks))
+            module = pause.site.module
+            return sum(self._main.has_left(pause.site, each, module) for each in paths)
         return report.blocks if path != names.embed and names.layers is not None else 0
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextvars
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from greenlet import getcurrent, greenlet
@@ -19,8 +20,9 @@ from torch import nn
 from nnsight_magic.engine.bypass import Bypasses, Produce
 from nnsight_magic.engine.greenthread import ThreadState
 from nnsight_magic.engine.interrupt import uninterrupted, watch
+from nnsight_magic.engine.operation_mode import Listing, OperationMode
 from nnsight_magic.engine.pause import Change, Pause, apply_changes
-from nnsight_magic.engine.site import Site
+from nnsight_magic.engine.site import Operation, Site
 
 
 class Cancelled(BaseException):
@@ -57,11 +59,12 @@ class Forward:
         self._call = call
         self._late_write = late_write
         self._grad = grad
-        self._awaited: Site | None = None
+        self._awaited: set[Site] = set()
         self._calls: dict[tuple[nn.Module, str], int] = {}
         self._hooks: dict[tuple[nn.Module, str], Any] = {}
         self._recorders: dict[nn.Module, Callable[[Any], None]] = {}
         self._observers: dict[tuple[nn.Module, str], Callable[[Site, Any], None]] = {}
+        self._listings: dict[tuple[nn.Module, int, int], Listing] = {}
         self._bypasses = bypasses
         self._user: greenlet | None = None
         self._greenlet: greenlet | None = greenlet(self._run)
@@ -80,6 +83,35 @@ class Forward:
             self._hook(module, "output")
         self._hook(line[-1], kind)
 
+    def attend(self, site: Site, line: list[nn.Module] | None = None) -> None:
+        """Hook what `site` needs; `line` goes from the root down to its module, where known.
+
+        For an operation the module's forward is watched. The modules right inside it get hooks
+        too: they tell how far the forward has come when it stands at an operation.
+        """
+        if site.operation is None:
+            self.hook(line or [site.module], site.kind)
+            return
+        self.hook(line or [site.module], "output")
+        for child in site.module.children():
+            for inner in child if isinstance(child, nn.ModuleList) else (child,):
+                self._hook(inner, "output")
+        self._bypasses.surround(
+            self._greenlet, site.module, partial(self._run_watched, site.module)
+        )
+
+    def listing(self, site: Site) -> Listing | None:
+        """The operations of the call that `site` lies in, if it has begun and is watched."""
+        return self._listings.get((site.module, site.step, site.call))
+
+    def has_left(self, site: Site, below: tuple[str, ...], module: nn.Module) -> bool:
+        """Whether a module at the path `below` an attended one lies behind in its present call."""
+        for part in below:
+            module = module._modules[part]
+            if Site(module, "output", site.step, site.call) in self.fired:
+                return True
+        return False
+
     @uninterrupted
     def _hook(self, module: nn.Module, kind: str) -> None:
         if (module, kind) in self._hooks:
@@ -93,7 +125,7 @@ class Forward:
     @property
     def awaited_step(self) -> int:
         """The step that the user is waiting for, -1 if none."""
-        return self._awaited.step if self._awaited is not None else -1
+        return max((site.step for site in self._awaited), default=-1)
 
     def runs_in(self, here: greenlet) -> bool:
         """Whether this forward's model is what runs in a greenlet."""
@@ -121,13 +153,22 @@ class Forward:
         """Run until `site` is reached; `None` if the forward ends without coming there."""
         if self.pause is not None and self.pause.site == site:
             return self.pause
-        self._awaited = site
+        return self.run_to_any({site})
+
+    def run_to_any(self, sites: set[Site]) -> Pause | None:
+        """Run until the first of several sites is reached; `None` if none of them comes."""
+        self._awaited = sites
         self._resume()
         return self.pause
 
+    def settle(self) -> None:
+        """Note what was written at the present pause, for another forward to repeat."""
+        if self.pause is not None and self.pause.written:
+            self._note(self.pause)
+
     def finish(self) -> Any:
         """Run to the end; the result of the call."""
-        self._awaited = None
+        self._awaited = set()
         while not self.finished:
             self._resume()
         return self.result
@@ -138,7 +179,7 @@ class Forward:
             # Of another thread's forward (a generator that is collected elsewhere) only the hooks
             # can be taken away: greenlet ends it when its own thread comes by.
             if self.started and not self.finished and self._thread == threading.get_ident():
-                self._awaited = None
+                self._awaited = set()
                 self._resume(Cancelled())
         except (Cancelled, Exception):
             pass  # what a model raises on its way out concerns nobody any more
@@ -156,6 +197,7 @@ class Forward:
         self._calls.clear()
         self._recorders.clear()
         self._observers.clear()
+        self._listings.clear()
         self._bypasses.forget(self._greenlet)
         self.pause = self._call = self._user = self._greenlet = self._late_write = None
 
@@ -215,27 +257,58 @@ class Forward:
         return self._arrive(module, "output", output)
 
     def _arrive(self, module: nn.Module, kind: str, raw: Any) -> Any:
-        """A hooked module has come to a site: pass by, repeat a write, or stand still."""
-        call = self._calls.get((module, kind), -1) + 1
-        self._calls[module, kind] = call
-        site = Site(module, kind, max(self.step, 0), call)
-        self.fired.add(site)
+        """A hooked module has come to a site."""
+        site = Site(module, kind, max(self.step, 0), self._count(module, kind))
         if self._recorders and kind == "output":
             keep = self._recorders.pop(module, None)
             if keep is not None and not self.written:
                 keep(raw)
-        replayed = self.written.get(site)
-        value = apply_changes(raw, replayed) if replayed else raw
-        if site == self._awaited:
-            self.pause = pause = Pause(site, value, self._late_write, self._grad)
-            try:
-                self._user.switch()
-            finally:
-                value, self.pause = pause.leave(), None
-            if pause.changes:
-                self.written[site] = [*(replayed or []), *pause.changes]
+        value = self._stand(site, raw)
         if self._observers:
             seen = self._observers.get((module, kind))
             if seen is not None:
                 seen(site, value)
         return None if value is raw else value
+
+    def _count(self, module: nn.Module, kind: str) -> int:
+        call = self._calls[module, kind] = self._calls.get((module, kind), -1) + 1
+        return call
+
+    def _stand(self, site: Site, raw: Any) -> Any:
+        """At a site: pass by, repeat a write, or stand still. What flows on."""
+        self.fired.add(site)
+        replayed = self.written.get(site)
+        value = apply_changes(raw, replayed) if replayed else raw
+        if site in self._awaited:
+            self.pause = pause = Pause(site, value, self._late_write, self._grad)
+            pause.repeated = replayed or ()
+            try:
+                self._user.switch()
+            finally:
+                value, self.pause = pause.leave(), None
+            if pause.changes:
+                self._note(pause)
+        return value
+
+    def _note(self, pause: Pause) -> None:
+        self.written[pause.site] = [*pause.repeated, *pause.changes]
+
+    def _run_watched(self, module: nn.Module, run: Callable, args: tuple, kwargs: dict) -> Any:
+        """Run a module's forward, whose operations are sites too."""
+        step, call = max(self.step, 0), self._count(module, "operations")
+        listing = self._listings[module, step, call] = Listing()
+
+        def arrive(operation: Operation, kind: str, raw: Any) -> Any:
+            return self._stand(Site(module, kind, step, call, operation), raw)
+
+        with OperationMode(arrive, listing) as watched:
+            result = watched.run(run, args, kwargs)
+        listing.complete = True
+        if self._awaited and all(
+            site.operation is not None
+            and (site.module, site.step, site.call) == (module, step, call)
+            and site not in self.fired
+            for site in self._awaited
+        ):
+            self._user.switch()  # it is not there: nobody has to run to the end to know
+        return result

@@ -55,6 +55,8 @@ class GenerationTracer(Tracer):
             gives them. Inside the block, reading it runs the generation to its end.
     """
 
+    is_one_forward = False
+
     def __init__(
         self,
         model: LanguageModel,
@@ -113,9 +115,8 @@ class GenerationTracer(Tracer):
         return self.steps
 
     def _visit(self, indices: Iterable[int]) -> Iterator[Step]:
-        root, main = self._course.root, self._course.main
         for index in indices:
-            site = Site(root, "input", index, 0)
+            site, main = Site(self._course.root, "input", index, 0), self._course.main
             if main.step < index and (main.finished or main.run_to(site) is None):
                 return
             self.step = self._base_step = index

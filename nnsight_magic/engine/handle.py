@@ -13,6 +13,8 @@ from nnsight_magic.errors import NoSuchModuleError
 from nnsight_magic.model.names import BLOCK_NAMES, ROOT_NAMES, part_of_block
 
 if TYPE_CHECKING:
+    from nnsight_magic.engine.operations import Operations
+    from nnsight_magic.engine.source import Source
     from nnsight_magic.engine.tracer import Tracer
     from nnsight_magic.engine.wrapped import Model
 
@@ -49,6 +51,7 @@ class Handle:
     """
 
     __slots__ = ("__weakref__", "_model", "call", "parts", "path")
+    _operation = None  # see operations.py
 
     def __init__(self, model: Model, path: str, call: int = 0):
         put = object.__setattr__
@@ -135,6 +138,20 @@ class Handle:
     def calls(self) -> _Calls:
         """The calls of a module that runs more than once in a forward: `shared.calls[1].output`."""
         return _Calls(self)
+
+    @property
+    def ops(self) -> Operations:
+        """The torch operations of the module's forward: `attn.ops.softmax[0].output`."""
+        from nnsight_magic.engine.operations import Operations  # handles come first
+
+        return Operations(self)
+
+    @property
+    def source(self) -> Source:
+        """The module's forward as it is written, with its operations beside their lines."""
+        from nnsight_magic.engine.source import source_of
+
+        return source_of(self)
 
     # ── the tree ─────────────────────────────────────────────────────────────────────────
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -51,6 +51,7 @@ class Pause:
         self.site = site
         self.current = raw
         self.changes: list[Change] = []
+        self.repeated: Sequence[Change] = ()  # what an earlier forward had written here
         self.passed = False
         self.closed = False
         self.age = 0

@@ -40,7 +40,9 @@ class Shortcut:
 
     def take(self, forward: Forward, touch: Touch, report: RunReport) -> None:
         """Leave out what is known on the way to `touch`, and have the last block recorded."""
-        target = self._blocks_before(".".join(touch.parts), touch.kind)
+        # An operation of a module that holds blocks may come before them or after.
+        kind = touch.kind if touch.site.operation is None else "operation"
+        target = self.blocks_before(".".join(touch.parts), kind)
         if not target or forward.written:
             return
         pause = forward.pause
@@ -78,20 +80,29 @@ class Shortcut:
         return self._key
 
     def _remember(self, key: Hashable, index: int, raw: Any) -> None:
+        block = self._root.get_submodule(self._names.layers)[index]
+        hidden = self.hidden_alone(block, raw)
+        if hidden is not None:
+            self._memory.remember(key, index, hidden, self._root)
+
+    @staticmethod
+    def hidden_alone(block: nn.Module, raw: Any) -> torch.Tensor | None:
+        """The hidden states that a block gave, if they are all that it gave.
+
+        Whatever else it returns, the next block might be given: then it is not enough to know
+        the hidden states, and the answer is `None`.
+        """
         hidden = raw
         if isinstance(raw, tuple | list):
-            # Whatever else a block returns, the next one might be given: then it is not enough
-            # to know the hidden states.
             if not raw or any(item is not None for item in raw[1:]):
-                return
+                return None
             hidden = raw[0]
         if not isinstance(hidden, torch.Tensor) or hidden.requires_grad:
-            return
-        block = self._root.get_submodule(self._names.layers)[index]
+            return None
         _LENGTHS[type(block)] = len(raw) if isinstance(raw, tuple | list) else 0
-        self._memory.remember(key, index, hidden, self._root)
+        return hidden
 
-    def _blocks_before(self, path: str, kind: str) -> int | None:
+    def blocks_before(self, path: str, kind: str) -> int | None:
         """How many blocks have run when a site is reached; `None` where that cannot be told."""
         names = self._names
         index = names.block_index(path)

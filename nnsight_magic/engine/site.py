@@ -13,8 +13,15 @@ from torch import nn
 PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
 
+class Operation(NamedTuple):
+    """One torch operation of a module's forward: `softmax` number 0."""
+
+    name: str
+    index: int
+
+
 class Site(NamedTuple):
-    """One input or output of one call of one module.
+    """One input or output of one call of one module, or of an operation in its forward.
 
     `step` counts the forwards of a generation (0 elsewhere), `call` the calls of the module
     within that step: a shared module is called more than once.
@@ -24,6 +31,7 @@ class Site(NamedTuple):
     kind: str  # "input" or "output"
     step: int
     call: int
+    operation: Operation | None = None
 
 
 @dataclass(slots=True)

@@ -42,11 +42,13 @@ class Tracer:
     Args:
         call: runs the model on the prepared inputs, once; `None` for a trace of `invoke` blocks.
         root: the module that `call` runs; the whole model unless one part of it is traced.
-        inputs: what the model is called with, such as `input_ids` `(batch, tokens)`.
+        args, inputs: what the model is called with, such as `input_ids` `(batch, tokens)`.
         full: run the forward to its end even where nothing later is wanted.
         grad: record for autograd; `None` looks whether the block's function asks for gradients.
         again: makes the tracer of an `invoke(inputs)` block.
     """
+
+    is_one_forward = True  # and not the many of a generation
 
     def __init__(
         self,
@@ -54,6 +56,7 @@ class Tracer:
         call: Callable[[], Any] | None,
         *,
         root: nn.Module | None = None,
+        args: tuple = (),
         prompts: list[str] | None = None,
         inputs: dict[str, Any] | None = None,
         full: bool = False,
@@ -64,6 +67,7 @@ class Tracer:
     ):
         self.model = model
         self.prompts = prompts
+        self.args = args
         self.inputs = inputs or {}
         self.report = RunReport()
         self.step = 0
@@ -305,8 +309,11 @@ class Tracer:
                 f"called, so it has no {kind}.\nIndex it, such as {handle.name}[0].{kind}."
             )
         step = self._own_steps.get(module, self.step) if self._own_steps else self.step
-        site = Site(module, kind, step, handle.call)
+        site = Site(module, kind, step, handle.call, handle._operation)
         touch = Touch(handle.name, kind, step, user_line(), handle.parts, site=site)
+        return self._reach_site(touch, line)
+
+    def _reach_site(self, touch: Touch, line: list[nn.Module]) -> Pause:
         return self._course.reach(touch, line)
 
 

@@ -368,6 +368,8 @@ def rebuild(value: Any, changed: dict[Any, Any]) -> Any:
     items = list(value)
     for key, item in changed.items():
         items[key] = item
+    if isinstance(value, tuple) and hasattr(value, "n_sequence_fields"):  # torch.return_types
+        return type(value)(items)
     if isinstance(value, tuple) and hasattr(value, "_fields"):
         return type(value)(*items)
     return type(value)(items) if type(value) in (tuple, list) else tuple(items)
