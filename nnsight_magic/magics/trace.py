@@ -123,19 +123,35 @@ def execute(cell: Cell, program: Program) -> None:
     __tracebackhide__ = True
     line = cell.line
     grad = bool(line.grad) or program.wants_gradients
-    trace = _begin(cell, grad)
-    run(
-        program,
-        trace,
-        cell.namespace,
-        cell.outcome,
-        cell.names,
-        cell.show,
-        at_end=lambda tracer: _at_end(cell, program, tracer),
-    )
+    with _progress(cell) as extra:
+        run(
+            program,
+            _begin(cell, grad, **extra),
+            cell.namespace,
+            cell.outcome,
+            cell.names,
+            cell.show,
+            at_end=lambda tracer: _at_end(cell, program, tracer),
+        )
 
 
-def _begin(cell: Cell, grad: bool) -> Any:
+@contextlib.contextmanager
+def _progress(cell: Cell):
+    """Arguments that make a long generation show a bar; beams cannot be counted so."""
+    given = cell.line.generation
+    if cell.magic == "trace" or cell.line.quiet or given.get("num_beams", 1) != 1:
+        yield {}
+        return
+    from nnsight_magic.magics.progress import TokenProgress
+
+    bar = TokenProgress(given.get("max_new_tokens", cell.line.new_tokens))
+    try:
+        yield {"streamer": bar}
+    finally:
+        bar.close()
+
+
+def _begin(cell: Cell, grad: bool, **extra: Any) -> Any:
     call = cell.model.trace if cell.magic == "trace" else cell.model.generate
     known = signature(call).parameters
     options: dict[str, Any] = {"grad": grad}
@@ -143,7 +159,7 @@ def _begin(cell: Cell, grad: bool) -> Any:
         options["full"] = bool(cell.line.full)
     else:
         options["max_new_tokens"] = cell.line.new_tokens
-        options.update(cell.line.generation)
+        options.update(cell.line.generation, **extra)
     if "resume" in known:
         options["resume"] = not cell.line.fresh
     return call(cell.inputs, **options)
@@ -293,7 +309,7 @@ def _clean_texts(cell: Cell, tracer: Any, clean_runs: CleanRuns) -> list[tuple[s
     key = CleanRuns.key(cell.model, tracer, "generate", how)
     known = clean_runs.get(key) if key is not None else None
     if known is None:
-        with _begin(cell, False) as again:
+        with _progress(cell) as extra, _begin(cell, False, **extra) as again:
             sequences = again.result
         known = _new_texts(cell, sequences)
         if key is not None:

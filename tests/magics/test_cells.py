@@ -277,3 +277,17 @@ def test_unload_takes_everything_back(shell):
     assert shell.ip.find_cell_magic("trace") is None
     assert not any(hasattr(m, "nnsight_magic") for m in shell.ip.Completer.custom_matchers)
     assert not any(hasattr(t, "nnsight_magic") for t in shell.ip.input_transformers_cleanup)
+
+
+def test_a_long_generation_shows_a_bar_and_a_short_one_does_not(shell, cell, monkeypatch):
+    from nnsight_magic.magics import progress
+
+    body = "for step in steps:\n    h = logits[:, -1]"
+    line = "-n 3 --do_sample False --eos_token_id 319"
+    shell.run(cell(body, line, "generate"))
+    assert "generating" not in shell.text
+    monkeypatch.setattr(progress, "DELAY", 0)
+    shell.run(cell(body, line, "generate"))
+    assert "generating" in shell.text
+    shell.run(cell(body, f"{line} -q", "generate"))
+    assert "generating" not in shell.text
