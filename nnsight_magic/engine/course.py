@@ -35,6 +35,7 @@ class Course:
         report: filled as things happen.
         grad: record for autograd.
         shortcut: where blocks may be left out that are known from earlier forwards.
+        bypasses: those of a larger run that this one is part of.
         random: whether a second forward has to draw the random numbers of the first.
     """
 
@@ -46,11 +47,14 @@ class Course:
         *,
         grad: bool,
         shortcut: Shortcut | None = None,
+        bypasses: Bypasses | None = None,
         random: bool = False,
     ):
         self.root = root
         self.report = report
-        self.bypasses = Bypasses()
+        self.bypasses = bypasses if bypasses is not None else Bypasses()
+        self._own_bypasses = bypasses is None
+        self._looks_back = bool(report.touches)  # values were handed out before it began
         self.written: dict[Site, list[Change]] = {}
         self.prepare: list[Callable[[Forward], None]] = []  # what every new forward is told
         self._call, self._grad, self._shortcut = call, grad, shortcut
@@ -97,7 +101,8 @@ class Course:
         """End every forward, take every hook away, let go of every value."""
         for forward in self._forwards:
             forward.cancel()
-        self.bypasses.close()
+        if self._own_bypasses:
+            self.bypasses.close()
         for pause in self._pauses:
             pause.close()
         for touch in self.report.touches:
@@ -121,7 +126,7 @@ class Course:
             )
             pause = self._run_to(forward, touch, line) if ahead else None
             if pause is not None:
-                if len(self._forwards) > 1:
+                if self._looks_back or len(self._forwards) > 1:
                     pause.passer = self._passer(forward)
                 return pause
             self._check_operation(forward, touch)
@@ -165,7 +170,8 @@ class Course:
         if touch.kind == "input":
             self.bypasses.watch(line[-1])  # the user may skip the module having seen its input
         forward.attend(touch.site, line)
-        if len(self._forwards) > 1:  # it may not know yet what was touched by way of another
+        # It may not know yet what was touched by way of another forward.
+        if self._looks_back or len(self._forwards) > 1:
             for earlier in self.report.touches:
                 forward.attend(earlier.site)
         if self._shortcut is not None and not self._grad:

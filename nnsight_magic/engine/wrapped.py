@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cached_property, partial
 from typing import Any
 
 from torch import nn
 
+from nnsight_magic.engine.attached import tree_text
 from nnsight_magic.engine.handle import Handle
 from nnsight_magic.engine.inputs import Inputs, prepare, with_positions
 from nnsight_magic.engine.interrupt import watch
 from nnsight_magic.engine.resume import Resume
 from nnsight_magic.engine.shortcut import Shortcut
+from nnsight_magic.engine.sweep import Sweep
 from nnsight_magic.engine.tracer import Tracer
 from nnsight_magic.errors import NoTraceError, TraceInsideTraceError
 from nnsight_magic.model.names import (
@@ -64,6 +66,7 @@ class Model(Handle):
             _root=module,
             _handles={},
             _names_written={},
+            _attached={},
             _rename=dict(rename or {}),
             _lock=threading.Lock(),
             _owner=None,
@@ -105,6 +108,44 @@ class Model(Handle):
         prepared = prepare(inputs if len(inputs) != 1 else inputs[0], self.module, None)
         return self._tracer_for(prepared, kwargs, full, grad, resume, again)
 
+    def sweep(
+        self,
+        inputs: Any,
+        change: Callable[..., Any],
+        variants: Iterable[Any],
+        *,
+        batch_size: int | None = None,
+        progress: bool = True,
+        **kwargs: Any,
+    ) -> list[Any]:
+        """Run `change` once for every variant, as rows of as few batches as possible.
+
+        The results are what a loop of traces gives: `with model.trace(inputs): change(variant)`.
+        The blocks before a variant's first touch are run once for all.
+
+        Args:
+            inputs: as in `trace`.
+            change: called with each variant (a tuple is spread); reads and writes values like the
+                body of a trace, of one copy of the inputs. What it returns is its result.
+            variants: what `change` is called with.
+            batch_size: variants in one batch; by default as many as make 1,024 tokens.
+            progress: show a bar if it takes longer than a second.
+            kwargs: further arguments of the model's `forward`, such as `logits_to_keep=1`.
+
+        Returns:
+            What `change` returned for each variant, tensors as plain copies.
+
+        >>> from nnsight_magic import LanguageModel
+        >>> model = LanguageModel("demo")
+        >>> def without_mlp(block):
+        ...     model.layers[block].mlp.output[:, -1] = 0
+        ...     return model.logits[0, -1].softmax(-1).max().item()
+        >>> len(model.sweep("The Eiffel Tower is in the city of", without_mlp, range(3)))
+        3
+        """
+        tracer = self.trace(inputs, **kwargs)
+        return Sweep(tracer, change, variants, batch_size).run(progress)
+
     def _trace_of(
         self, handle: Handle, inputs: tuple, kwargs: dict, full: bool, grad: bool | None
     ) -> Tracer:
@@ -134,6 +175,7 @@ class Model(Handle):
         return Tracer(
             self,
             lambda: module(*inputs.args, **arguments),
+            args=inputs.args,
             prompts=inputs.prompts,
             inputs=arguments,
             full=full,
@@ -242,7 +284,7 @@ class Model(Handle):
             super().__setattr__(name, new)
 
     def __repr__(self) -> str:
-        return repr(self._root)
+        return tree_text(self)
 
 
 def _bracketed(path: str) -> str:
