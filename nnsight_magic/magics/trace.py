@@ -11,14 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from nnsight_magic.errors import OptionError
-from nnsight_magic.language.check import check
-from nnsight_magic.language.names import TRACE_NAMES, bound_names
-from nnsight_magic.language.parse import parse
+from nnsight_magic.language.names import TRACE_NAMES
 from nnsight_magic.language.problems import did_you_mean
 from nnsight_magic.language.program import Program
+from nnsight_magic.language.read import read
 from nnsight_magic.language.run import Outcome, run
 from nnsight_magic.language.tokens import PromptRow, token_texts
-from nnsight_magic.language.tree import children
 from nnsight_magic.magics.models import title
 from nnsight_magic.magics.options import Line
 from nnsight_magic.magics.predict import CleanRuns, next_token_probabilities, predictions
@@ -47,11 +45,16 @@ class Cell:
 def prepared(cell: Cell) -> Program:
     """The cell's program, checked. Raises `CellError` with everything that is wrong with it."""
     cell.inputs, cell.names = prompts_of(cell.line, cell.model, cell.namespace)
-    names = bound_names(children(cell.model), cell.names)
     place = cell.place
-    program = parse(cell.body, names, place.filename, place.first_line, cell.transform)
-    check(program, cell.model, cell.namespace, cell.names)
-    return program
+    return read(
+        cell.body,
+        cell.model,
+        cell.namespace,
+        cell.names,
+        place.filename,
+        place.first_line,
+        cell.transform,
+    )
 
 
 def prompts_of(

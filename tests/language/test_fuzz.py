@@ -14,12 +14,10 @@ from IPython.core.inputtransformer2 import TransformerManager
 
 from nnsight_magic import LanguageModel
 from nnsight_magic.errors import CellError
-from nnsight_magic.language.check import check
 from nnsight_magic.language.complete import complete
-from nnsight_magic.language.names import SCOPE_NAME, TRACE_NAMES, bound_names
-from nnsight_magic.language.parse import parse
+from nnsight_magic.language.names import SCOPE_NAME, TRACE_NAMES
 from nnsight_magic.language.problems import LINES_SHOWN
-from nnsight_magic.language.tree import children
+from nnsight_magic.language.read import read
 from tests import tiny
 
 CELLS = 20_000
@@ -54,14 +52,12 @@ pytestmark = pytest.mark.filterwarnings("ignore::SyntaxWarning", "ignore::Deprec
 @pytest.fixture(scope="module")
 def feed():
     model = LanguageModel(tiny.build("llama"))
-    names = bound_names(children(model), ("clean",))
     transform = TransformerManager().transform_cell
 
     def refused(source: str, how) -> CellError | None:
         try:
-            program = parse(source, names, "<fuzz>", 2, how)
+            program = read(source, model, {"torch": None}, ("clean",), "<fuzz>", 2, how)
             assert SCOPE_NAME not in program.bound
-            check(program, model, {"torch": None}, ("clean",))
         except CellError as error:
             return error
         return None

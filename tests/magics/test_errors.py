@@ -183,6 +183,18 @@ def test_errors_name_the_same_line_under_other_magics(shell, cell, outer):
     assert "----> 4 y = 1 / 0" in shown
 
 
+def test_breakpoint_stands_in_the_cell_with_the_real_tensors(shell, cell, monkeypatch):
+    stood = []
+
+    def hook():
+        frame = sys._getframe(1)
+        stood.append((frame.f_lineno, tuple(frame.f_globals["h"].shape)))
+
+    monkeypatch.setattr(sys, "breakpointhook", hook)
+    shell.run(cell("h = layers[0].output\nbreakpoint()"))
+    assert stood == [(3, tuple(shell.ns["h"].shape))]
+
+
 def test_xmode_verbose_shows_the_library_s_frames(shell, cell):
     shell.run("%xmode Verbose")
     shown = shell.fails(cell("h = layers[0].output\ny = h @ h"))
