@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from nnsight_magic.engine.attached import attach, call_module, detach, tree_text
 from nnsight_magic.errors import NoSuchModuleError
 from nnsight_magic.model.names import BLOCK_NAMES, ROOT_NAMES, part_of_block
 
@@ -158,10 +159,15 @@ class Handle:
     @property
     def module(self) -> nn.Module:
         """The real module (on the meta device until the weights are loaded)."""
-        module = self._model._root
-        for part in self.parts:
-            module = module._modules[part]
-        return module
+        return self.ancestors()[-1]
+
+    @property
+    def is_attached(self) -> bool:
+        """Whether the user attached this module, or one that it lies in, to the tree."""
+        attached = self._model._attached
+        return bool(attached) and any(
+            self.path == path or self.path.startswith(f"{path}.") for path in attached
+        )
 
     @property
     def name(self) -> str:
@@ -181,8 +187,11 @@ class Handle:
         """The modules from the root down to this one."""
         module = self._model._root
         line = [module]
-        for part in self.parts:
-            module = module._modules[part]
+        for depth, part in enumerate(self.parts, 1):
+            child = module._modules.get(part)
+            if child is None:
+                child = self._model._attached[".".join(self.parts[:depth])]
+            module = child
             line.append(module)
         return line
 
@@ -191,7 +200,16 @@ class Handle:
         return {name: self._child(name) for name in self._children()}
 
     def _children(self) -> list[str]:
-        return [name for name, child in self.module._modules.items() if child is not None]
+        own = self.ancestors()[-1]._modules
+        names = [name for name, child in own.items() if child is not None]
+        if self._model._attached:
+            parents = (path.rpartition(".") for path in self._model._attached)
+            names += [name for parent, _, name in parents if parent == self.path]
+        return names
+
+    def _has_attached(self, name: str) -> bool:
+        attached = self._model._attached
+        return bool(attached) and (f"{self.path}.{name}" if self.path else name) in attached
 
     def _child(self, name: str) -> Handle:
         return self._model._handle(f"{self.path}.{name}" if self.path else name)
@@ -203,7 +221,7 @@ class Handle:
         if raised is not None:
             raise raised
         module = self.module
-        if module._modules.get(name) is not None:
+        if module._modules.get(name) is not None or self._has_attached(name):
             return self._child(name)
         other = self._standard(name, module) or self._renamed(name)
         if other is not None:
@@ -240,12 +258,36 @@ class Handle:
         if isinstance(getattr(type(self), name, None), property):
             object.__setattr__(self, name, new)
             return
+        if isinstance(new, nn.Module) and self._operation is None:
+            attach(self, name, new)
+            return
         where = f"{self.name}.{name}" if self.name else name
         raise NoSuchModuleError(
             f"{where} cannot be assigned.\n"
             "What can be written is output, input and inputs of a module, such as "
-            f"{self.name or 'model'}.output = x."
+            f"{self.name or 'model'}.output = x. A torch.nn.Module is attached to the tree."
         )
+
+    def __delattr__(self, name: str) -> None:
+        if name in getattr(self, "__dict__", ()):
+            object.__delattr__(self, name)
+            return
+        detach(self, name)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the module on these values, in your own code.
+
+        In a trace this is no call of the forward: no touch sees it, and nothing flows on unless
+        you write it somewhere.
+
+        >>> from nnsight_magic import LanguageModel
+        >>> model = LanguageModel("demo")
+        >>> with model.trace("The Eiffel Tower is in the city of"):
+        ...     early = model.unembed(model.norm(model.layers[27].output))
+        >>> model.tokenizer.decode(early[0, -1].argmax())
+        ' Paris'
+        """
+        return call_module(self, args, kwargs)
 
     def __getitem__(self, index: int | slice | str) -> Any:
         if isinstance(index, str):
@@ -272,7 +314,7 @@ class Handle:
     def _named(self, part: str) -> Handle:
         """The child with this real or standard name, or at this index."""
         module = self.module
-        if module._modules.get(part) is not None:
+        if module._modules.get(part) is not None or self._has_attached(part):
             return self._child(part)
         other = self._standard(part, module) or self._renamed(part)
         if other is not None:
@@ -304,7 +346,7 @@ class Handle:
         return sorted({name for name in names if name.isidentifier()})
 
     def __repr__(self) -> str:
-        return repr(self.module)
+        return tree_text(self)
 
     def __reduce__(self):
         raise TypeError("A handle belongs to the model in memory and cannot be pickled.")

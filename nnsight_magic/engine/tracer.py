@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from nnsight_magic.engine.attached import OwnCalls
 from nnsight_magic.engine.bypass import hidden_of
 from nnsight_magic.engine.cache import Cache, modules_of
 from nnsight_magic.engine.course import Course
@@ -76,6 +77,7 @@ class Tracer:
         self._course: Course | None = None
         self._parent: Tracer | None = None
         self._invokes = Invokes()
+        self.own_calls = OwnCalls()
         self._written_before: dict[Site, list[Change]] = {}
         self._own_steps: dict[nn.Module, int] = {}
         self._user_grad = True
@@ -167,6 +169,7 @@ class Tracer:
                     parent._invokes.add(self, course.written)
                     parent.report.forwards += self.report.forwards
                 course.close()
+                self.own_calls.close()
                 self.report.seconds = time.perf_counter() - self._began
         finally:
             self.model._end(self, parent)
@@ -311,6 +314,8 @@ class Tracer:
         step = self._own_steps.get(module, self.step) if self._own_steps else self.step
         site = Site(module, kind, step, handle.call, handle._operation)
         touch = Touch(handle.name, kind, step, user_line(), handle.parts, site=site)
+        if handle.is_attached:
+            return self.own_calls.pause(touch)
         return self._reach_site(touch, line)
 
     def _reach_site(self, touch: Touch, line: list[nn.Module]) -> Pause:
