@@ -180,7 +180,7 @@ class Forward:
             # can be taken away: greenlet ends it when its own thread comes by.
             if self.started and not self.finished and self._thread == threading.get_ident():
                 self._awaited = set()
-                self._resume(Cancelled())
+                self._resume(Cancelled)  # an instance here would hold its own traceback
         except (Cancelled, Exception):
             pass  # what a model raises on its way out concerns nobody any more
         except KeyboardInterrupt:
@@ -202,7 +202,7 @@ class Forward:
         self.pause = self._call = self._user = self._greenlet = self._late_write = None
 
     @uninterrupted
-    def _resume(self, error: BaseException | None = None) -> None:
+    def _resume(self, error: type[BaseException] | None = None) -> None:
         """Let the model run until it stands still again or ends."""
         if self._thread != threading.get_ident():
             raise RuntimeError(
@@ -226,7 +226,7 @@ class Forward:
             if self._greenlet.dead:
                 self.finished, self.pause = True, None
 
-    def _switch(self, mine: ThreadState, error: BaseException | None) -> None:
+    def _switch(self, mine: ThreadState, error: type[BaseException] | None) -> None:
         """Into the model and back, each side with its own grad mode and autocast."""
         self._state.restore(mine)
         try:

@@ -53,7 +53,7 @@ class _Watch:
                 return False
             self.before = before
             signal.signal(signal.SIGINT, _on_interrupt)
-            self.traces = 0
+            self.traces, self.noted = 0, False
         self.traces += 1
         return True
 
@@ -63,11 +63,13 @@ class _Watch:
         self.traces -= 1
         if threading.current_thread() is not threading.main_thread():
             return
-        noted, self.noted = self.noted, False
+        self.give_back()
+        self.deliver()
+
+    def give_back(self) -> None:
+        """Without a trace, the handler is the one that was there before."""
         if self.traces <= 0 and signal.getsignal(signal.SIGINT) is _on_interrupt:
             signal.signal(signal.SIGINT, self.before)
-        if noted:
-            self.before(signal.SIGINT, None)
 
     def deliver(self) -> None:
         """Let an interrupt that waits rise here."""
@@ -80,6 +82,7 @@ watch = _Watch()
 
 
 def _on_interrupt(number: int, frame: FrameType | None) -> None:
+    watch.give_back()  # the last trace may have ended in another thread, which cannot do it
     here = frame
     while here is not None:
         may = _may_interrupt.get(here.f_code)

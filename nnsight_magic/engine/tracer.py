@@ -173,6 +173,7 @@ class Tracer:
                 self.report.seconds = time.perf_counter() - self._began
         finally:
             self.model._end(self, parent)
+            self._call = self._again = None
             if self._watched:
                 self._watched = False
                 watch.end()

@@ -225,6 +225,13 @@ class Model(Handle):
         """The trace that is running in this thread."""
         if self._owner != threading.get_ident():
             where = f"{handle.name}.{kind}" if handle.name else kind
+            if self._owner is not None:
+                raise NoTraceError(
+                    f"{where} was touched in a thread that has no trace: the one that runs on this "
+                    "model belongs to another thread.\n"
+                    "Touch modules in the thread that began the trace, or begin one here: it waits "
+                    "until the other has ended."
+                )
             raise NoTraceError(
                 f"{where} has a value only while the model runs.\n"
                 f"Read it inside a trace:\n    with model.trace(…):\n        x = model.{where}"
