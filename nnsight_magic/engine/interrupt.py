@@ -51,9 +51,8 @@ class _Watch:
         if before is not _on_interrupt:
             if not callable(before):  # ignored, or not Python's business
                 return False
-            self.before = before
+            self.before, self.traces, self.noted = before, 0, False
             signal.signal(signal.SIGINT, _on_interrupt)
-            self.traces, self.noted = 0, False
         self.traces += 1
         return True
 
