@@ -220,14 +220,14 @@ class Handle:
         raised = self._model.__dict__.pop("_raised", None)
         if raised is not None:
             raise raised
-        module = self.module
+        module = self.ancestors()[-1]  # the tree is there before the weights are
         if module._modules.get(name) is not None or self._has_attached(name):
             return self._child(name)
         other = self._standard(name, module) or self._renamed(name)
         if other is not None:
             return self._model._handle(other)
         try:
-            value = getattr(module, name)
+            value = getattr(self.module, name)
         except AttributeError:
             raise NoSuchModuleError(self._no_such(name)) from None
         if isinstance(value, nn.Module):
@@ -247,7 +247,7 @@ class Handle:
         """The real path of a child that the user calls otherwise."""
         for real, alias in self._model._rename.items():
             if name == alias or (not isinstance(alias, str) and name in alias):
-                module = self.module
+                module = self.ancestors()[-1]
                 for part in real.split("."):
                     module = module._modules.get(part) if module is not None else None
                 if module is not None:
@@ -313,7 +313,7 @@ class Handle:
 
     def _named(self, part: str) -> Handle:
         """The child with this real or standard name, or at this index."""
-        module = self.module
+        module = self.ancestors()[-1]
         if module._modules.get(part) is not None or self._has_attached(part):
             return self._child(part)
         other = self._standard(part, module) or self._renamed(part)

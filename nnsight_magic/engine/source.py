@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from greenlet import getcurrent
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from nnsight_magic.engine.bypass import Bypasses
 from nnsight_magic.engine.operation_mode import Issued, Listing, OperationMode
@@ -247,4 +248,18 @@ def _made_up(root: nn.Module) -> Callable[[], Any] | None:
             inputs = {"pixel_values": torch.zeros(shape, device=device, dtype=dtype)}
         case _:
             return None
-    return lambda: root(**inputs)
+
+    def run() -> None:
+        with _NoPadding():
+            root(**inputs)
+
+    return run
+
+
+class _NoPadding(TorchFunctionMode):
+    """Answers what transformers asks about tokens on the meta device: none of them is padding."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func in (torch.Tensor.__bool__, torch.Tensor.__contains__) and args[0].is_meta:
+            return func is torch.Tensor.__bool__
+        return func(*args, **(kwargs or {}))
