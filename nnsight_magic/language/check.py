@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import builtins
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from nnsight_magic.language.names import HANDLE_ATTRIBUTES, TRACE_NAMES, VALUE_ATTRIBUTES
@@ -88,110 +89,110 @@ def _imports_star(tree: ast.Module) -> bool:
 
 def unknown_paths(program: Program, model: Any, prompts: Iterable[str] = ()) -> list[Problem]:
     """Module paths that the model does not have, and writes to what cannot be written."""
-    prompts = frozenset(prompts)
-    problems = []
-    for found in program.references:
-        problem = path_problem(found, model, prompts)
-        if problem is not None:
-            problems.append(problem)
-    return problems
+    paths = Paths(model, frozenset(prompts), _attached(program))
+    problems = (paths.problem(found) for found in program.references)
+    return [problem for problem in problems if problem is not None]
 
 
-def path_problem(found: Reference, model: Any, prompts: frozenset[str]) -> Problem | None:
-    """The first thing wrong on one path, if anything is."""
-    if found.name == "model" or found.name in prompts:
-        handle = model
-    elif found.name in ROOT_MODULES:
-        handle = named(model, found.name)
-        if handle is None:
-            return Problem(
-                found.span,
-                f"this model ({kind_of(model)}) has no {found.name!r}",
-                f"its modules: {listing(children(model))}",
-            )
-    elif found.name in TRACE_NAMES:
+def _attached(program: Program) -> frozenset[str]:
+    """Names that the cell itself assigns on modules: `layers[5].sae = SAE()`."""
+    ends = (found.links[-1] for found in program.references if found.stored and found.links)
+    return frozenset(str(link.value) for link in ends if link.kind == "attribute")
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Follows paths on a model's module tree."""
+
+    model: Any
+    prompts: frozenset[str]
+    attached: frozenset[str]
+
+    def problem(self, found: Reference) -> Problem | None:
+        """The first thing wrong on one path, if anything is."""
+        if found.name == "model" or found.name in self.prompts:
+            handle = self.model
+        elif found.name in TRACE_NAMES and found.name not in ROOT_MODULES:
+            return None
+        else:
+            handle = named(self.model, found.name)
+            if handle is None:
+                kind, modules = kind_of(self.model), listing(children(self.model))
+                message = f"this model ({kind}) has no {found.name!r}"
+                return Problem(found.span, message, f"its modules: {modules}")
+        for position, link in enumerate(found.links):
+            if link.kind == "call":
+                return None
+            step = self._index if link.kind == "index" else self._attribute
+            handle, problem = step(handle, link, found, position)
+            if problem is not None or handle is None:
+                return problem
+            # `.next()` gives the same module back.
+            if link.value == "next" and found.links[position + 1 : position + 2]:
+                links = found.links[:position] + found.links[position + 2 :]
+                return self.problem(Reference(found.name, found.span, links, found.stored))
         return None
-    else:
-        handle = named(model, found.name)
-    at_root = handle is model
-    for position, link in enumerate(found.links):
-        if handle is None:
-            return None
-        last = position == len(found.links) - 1
-        if link.kind == "call":
-            return None
-        step = _index if link.kind == "index" else _attribute_link
-        handle, problem = step(handle, link, found, position, found.stored and last, at_root)
-        if problem is not None:
-            return problem
-        at_root = False
-        # `.next()` gives the same module back.
-        if link.value == "next" and found.links[position + 1 : position + 2]:
-            return _after_next(found, position, model, prompts)
-    return None
+
+    def _attribute(
+        self, handle: Any, link: Link, found: Reference, position: int
+    ) -> tuple[Any, Problem | None]:
+        """Follows `.name`; the handle is `None` where the path leaves the module tree."""
+        name = str(link.value)
+        if name in VALUE_ATTRIBUTES or (handle is self.model and name in AT_ROOT):
+            return None, None
+        if found.stored and position == len(found.links) - 1:
+            return None, _assigned(handle, link, as_written(found, position))
+        if name == "next":
+            return handle, None
+        child = below_root(handle, name)
+        if child is not None:
+            return child, None
+        if name in self.attached or name in HANDLE_ATTRIBUTES or has_attribute(handle, name):
+            return None, None
+        return None, _no_such(handle, link, as_written(found, position))
+
+    def _index(
+        self, handle: Any, link: Link, found: Reference, position: int
+    ) -> tuple[Any, Problem | None]:
+        """Follows `[i]` on a list of modules. An index that is no literal means any of them."""
+        where = as_written(found, position)
+        modules = numbered(handle)
+        if found.stored and position == len(found.links) - 1:
+            hint = f"write a value of it: {as_written(found, position + 1)}.output = …"
+            return None, Problem(link.span, "a module cannot be replaced in a trace", hint)
+        if not modules:
+            inside = children(handle)
+            if isinstance(link.value, str):
+                return inside.get(link.value), None
+            hint = f"its modules: {listing(inside)}" if inside else f"its value is {where}.output"
+            return None, Problem(link.span, f"{where} ({kind_of(handle)}) cannot be indexed", hint)
+        if isinstance(link.value, int):
+            count = len(modules)
+            if not -count <= link.value < count:
+                message = f"{where} has {count} modules, so there is no {where}[{link.value}]"
+                return None, Problem(link.span, message, f"indices go from 0 to {count - 1}")
+            return modules[link.value], None
+        same = len({kind_of(each) for each in modules}) == 1
+        return (modules[0] if same and link.value is None and not link.slices else None), None
 
 
-def _after_next(found: Reference, position: int, model: Any, prompts) -> Problem | None:
-    links = found.links[:position] + found.links[position + 2 :]
-    return path_problem(Reference(found.name, found.span, links, found.stored), model, prompts)
-
-
-def _attribute_link(
-    handle: Any, link: Link, found: Reference, position: int, stored: bool, at_root: bool
-) -> tuple[Any, Problem | None]:
-    """Follows `.name`; the handle is `None` where the path leaves the module tree."""
+def _assigned(handle: Any, link: Link, where: str) -> Problem | None:
+    """What is wrong with `module.name = x`: nothing where a module of a new name is attached."""
     name = str(link.value)
-    where = as_written(found, position)
-    if name in VALUE_ATTRIBUTES or (at_root and name in AT_ROOT):
-        return None, None
-    if stored:
-        return None, Problem(
-            link.span,
-            f"{where}.{name} cannot be assigned in a trace",
-            f"what can be: {where}.output, {where}.input, {where}.inputs",
-        )
-    if name == "next":
-        return handle, None
-    child = below_root(handle, name)
-    if child is not None:
-        return child, None
-    if name in HANDLE_ATTRIBUTES or has_attribute(handle, name):
-        return None, None
-    known = [*children(handle), *standard(handle), *HANDLE_ATTRIBUTES]
-    hint = did_you_mean(name, known)
-    if not hint:
-        hint = did_you_mean(name, dir(module_of(handle)))
-    has = listing([*children(handle), *VALUE_ATTRIBUTES])
-    return None, Problem(
-        link.span, f"{where} ({kind_of(handle)}) has no {name!r}", hint or f"it has {has}"
+    near = did_you_mean(name, VALUE_ATTRIBUTES)
+    if not near and below_root(handle, name) is None and not has_attribute(handle, name):
+        return None
+    return Problem(
+        link.span,
+        f"{where}.{name} cannot be assigned in a trace",
+        near or f"what can be: {where}.output, {where}.input, {where}.inputs",
     )
 
 
-def _index(
-    handle: Any, link: Link, found: Reference, position: int, stored: bool, at_root: bool
-) -> tuple[Any, Problem | None]:
-    """Follows `[i]` on a list of modules. An index that is no literal stands for any of them."""
-    where = as_written(found, position)
-    modules = numbered(handle)
-    if stored:
-        hint = f"write a value of it: {as_written(found, position + 1)}.output = …"
-        return None, Problem(link.span, "a module cannot be replaced in a trace", hint)
-    if not modules:
-        inside = children(handle)
-        if isinstance(link.value, str):
-            return inside.get(link.value), None
-        hint = f"its modules: {listing(inside)}" if inside else f"its value is {where}.output"
-        return None, Problem(link.span, f"{where} ({kind_of(handle)}) cannot be indexed", hint)
-    if isinstance(link.value, int):
-        count = len(modules)
-        if not -count <= link.value < count:
-            return None, Problem(
-                link.span,
-                f"{where} has {count} modules, so there is no {where}[{link.value}]",
-                f"indices go from 0 to {count - 1}",
-            )
-        return modules[link.value], None
-    if link.value is None and not link.slices:
-        same = len({kind_of(each) for each in modules}) == 1
-        return (modules[0] if same else None), None
-    return None, None
+def _no_such(handle: Any, link: Link, where: str) -> Problem:
+    name = str(link.value)
+    known = [*children(handle), *standard(handle), *HANDLE_ATTRIBUTES]
+    hint = did_you_mean(name, known) or did_you_mean(name, dir(module_of(handle)))
+    if not hint:
+        hint = f"it has {listing([*children(handle), *VALUE_ATTRIBUTES])}"
+    return Problem(link.span, f"{where} ({kind_of(handle)}) has no {name!r}", hint)

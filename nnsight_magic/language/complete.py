@@ -119,7 +119,7 @@ def _indices(handle: Any, fragment: str, shapes: Mapping[str, tuple[int, ...]]) 
 def _names(fragment: str, model: Any, prompts: Iterable[str]) -> Completions:
     found = [Candidate(name, f"trace: {text}") for name, text in TRACE_NAMES.items()]
     found += [Candidate(name, "prompt") for name in prompts]
-    modules = children(model) if model is not None else {}
+    modules = {**children(model), **standard(model)} if model is not None else {}
     found += [Candidate(n, kind_of(m)) for n, m in modules.items() if n not in TRACE_NAMES]
     picked = tuple(each for each in found if each.text.startswith(fragment))
     return Completions(fragment, picked, False)

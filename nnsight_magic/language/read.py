@@ -11,7 +11,7 @@ from nnsight_magic.language.names import bound_names
 from nnsight_magic.language.parse import parse
 from nnsight_magic.language.problems import Problem, cell_error
 from nnsight_magic.language.program import Program
-from nnsight_magic.language.tree import children
+from nnsight_magic.language.tree import root_names
 
 # After these the rest of the text cannot be told apart from what is broken.
 STRUCTURAL = ("never closed", "unterminated", "indent", "unmatched", "does not match", "nested")
@@ -33,7 +33,7 @@ def read(
     without it, so that their problems are reported too.
     """
     prompts = tuple(prompts)
-    names = bound_names(children(model), prompts)
+    names = bound_names(root_names(model), prompts)
 
     def parsed(text: str) -> Program:
         return parse(text, names, filename, first_line, transform)

@@ -77,6 +77,9 @@ class Row:
     def __repr__(self) -> str:
         return f"{self._row.name}: {self._handle!r}"
 
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._handle(*args, **kwargs)
+
     def next(self) -> Row:
         self._handle.next()
         return self

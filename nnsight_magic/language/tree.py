@@ -1,14 +1,12 @@
 """Looking at a model's module tree without running it and without loading its weights.
 
-The root's `module` is the model itself and loads it; below the root, and here, the skeleton on
-the meta device is enough.
+The root's `module` is the model itself and loads it; here the skeleton on the meta device is
+enough.
 """
 
 from __future__ import annotations
 
 from typing import Any
-
-from nnsight_magic.language.names import HANDLE_ATTRIBUTES
 
 # Standard names of the root, and of a decoder block.
 ROOT_MODULES = ("layers", "embed", "norm", "unembed")
@@ -22,7 +20,7 @@ def is_handle(thing: Any) -> bool:
 
 def module_of(handle: Any) -> Any:
     """The torch module; without weights where they are not loaded yet."""
-    return handle._root if handle.path == "" else handle.module
+    return handle.ancestors()[-1]
 
 
 def kind_of(handle: Any) -> str:
@@ -31,14 +29,8 @@ def kind_of(handle: Any) -> str:
 
 
 def children(handle: Any) -> dict[str, Any]:
-    """The modules inside, by their real names."""
-    if not is_handle(handle):
-        return {}
-    return {
-        name: handle._child(name)
-        for name, child in module_of(handle)._modules.items()
-        if child is not None
-    }
+    """The modules inside, by their real names; those that the user attached too."""
+    return handle.children() if is_handle(handle) else {}
 
 
 def numbered(handle: Any) -> list[Any]:
@@ -47,24 +39,24 @@ def numbered(handle: Any) -> list[Any]:
 
 
 def standard(handle: Any) -> dict[str, Any]:
-    """The modules that go by a standard name here: `layers` at the root, `mlp` in a block."""
-    if handle.path == "":
-        paths = {name: handle.names.path_of(name) for name in ROOT_MODULES}
-        return {name: handle._handle(path) for name, path in paths.items() if path is not None}
-    if not handle._model.names.is_block(handle.path):
-        return {}
-    found = {name: getattr(handle, name, None) for name in BLOCK_MODULES}
-    return {name: child for name, child in found.items() if is_handle(child)}
+    """The modules that go by a standard name here (`layers` at the root, `mlp` in a block), and
+    by a name of the user's own."""
+    module, model = module_of(handle), handle._model
+    found = {name: handle._standard(name, module) for name in (*ROOT_MODULES, *BLOCK_MODULES)}
+    for alias in model._rename.values():
+        for name in (alias,) if isinstance(alias, str) else alias:
+            found[name] = handle._renamed(name)
+    return {name: model._handle(path) for name, path in found.items() if path is not None}
 
 
 def named(handle: Any, name: str) -> Any:
-    """The module that `handle.name` means, or `None`: a child, a standard name, or a module that
-    is an attribute without being a child."""
-    found = children(handle).get(name) or standard(handle).get(name)
-    if found is not None or name in HANDLE_ATTRIBUTES or handle.path == "":
-        return found
-    other = getattr(handle, name, None)
-    return other if is_handle(other) else None
+    """The module that `handle.name` means, or `None`."""
+    return children(handle).get(name) or standard(handle).get(name)
+
+
+def root_names(model: Any) -> list[str]:
+    """The names of modules that a cell knows by themselves."""
+    return [*children(model), *standard(model)]
 
 
 def below_root(handle: Any, name: str) -> Any:

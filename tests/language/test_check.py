@@ -7,11 +7,11 @@ from nnsight_magic.errors import CellError
 from nnsight_magic.language.check import check
 from nnsight_magic.language.names import bound_names
 from nnsight_magic.language.parse import parse
-from nnsight_magic.language.tree import children
+from nnsight_magic.language.tree import root_names
 
 
 def problems(source, model, namespace=None, prompts=()):
-    program = parse(source, bound_names(children(model), prompts), first_line=2)
+    program = parse(source, bound_names(root_names(model), prompts), first_line=2)
     try:
         check(program, model, namespace or {}, prompts)
     except CellError as error:
@@ -77,7 +77,7 @@ def test_what_is_wrong_is_named_with_the_next_thing_to_do(source, expected, mode
 
 def test_all_problems_are_reported_together_with_their_lines(model):
     source = "x = layer[0].output\ny = layers[9].output\nlayers = z"
-    program = parse(source, bound_names(children(model)), first_line=2)
+    program = parse(source, bound_names(root_names(model)), first_line=2)
     with pytest.raises(CellError) as raised:
         check(program, model, {})
     error = raised.value
@@ -103,6 +103,26 @@ def test_names_that_the_notebook_or_the_cell_knows_are_right(model):
 def test_a_star_import_or_a_line_magic_may_bring_any_name(model):
     assert problems("from math import *\nx = cos(1)", model) == []
     assert problems("get_ipython().run_line_magic('pylab', '')\nx = cos(1)", model) == []
+
+
+def test_a_module_that_the_cell_or_the_user_attaches_is_known(model):
+    from torch import nn
+
+    source = "layers[1].sae = Make()\nx = layers[1].sae.encoder.output"
+    assert problems(source, model, {"Make": nn.Identity}) == []
+    model.layers[1].probe = nn.Sequential(nn.Linear(2, 2))
+    assert problems("x = layers[1].probe[0].output", model) == []
+    assert "there is no layers[1].probe[3]" in problems("x = layers[1].probe[3].output", model)[0]
+
+
+def test_a_misspelt_output_is_no_new_module(model):
+    assert "did you mean 'output'?" in problems("layers[1].ouput = 3", model)[0]
+
+
+def test_names_of_the_user_s_own_are_known(tiny, tiny_tokenizer):
+    model = LanguageModel(tiny("gpt2"), tiny_tokenizer, rename={"transformer.h": "blocks"})
+    assert problems("x = blocks[1].mlp.output + model.blocks[0].output", model) == []
+    assert "there is no blocks[7]" in problems("x = blocks[7].output", model)[0]
 
 
 def test_an_unknown_name_is_reported_once(model):

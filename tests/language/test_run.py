@@ -13,7 +13,7 @@ from nnsight_magic.language.check import check
 from nnsight_magic.language.names import SCOPE_NAME, bound_names
 from nnsight_magic.language.parse import parse
 from nnsight_magic.language.run import Outcome, run
-from nnsight_magic.language.tree import children
+from nnsight_magic.language.tree import root_names
 from tests.hooks import hooked
 
 PROMPT = "The Eiffel Tower is in the city of"
@@ -36,7 +36,7 @@ class Notebook:
         return self._run(source, self.model.generate, inputs, names, options)
 
     def _run(self, source, call, inputs, names, options):
-        program = parse(source, bound_names(children(self.model), names), "<cell>", 2)
+        program = parse(source, bound_names(root_names(self.model), names), "<cell>", 2)
         check(program, self.model, self.namespace, names)
         options.setdefault("grad", program.wants_gradients)
         self.outcome = Outcome()
@@ -435,3 +435,14 @@ def test_a_module_without_heads_says_so(notebook):
         notebook.trace("h = layers[0].mlp.heads[0]")
     with pytest.raises(IndexError, match="there are 4, 0 to 3"):
         notebook.trace("h = layers[0].attn.heads[4]")
+
+
+def test_a_module_is_called_in_the_cell(notebook):
+    found = notebook.trace("early = unembed(norm(layers[2].output))\nlate = logits")
+    assert torch.allclose(found["early"], found["late"], atol=1e-5)
+
+
+def test_names_of_the_user_s_own_work_in_a_cell(tiny, tiny_tokenizer):
+    model = LanguageModel(tiny("gpt2"), tiny_tokenizer, rename={"transformer.h": "blocks"})
+    found = Notebook(model).trace("a = blocks[1].output\nb = layers[1].output")
+    assert torch.equal(found["a"], found["b"])
