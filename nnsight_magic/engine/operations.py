@@ -14,6 +14,8 @@ from nnsight_magic.engine.site import Operation, Touch
 from nnsight_magic.engine.source import Source, source_of, tally
 from nnsight_magic.errors import NoSuchModuleError, NoSuchOperationError
 
+_FUSED = ("softmax", "matmul", "bmm", "baddbmm", "dropout")  # steps of scaled_dot_product_attention
+
 
 class Operations:
     """The torch operations of a module's forward: `handle.ops`.
@@ -160,6 +162,11 @@ def no_such_operation(touch: Touch, counts: Counter[str]) -> str:
         hint = f" Did you mean {near[0]!r}?" if near else ""
         lines.append(f"{where} ({kind}) ran no operation {name!r} in this forward.{hint}")
         lines.append(f"It ran: {tally(counts)}.")
+    if name in _FUSED and "scaled_dot_product_attention" in counts:
+        lines.append(
+            "Attention runs fused into one operation here, which never gives its pattern. To have "
+            "it\ncomputed step by step: model.module.set_attn_implementation('eager')."
+        )
     inside = _with_operations(touch.site.module)
     if inside:
         lines.append(f"What its submodules do is found on them: {', '.join(inside)}.")
