@@ -11,6 +11,7 @@ from torch import nn
 from nnsight_magic.engine.generation import Generation, GenerationTracer
 from nnsight_magic.engine.handle import touching
 from nnsight_magic.engine.inputs import Inputs, prepare
+from nnsight_magic.engine.scan import Scan, scan
 from nnsight_magic.engine.tracer import Tracer
 from nnsight_magic.engine.wrapped import Model
 from nnsight_magic.model.load import open_source
@@ -115,21 +116,49 @@ class LanguageModel(Model):
         again = partial(self.trace, full=full, grad=grad, resume=resume, **kwargs)
         if inputs is None and not kwargs:
             return Tracer(self, None, full=full, grad=grad, again=again)
-        module = self.module
         prepared = self._prepared(inputs)
+        return self._tracer_for(
+            prepared, self._arguments(prepared, kwargs), full, grad, resume, again
+        )
+
+    def scan(self, inputs: Any = None, **kwargs: Any) -> Scan:
+        """Shapes and dtypes of every module's input and output, without weights.
+
+        Nothing is loaded and nothing is computed: a model of 70 billion parameters is scanned in
+        seconds.
+
+        Args:
+            inputs: as in `trace`.
+            kwargs: as in `trace`.
+
+        Raises:
+            ScanError: the model looks at numbers to decide what it does next.
+
+        >>> model = LanguageModel("demo")
+        >>> model.scan("The Eiffel Tower")["model.layers.3.mlp"].output
+        float32 (1, 5, 576)
+        >>> model.loaded
+        False
+        """
+        given = Inputs() if inputs is None else prepare(inputs, self._root, self.tokenizer)
+        return scan(self._root, given, self._arguments(given, kwargs))
+
+    def _arguments(self, prepared: Inputs, kwargs: dict) -> dict[str, Any]:
+        """What the model's `forward` is given beside the inputs."""
         arguments = dict(kwargs)
         if self._is_decoder:
             # A trace is one forward: nothing reads the cache that it would leave behind.
             arguments.setdefault("use_cache", False)
-        if getattr(module.config, "is_encoder_decoder", False):
-            start = getattr(module.config, "decoder_start_token_id", None)
+        config = getattr(self._root, "config", None)
+        if getattr(config, "is_encoder_decoder", False):
+            start = getattr(config, "decoder_start_token_id", None)
             if start is not None and not {"decoder_input_ids", "labels"} & arguments.keys():
                 rows = next(iter(prepared.kwargs.values())).shape[0]
                 ids = torch.full(
                     (rows, 1), start, device=next(iter(prepared.kwargs.values())).device
                 )
                 arguments.setdefault("decoder_input_ids", ids)
-        return self._tracer_for(prepared, arguments, full, grad, resume, again)
+        return arguments
 
     def generate(
         self, inputs: Any = None, *, full: bool = True, grad: bool | None = None, **kwargs: Any

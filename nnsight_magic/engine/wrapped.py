@@ -15,6 +15,7 @@ from nnsight_magic.engine.handle import Handle
 from nnsight_magic.engine.inputs import Inputs, prepare, with_positions
 from nnsight_magic.engine.interrupt import watch
 from nnsight_magic.engine.resume import Resume
+from nnsight_magic.engine.scan import Scan, scan
 from nnsight_magic.engine.shortcut import Shortcut
 from nnsight_magic.engine.sweep import Sweep
 from nnsight_magic.engine.tracer import Tracer
@@ -107,6 +108,26 @@ class Model(Handle):
             return Tracer(self, None, full=full, grad=grad, again=again)
         prepared = prepare(inputs if len(inputs) != 1 else inputs[0], self.module, None)
         return self._tracer_for(prepared, kwargs, full, grad, resume, again)
+
+    def scan(self, *inputs: Any, **kwargs: Any) -> Scan:
+        """Shapes and dtypes of every module's input and output, without running anything.
+
+        No weights are needed and none are loaded; numbers of the inputs do not matter.
+
+        Args:
+            inputs: as in `trace`.
+            kwargs: as in `trace`.
+
+        Raises:
+            ScanError: the model looks at numbers to decide what it does next.
+
+        >>> import torch
+        >>> model = Model(torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU()))
+        >>> model.scan(torch.ones(1, 3))["0"].output
+        float32 (1, 4)
+        """
+        given = inputs if len(inputs) != 1 else inputs[0]
+        return scan(self._root, prepare(given, self._root, None) if inputs else Inputs(), kwargs)
 
     def sweep(
         self,
