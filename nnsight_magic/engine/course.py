@@ -136,8 +136,8 @@ class Course:
     def _again(self, touch: Touch, line: list[nn.Module]) -> Pause:
         """A forward from the start, for a site that every running one has left behind."""
         operation = touch.site.operation
-        if operation is not None:
-            self._main.settle()  # it may come after what was written where that one stands
+        for standing in self._forwards:
+            standing.settle()  # it may come after what was written where that one stands
         forward = self._new_forward()
         pause = self._repeat(forward, touch, line)
         if pause is None:
