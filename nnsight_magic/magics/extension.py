@@ -147,7 +147,13 @@ class NNsightMagic(Magics, Configurable):
         return None if read.quiet else result
 
     def _show(self, value: Any) -> None:
-        display(value)
+        from nnsight_magic.magics.result_text import terminal_map
+
+        drawn = terminal_map(value)
+        if drawn is not None:
+            print(drawn)
+        else:
+            display(value)
 
     # -- lines --------------------------------------------------------------------------------
 

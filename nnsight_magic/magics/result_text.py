@@ -25,6 +25,7 @@ PROMPTS_SHOWN = 8
 # Alternating backgrounds tell tokens apart where there are colours; `|` does where there are none.
 TOKEN_STYLES = ("white on #2b3a55", "white on #4a3560")
 BAR = 16
+MAP_ROWS = 80
 
 
 def plain_text(result: TraceResult) -> str:
@@ -51,6 +52,24 @@ def rendered(renderable: Any) -> str:
     else:
         console = _console(max(40, shutil.get_terminal_size((PLAIN_WIDTH, 24)).columns), True)
     console.print(renderable)
+    return _text(console)
+
+
+def terminal_map(value: Any) -> str | None:
+    """A two-dimensional tensor as a small map, in a terminal; `None` for all else."""
+    shape = [size for size in getattr(value, "shape", ()) if size != 1]
+    if len(shape) != 2 or not _in_terminal() or not value.is_floating_point():
+        return None
+    width = max(40, shutil.get_terminal_size((PLAIN_WIDTH, 24)).columns)
+    if shape[0] > MAP_ROWS or shape[1] > width:
+        return None
+    if not bool(value.isfinite().all()):
+        return None
+    numbers = value.reshape(shape).float().tolist()
+    console = _console(width, colour=True)
+    low, high = min(map(min, numbers)), max(map(max, numbers))
+    console.print(Text(f"{tuple(value.shape)} from {low:.3g} to {high:.3g}", style="dim"))
+    console.print(heat_map(numbers, width), end="")
     return _text(console)
 
 

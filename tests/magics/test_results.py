@@ -162,6 +162,20 @@ def test_a_heat_map_puts_two_rows_into_one_line():
     assert text.plain == "▀▀\n▀▀\n"
 
 
+def test_a_shown_matrix_is_a_map_in_a_terminal_only(monkeypatch):
+    import torch
+
+    from nnsight_magic.magics import result_text
+
+    matrix = torch.eye(4)[None]
+    assert result_text.terminal_map(matrix) is None
+    monkeypatch.setattr(result_text, "_in_terminal", lambda: True)
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", result_text.terminal_map(matrix)).split("\n")
+    assert lines == ["(1, 4, 4) from 0 to 1", "▀▀▀▀", "▀▀▀▀"]
+    assert result_text.terminal_map(torch.zeros(2, 3, 4)) is None
+    assert result_text.terminal_map(torch.zeros(500, 3)) is None
+
+
 def test_tokens_are_told_apart_without_colours():
     assert tokens_line(("a", " b"), colour=False).plain == "a|·b"
 
