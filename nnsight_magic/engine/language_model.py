@@ -136,7 +136,7 @@ class LanguageModel(Model):
 
         >>> model = LanguageModel("demo")
         >>> model.scan("The Eiffel Tower")["model.layers.3.mlp"].output
-        float32 (1, 5, 576)
+        float32 (1, 4, 576)
         >>> model.loaded
         False
         """
