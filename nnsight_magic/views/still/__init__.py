@@ -1,0 +1,1 @@
+"""Views without a kernel and without scripts: HTML with pictures inside, and PNG."""

@@ -1,0 +1,262 @@
+"""The tensor viewer: two axes as a heat map, sliders for the others, tiles on demand."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import traitlets
+
+from nnsight_magic.errors import BadInputError
+from nnsight_magic.views.array import PARTS, Array, Plane
+from nnsight_magic.views.levels import Coded, encode, pack
+from nnsight_magic.views.pooling import numbers
+from nnsight_magic.views.roles import drawn_axes, infer_axes
+from nnsight_magic.views.view import Answer, View
+
+# What a view stores of its tensor, in values: all of a small one, else one pooled plane.
+STORED = 1 << 16
+PALETTES = ("auto", "diverging", "sequential", "grey")
+TILE = 512  # numbers a side that one answer may have
+DOWNLOAD = 1 << 26  # bytes
+MARGIN = 1024  # places along an axis for which row and column statistics are sent
+
+
+class TensorView(View):
+    """A tensor in the notebook. What is drawn is state: set it from Python, or read it.
+
+    Attributes:
+        drawn: the axis drawn down and the one drawn across, -1 for none.
+        index: the place on every axis; used on those that are not drawn.
+        window: (top, bottom, left, right) in values, or empty for all.
+        limits: the values at the ends of the colour scale, or empty for robust ones.
+        palette: one of `PALETTES`.
+        part: of a complex tensor, one of "real", "imag", "abs", "angle".
+        ordered: whether the columns stand by their norm.
+        cell: the index path of the selected value, or empty.
+        opened: whether the controls are shown, or only the picture.
+    """
+
+    title = traitlets.Unicode().tag(sync=True)
+    expression = traitlets.Unicode().tag(sync=True)
+    about = traitlets.Dict().tag(sync=True)
+    axes = traitlets.List(traitlets.Dict()).tag(sync=True)
+    stats = traitlets.Dict().tag(sync=True)
+    notice = traitlets.Unicode().tag(sync=True)
+    stored = traitlets.Dict().tag(sync=True)
+    levels = traitlets.Bytes().tag(sync=True)
+    codes = traitlets.Bytes().tag(sync=True)
+
+    drawn = traitlets.List(traitlets.Int(), minlen=2, maxlen=2, default_value=[-1, -1]).tag(
+        sync=True
+    )
+    index = traitlets.List(traitlets.Int()).tag(sync=True)
+    window = traitlets.List(traitlets.Int()).tag(sync=True)
+    limits = traitlets.List(traitlets.Float()).tag(sync=True)
+    palette = traitlets.Enum(PALETTES, "auto").tag(sync=True)
+    part = traitlets.Enum(PARTS, "real").tag(sync=True)
+    ordered = traitlets.Bool(False).tag(sync=True)
+    cell = traitlets.List(traitlets.Int()).tag(sync=True)
+    opened = traitlets.Bool(True).tag(sync=True)
+
+    def __init__(
+        self,
+        tensor: Any,
+        title: str = "",
+        *,
+        axes: Sequence[str] | None = None,
+        tokens: Sequence[str] | None = None,
+        sizes: Mapping[str, int] | None = None,
+        expression: str = "",
+        weak: bool = False,
+        stored: int = STORED,
+        **state: Any,
+    ) -> None:
+        self.array = Array(tensor, weak)
+        array = self.array
+        places = infer_axes(array.shape, axes, tokens, sizes)
+        self._orders: dict[tuple, np.ndarray] = {}
+        facts = {
+            "shape": list(array.shape),
+            "dtype": array.dtype,
+            "device": array.device,
+            "bytes": array.bytes,
+            "size": array.size,
+            "complex": array.complex,
+            "integer": array.integer,
+        }
+        state.setdefault("drawn", list(drawn_axes(places)))
+        state.setdefault("index", [0] * len(places))
+        super().__init__(
+            kind="tensor",
+            title=title,
+            expression=expression or title,
+            about=facts,
+            axes=[asdict(each) for each in places],
+            **self._store(state["drawn"], state["index"], stored, state.get("part", "real")),
+            **state,
+        )
+
+    def _store(self, drawn: list[int], index: list[int], budget: int, part: str) -> dict[str, Any]:
+        """Statistics, and the image that comes first and that stays in a saved notebook."""
+        array = self.array
+        if not array.size:
+            return {"stats": {"count": 0}, "stored": {"form": "empty"}}
+        stats = array.statistics(part)
+        if array.size <= budget:
+            coded = encode(numbers(array.real(part)))
+            form = {"form": "whole", "part": part}
+            self._first: tuple[Coded, Coded | None] = coded, None
+            codes = coded.codes
+        else:
+            plane = self._pooled(drawn, index, part, budget)
+            form = {"form": "plane", "part": part, **_facts(plane), "drawn": drawn, "index": index}
+            self._first = plane.low, plane.high
+            coded, codes = plane.low, _both(plane)
+        return {
+            "stats": stats,
+            "stored": form,
+            "levels": coded.levels.tobytes(),
+            "codes": pack(codes),
+        }
+
+    def _pooled(self, drawn: list[int], index: list[int], part: str, budget: int) -> Plane:
+        """One plane in at most `budget` pairs of numbers, shaped as the plane is."""
+        height = self.array.shape[drawn[0]] if drawn[0] >= 0 else 1
+        rows = min(height, math.isqrt(budget))
+        return self.array.plane(drawn, index, size=(rows, budget // max(1, rows)), part=part)
+
+    # -- questions from the browser -----------------------------------------------------------
+
+    @property
+    def answers(self) -> dict[str, Callable[[dict[str, Any]], Answer]]:
+        return {
+            "plane": self._plane,
+            "text": self._text,
+            "stats": self._stats,
+            "margins": self._margins,
+            "npy": self._npy,
+        }
+
+    def _plane(self, asked: dict[str, Any]) -> Answer:
+        axes, index, part = _place(asked)
+        size = tuple(max(1, min(TILE, int(each))) for each in asked["size"])
+        order = self._order(axes, index, part) if asked.get("ordered") else None
+        window = [int(each) for each in asked["window"]] if asked.get("window") else None
+        plane = self.array.plane(axes, index, window, size, part, order)
+        return _facts(plane), [plane.low.levels.tobytes(), _both(plane).tobytes()]
+
+    def _order(self, axes: list[int], index: list[int], part: str) -> np.ndarray:
+        key = (*axes, *index, part)
+        if key not in self._orders:
+            self._orders = {key: self.array.order(axes, index, part)}
+        return self._orders[key]
+
+    def _text(self, asked: dict[str, Any]) -> Answer:
+        """One value exactly; with `ordered`, of the column that stands at that place."""
+        index = [int(each) for each in asked["index"]]
+        if asked.get("ordered"):
+            axes, at, part = _place(asked)
+            index[axes[1]] = int(self._order(axes, at, part)[index[axes[1]]])
+        return {"text": self.array.text(index), "index": index}, []
+
+    def _stats(self, asked: dict[str, Any]) -> Answer:
+        return {"stats": self.array.statistics(str(asked.get("part", "real")))}, []
+
+    def _margins(self, asked: dict[str, Any]) -> Answer:
+        """Mean and norm of every row and column of the drawn plane, float32."""
+        axes, index, part = _place(asked)
+        plane = self.array.slice(axes, index, part)
+        if max(plane.shape) > MARGIN * 64 or plane.numel() > 1 << 26:
+            raise BadInputError("too large for row and column statistics; slice it first")
+        values = numbers(plane).astype(np.float64)
+        answers = []
+        for axis in (1, 0):
+            with np.errstate(all="ignore"):
+                answers.append(values.mean(axis).astype(np.float32).tobytes())
+                norms = np.sqrt((values * values).sum(axis))
+                answers.append(norms.astype(np.float32).tobytes())
+        return {}, answers
+
+    def _npy(self, asked: dict[str, Any]) -> Answer:
+        if self.array.bytes > DOWNLOAD:
+            raise BadInputError(
+                f"{self.array.bytes / 1e6:.0f} MB are too many for the browser; save it from a "
+                f"cell: numpy.save('tensor.npy', {self.expression or 'tensor'}.numpy())"
+            )
+        tensor = self.array.tensor.detach()
+        values = tensor.resolve_conj().cpu().numpy() if tensor.is_complex() else numbers(tensor)
+        file = io.BytesIO()
+        np.save(file, values)
+        return {}, [file.getvalue()]
+
+    # -- from Python --------------------------------------------------------------------------
+
+    def figure(self) -> Any:
+        """What is drawn, as a matplotlib figure."""
+        from nnsight_magic.views.still.tensor import figure
+
+        return figure(self)
+
+    def release(self) -> None:
+        """Lets go of the tensor; the view goes on with what it stored."""
+        self.array.release()
+        self._orders.clear()
+
+    def text(self) -> str:
+        shape = ", ".join(map(str, self.array.shape))
+        kind = f"{self.array.dtype}, {self.array.device}"
+        return f"{self.title or 'tensor'} ({shape}) {kind}"
+
+    def still(self) -> str:
+        from nnsight_magic.views.still.tensor import html
+
+        return html(self)
+
+    def still_png(self) -> bytes | None:
+        from nnsight_magic.views.still.tensor import png
+
+        return png(self)
+
+
+def _place(asked: dict[str, Any]) -> tuple[list[int], list[int], str]:
+    try:
+        axes = [int(each) for each in asked["drawn"]]
+        index = [int(each) for each in asked["index"]]
+    except (KeyError, TypeError, ValueError):
+        raise BadInputError("a question without the axes and the place it is about") from None
+    if len(axes) != 2:
+        raise BadInputError(f"two axes are drawn, not {len(axes)}")
+    return axes, index, str(asked.get("part", "real"))
+
+
+def _both(plane: Plane) -> np.ndarray:
+    """The codes of the least values, and behind them those of the greatest."""
+    if plane.high is None:
+        return plane.low.codes
+    return np.stack([plane.low.codes, plane.high.codes])
+
+
+def _facts(plane: Plane) -> dict[str, Any]:
+    rows, columns = plane.low.codes.shape
+    return {
+        "rows": rows,
+        "columns": columns,
+        "window": list(plane.window),
+        "block": list(plane.block),
+        "pair": plane.high is not None,
+        "sampled": plane.sampled,
+    }
+
+
+def show(tensor: Any, title: str = "", **options: Any) -> TensorView:
+    """A viewer of any tensor or array; see `TensorView` for what can be given.
+
+    >>> show([[1.0, 2.0], [3.0, 4.0]], "numbers", axes=("token", "feature")).text()
+    'numbers (2, 2) float64, cpu'
+    """
+    return TensorView(tensor, title, **options)

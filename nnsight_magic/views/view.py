@@ -1,0 +1,124 @@
+"""What all views have in common: their code, their selection, questions from the browser, and how
+they are displayed.
+
+The browser asks by custom messages, `{"do": "plane", "id": 7, …}`, and gets `{"re": 7, …}` with
+binary buffers, or `{"re": 7, "error": "…"}`, which the view shows. JupyterLab delivers these on a
+thread of its own while a cell may be running: what answers them reads stored tensors only.
+"""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Callable
+from html import escape
+from typing import Any
+
+import anywidget
+import ipywidgets
+import traitlets
+
+from nnsight_magic.errors import NnsightError
+from nnsight_magic.views import bundle
+from nnsight_magic.views.array import GoneError
+
+Answer = tuple[dict[str, Any], list[bytes]]
+
+
+class Selection(anywidget.AnyWidget):
+    """What is selected in the views that share it; set any of it from Python or in a view.
+
+    Attributes:
+        token: the position of a token, or -1.
+        step: a step of a generation, or -1.
+        module: the path of a module, or "".
+        head: an attention head, or -1.
+    """
+
+    _esm = "export default {}"
+    token = traitlets.Int(-1).tag(sync=True)
+    step = traitlets.Int(-1).tag(sync=True)
+    module = traitlets.Unicode("").tag(sync=True)
+    head = traitlets.Int(-1).tag(sync=True)
+
+
+class View(anywidget.AnyWidget):
+    """Base of all views."""
+
+    kind = traitlets.Unicode().tag(sync=True)
+    twin = traitlets.Unicode().tag(sync=True)  # by which the live view finds its still twin
+    selection = traitlets.Instance(Selection).tag(sync=True, **ipywidgets.widget_serialization)
+    _code = traitlets.Instance(bundle.Code).tag(sync=True, **ipywidgets.widget_serialization)
+
+    def __init__(self, **traits: Any) -> None:
+        unknown = [name for name in traits if not self.has_trait(name)]
+        if unknown:
+            raise TypeError(
+                f"{type(self).__name__} has no {', '.join(unknown)}: check the spelling"
+            )
+        self._esm = bundle.loader()
+        self._lock = threading.Lock()
+        traits.setdefault("selection", Selection())
+        traits.setdefault("twin", uuid.uuid4().hex)
+        super().__init__(_code=bundle.code(), **traits)
+        self.on_msg(self._asked)
+
+    @property
+    def answers(self) -> dict[str, Callable[[dict[str, Any]], Answer]]:
+        """What the browser may ask for, by name."""
+        return {}
+
+    def _asked(self, _: Any, content: Any, buffers: Any) -> None:
+        """Answers a message; whatever is wrong with it becomes a notice in the view."""
+        if not isinstance(content, dict) or not isinstance(content.get("id"), int):
+            return  # nobody waits for an answer
+        number = content["id"]
+        try:
+            reply, data = self._answer(content)
+        except GoneError as gone:
+            reply, data = {"error": str(gone), "gone": True}, []
+        except NnsightError as error:
+            reply, data = {"error": error.message}, []
+        except Exception as error:  # a view must not wait forever, whatever went wrong
+            what = content.get("do")
+            reply, data = {"error": f"{what!r} failed: {type(error).__name__}: {error}"}, []
+        self.send({**reply, "re": number}, data)
+
+    def _answer(self, content: dict[str, Any]) -> Answer:
+        if content.get("do") == "hello":
+            return {}, []
+        if content.get("do") == "code":
+            data, version = bundle.packed()
+            return {"version": version}, [data]
+        answer = self.answers.get(str(content.get("do")))
+        if answer is None:
+            return {"error": f"this view cannot {str(content.get('do'))[:40]!r}"}, []
+        import torch
+
+        with self._lock, torch.no_grad():
+            return answer(content)
+
+    # -- display ------------------------------------------------------------------------------
+
+    def still(self) -> str:
+        """The view as static HTML: what stands in a saved notebook without a kernel."""
+        return f"<p>{escape(self.text())}</p>"
+
+    def still_png(self) -> bytes | None:
+        """The view as a picture, for places that show no HTML."""
+        return None
+
+    def text(self) -> str:
+        """The view in words."""
+        return repr(self)
+
+    def _ipython_display_(self) -> None:
+        from nnsight_magic.views.display import show_view
+
+        show_view(self)
+
+    def save_html(self, path: Any) -> None:
+        """Writes one self-contained interactive page."""
+        from nnsight_magic.views.page import save_page
+
+        save_page(self, path)

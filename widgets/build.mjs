@@ -1,0 +1,25 @@
+// Bundles the front end into the Python package: the loader that every view carries, and the code
+// that all views of a kernel share. Nothing is fetched at run time.
+import * as esbuild from "esbuild";
+
+const options = {
+  entryPoints: { loader: "src/loader.ts", views: "src/main.tsx", page: "src/page.ts" },
+  outdir: "../nnsight_magic/views/static",
+  bundle: true,
+  format: "esm",
+  target: "es2022",
+  minify: true,
+  legalComments: "none",
+  charset: "utf8",
+  loader: { ".css": "text" },
+  jsx: "automatic",
+  jsxImportSource: "preact",
+  logLevel: "warning",
+};
+
+if (process.argv.includes("--watch")) {
+  const context = await esbuild.context(options);
+  await context.watch();
+} else {
+  await esbuild.build(options);
+}

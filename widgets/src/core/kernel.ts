@@ -1,0 +1,113 @@
+// Questions to the kernel: numbered, answered in any order, never waited for without end.
+import type { Model } from "./model";
+
+export interface Answer {
+  info: Record<string, any>;
+  buffers: Uint8Array[];
+}
+
+export class Refused extends Error {}
+export class Silent extends Error {
+  constructor() {
+    super("The kernel does not answer. This is what was stored; run the cell again for more.");
+  }
+}
+
+export type Pulse = "unknown" | "alive" | "silent";
+
+const PATIENCE = 6000;
+const lines = new WeakMap<Model, Kernel>();
+
+/** The line to the kernel of a model; one for all views of it. */
+export function kernelOf(model: Model): Kernel {
+  let line = lines.get(model);
+  if (!line) lines.set(model, (line = new Kernel(model)));
+  return line;
+}
+
+type Waiting = { answer: (answer: Answer) => void; refuse: (error: Error) => void };
+
+export class Kernel {
+  pulse: Pulse = "unknown";
+  private next = 1;
+  private waiting = new Map<number, Waiting>();
+  private listeners = new Set<() => void>();
+
+  constructor(
+    private model: Model,
+    private patience = PATIENCE,
+  ) {
+    model.on("msg:custom", (content: unknown, buffers: unknown) => this.heard(content, buffers));
+  }
+
+  /** Rejects with `Refused` where the kernel says why, with `Silent` where it says nothing. */
+  ask(what: string, details: Record<string, unknown> = {}): Promise<Answer> {
+    const id = this.next++;
+    return new Promise((answer, refuse) => {
+      this.waiting.set(id, { answer, refuse });
+      setTimeout(() => {
+        if (!this.waiting.delete(id)) return;
+        this.feel("silent");
+        refuse(new Silent());
+      }, this.patience);
+      try {
+        this.model.send({ ...details, do: what, id });
+      } catch {
+        this.waiting.delete(id);
+        this.feel("silent");
+        refuse(new Silent());
+      }
+    });
+  }
+
+  onPulse(listener: () => void): () => void {
+    this.listeners.add(listener);
+    return () => this.listeners.delete(listener);
+  }
+
+  private heard(content: unknown, buffers: unknown): void {
+    const info = content as Record<string, any> | null;
+    if (!info || typeof info !== "object" || typeof info["re"] !== "number") return;
+    const waiting = this.waiting.get(info["re"]);
+    this.feel("alive");
+    if (!waiting) return;
+    this.waiting.delete(info["re"]);
+    if (typeof info["error"] === "string") waiting.refuse(new Refused(info["error"]));
+    else waiting.answer({ info, buffers: Array.from((buffers as any[]) ?? [], bytesOf) });
+  }
+
+  private feel(pulse: Pulse): void {
+    if (this.pulse === pulse) return;
+    this.pulse = pulse;
+    this.listeners.forEach((listener) => listener());
+  }
+}
+
+/** Bytes as they arrive: a DataView from a kernel, an array or a buffer from elsewhere. */
+export function bytesOf(data: unknown): Uint8Array {
+  if (data instanceof Uint8Array) return data;
+  if (ArrayBuffer.isView(data)) {
+    return new Uint8Array(data.buffer as ArrayBuffer, data.byteOffset, data.byteLength);
+  }
+  if (data instanceof ArrayBuffer) return new Uint8Array(data);
+  return new Uint8Array();
+}
+
+/** Float64 values out of bytes that may lie anywhere in a message. */
+export function doublesOf(data: unknown): Float64Array {
+  const bytes = bytesOf(data);
+  return new Float64Array(bytes.slice(0, bytes.length - (bytes.length % 8)).buffer);
+}
+
+export function floatsOf(data: unknown): Float32Array {
+  const bytes = bytesOf(data);
+  return new Float32Array(bytes.slice(0, bytes.length - (bytes.length % 4)).buffer);
+}
+
+/** Undoes zlib's compression. */
+export async function inflate(data: unknown): Promise<Uint8Array> {
+  const stream = new Blob([bytesOf(data) as BlobPart])
+    .stream()
+    .pipeThrough(new DecompressionStream("deflate"));
+  return new Uint8Array(await new Response(stream).arrayBuffer());
+}

@@ -1,0 +1,146 @@
+// Draws a plane on a canvas, value by value: never smoothed, at the screen's own resolution.
+import { lookup, type Ground, type Palette } from "../core/colour";
+import { visible } from "../core/format";
+import { salient, type Picture, type Window } from "./picture";
+import { ticks, type Layout } from "./viewport";
+
+export interface Colouring {
+  limits: [number, number];
+  palette: Palette;
+  ground: Ground;
+}
+
+/** A picture as an image, one pixel a block. */
+export function imageOf(picture: Picture, colouring: Colouring): HTMLCanvasElement {
+  const canvas = document.createElement("canvas");
+  canvas.width = picture.columns;
+  canvas.height = picture.rows;
+  const context = canvas.getContext("2d")!;
+  const image = context.createImageData(picture.columns, picture.rows);
+  const table = lookup(picture.levels, colouring.limits, colouring.palette, colouring.ground);
+  const codes = salient(picture, (colouring.limits[0] + colouring.limits[1]) / 2);
+  const pixels = new Uint32Array(image.data.buffer);
+  for (let k = 0; k < codes.length; k++) pixels[k] = table[codes[k]];
+  context.putImageData(image, 0, 0);
+  return canvas;
+}
+
+export interface Labels {
+  rows: string[];
+  columns: string[];
+  names: [string, string];
+}
+
+export interface Scene {
+  layout: Layout;
+  window: Window;
+  layers: { picture: Picture; image: HTMLCanvasElement }[];
+  labels: Labels | null;
+  cell: [number, number] | null;
+  marked: { rows: number | null; columns: number | null };
+  ink: string;
+  accent: string;
+  font: string;
+}
+
+export function paint(canvas: HTMLCanvasElement, scene: Scene, ratio: number): void {
+  const { layout } = scene;
+  const [width, height] = layout.total.map((each) => Math.round(each * ratio));
+  if (canvas.width !== width || canvas.height !== height) {
+    canvas.width = width;
+    canvas.height = height;
+  }
+  const context = canvas.getContext("2d")!;
+  context.setTransform(ratio, 0, 0, ratio, 0, 0);
+  context.clearRect(0, 0, ...layout.total);
+  context.save();
+  context.beginPath();
+  context.rect(layout.left, layout.top, layout.width, layout.height);
+  context.clip();
+  context.imageSmoothingEnabled = false;
+  for (const layer of scene.layers) lay(context, layer.picture, layer.image, scene);
+  context.restore();
+  if (scene.labels) drawLabels(context, scene, scene.labels);
+  drawMarks(context, scene);
+}
+
+/** x and y of a value's upper left corner. */
+function corner({ layout, window }: Scene, row: number, column: number): [number, number] {
+  const [top, bottom, left, right] = window;
+  return [
+    layout.left + ((column - left) / (right - left)) * layout.width,
+    layout.top + ((row - top) / (bottom - top)) * layout.height,
+  ];
+}
+
+function lay(
+  context: CanvasRenderingContext2D,
+  picture: Picture,
+  image: HTMLCanvasElement,
+  scene: Scene,
+): void {
+  const [top, , left] = picture.window;
+  // The last block may stand for fewer values than the others; its pixel is as wide all the same.
+  const [x, y] = corner(scene, top, left);
+  const [endX, endY] = corner(
+    scene,
+    top + picture.rows * picture.block[0],
+    left + picture.columns * picture.block[1],
+  );
+  context.drawImage(image, x, y, endX - x, endY - y);
+}
+
+function drawLabels(context: CanvasRenderingContext2D, scene: Scene, labels: Labels): void {
+  const { layout, window } = scene;
+  const [top, bottom, left, right] = window;
+  context.fillStyle = scene.ink;
+  context.font = scene.font;
+  const cellHeight = layout.height / (bottom - top);
+  const cellWidth = layout.width / (right - left);
+  context.textBaseline = "middle";
+  context.textAlign = "right";
+  for (const row of ticks(top, bottom, layout.height, 13)) {
+    const y = corner(scene, row, left)[1] + cellHeight / 2;
+    context.fillText(clipped(labels.rows[row] ?? String(row), 12), layout.left - 5, y);
+  }
+  const words = labels.columns.length > 0;
+  for (const column of ticks(left, right, layout.width, words ? 13 : 40)) {
+    const x = corner(scene, top, column)[0] + cellWidth / 2;
+    const y = layout.top + layout.height + 5;
+    if (words) {
+      context.save();
+      context.translate(x, y);
+      context.rotate(-Math.PI / 2);
+      context.fillText(clipped(labels.columns[column] ?? String(column), 11), 0, 0);
+      context.restore();
+    } else {
+      context.textAlign = "center";
+      context.fillText(String(column), x, y + 6);
+      context.textAlign = "right";
+    }
+  }
+}
+
+export function clipped(text: string, most: number): string {
+  const shown = visible(text);
+  return shown.length > most ? `${shown.slice(0, most - 1)}…` : shown;
+}
+
+function drawMarks(context: CanvasRenderingContext2D, scene: Scene): void {
+  const { layout, window } = scene;
+  const [top, bottom, left, right] = window;
+  const size: [number, number] = [layout.width / (right - left), layout.height / (bottom - top)];
+  context.strokeStyle = scene.accent;
+  context.lineWidth = 2;
+  const box = (row: number, column: number, rows: number, columns: number) => {
+    const [x, y] = corner(scene, row, column);
+    context.strokeRect(x, y, Math.max(3, size[0] * columns), Math.max(3, size[1] * rows));
+  };
+  const { rows, columns } = scene.marked;
+  if (rows !== null && rows >= top && rows < bottom) box(rows, left, 1, right - left);
+  if (columns !== null && columns >= left && columns < right) box(top, columns, bottom - top, 1);
+  if (scene.cell) {
+    const [row, column] = scene.cell;
+    if (row >= top && row < bottom && column >= left && column < right) box(row, column, 1, 1);
+  }
+}

@@ -1,0 +1,157 @@
+// What is drawn: codes of the least and the greatest value of each block of a window of a plane.
+// Codes sort as the values they stand for, so pooling works on them directly.
+
+export const NAN = 255;
+export const PLUS = 254;
+export const MINUS = 253;
+
+/** top, bottom, left, right, in values */
+export type Window = [number, number, number, number];
+
+export interface Picture {
+  rows: number;
+  columns: number;
+  window: Window;
+  block: [number, number];
+  low: Uint8Array;
+  high: Uint8Array | null;
+  levels: Float64Array;
+  sampled: boolean;
+}
+
+/** A picture from what the kernel says about it and the codes. */
+export function pictureOf(
+  facts: Record<string, any>,
+  levels: Float64Array,
+  codes: Uint8Array,
+): Picture | null {
+  const { rows, columns, window, block } = facts as any;
+  const size = rows * columns;
+  if (!(size > 0) || !Array.isArray(window) || codes.length < size * (facts["pair"] ? 2 : 1)) return null;
+  return {
+    rows,
+    columns,
+    window: window as Window,
+    block,
+    low: codes.subarray(0, size),
+    high: facts["pair"] ? codes.subarray(size, 2 * size) : null,
+    levels,
+    sampled: Boolean(facts["sampled"]),
+  };
+}
+
+/** Steps between neighbours along each axis of a tensor stored row by row. */
+export function strides(shape: number[]): number[] {
+  const found = new Array<number>(shape.length);
+  for (let k = shape.length - 1, step = 1; k >= 0; k--) {
+    found[k] = step;
+    step *= shape[k];
+  }
+  return found;
+}
+
+export const extent = (shape: number[], axis: number) => (axis < 0 ? 1 : shape[axis]);
+
+/** Reads one plane out of a tensor whose codes are all here. */
+export function cut(
+  codes: Uint8Array,
+  levels: Float64Array,
+  shape: number[],
+  [down, across]: [number, number],
+  index: number[],
+  order: number[] | null = null,
+): Picture {
+  const steps = strides(shape);
+  const rows = extent(shape, down);
+  const columns = extent(shape, across);
+  let start = 0;
+  shape.forEach((_, axis) => {
+    if (axis !== down && axis !== across) start += index[axis] * steps[axis];
+  });
+  const low = new Uint8Array(rows * columns);
+  const [stepDown, stepAcross] = [down < 0 ? 0 : steps[down], across < 0 ? 0 : steps[across]];
+  for (let r = 0, k = 0; r < rows; r++) {
+    for (let c = 0; c < columns; c++, k++) {
+      low[k] = codes[start + r * stepDown + (order ? order[c] : c) * stepAcross];
+    }
+  }
+  return { rows, columns, window: [0, rows, 0, columns], block: [1, 1], low, high: null, levels, sampled: false };
+}
+
+/** The columns of a plane by their norm, the largest first. */
+export function byNorm(picture: Picture): number[] {
+  const norms = new Float64Array(picture.columns);
+  for (let r = 0, k = 0; r < picture.rows; r++) {
+    for (let c = 0; c < picture.columns; c++, k++) {
+      const value = valueOf(picture.levels, picture.low[k]);
+      norms[c] += Number.isFinite(value) ? value * value : Infinity;
+    }
+  }
+  return Array.from(norms.keys()).sort((a, b) => norms[b] - norms[a] || a - b);
+}
+
+/** A picture with at most `height` × `width` blocks, keeping the least and greatest of each. */
+export function pooled(picture: Picture, window: Window, height: number, width: number): Picture {
+  const [top, bottom, left, right] = window;
+  const down = Math.max(1, Math.ceil((bottom - top) / height));
+  const across = Math.max(1, Math.ceil((right - left) / width));
+  if (down === 1 && across === 1) return picture;
+  const rows = Math.ceil((bottom - top) / down);
+  const columns = Math.ceil((right - left) / across);
+  const low = new Uint8Array(rows * columns).fill(255);
+  const high = new Uint8Array(rows * columns);
+  for (let r = top; r < bottom; r++) {
+    const into = Math.floor((r - top) / down) * columns;
+    const from = r * picture.columns;
+    for (let c = left; c < right; c++) {
+      const at = into + Math.floor((c - left) / across);
+      const code = picture.low[from + c];
+      if (low[at] === NAN && high[at] === NAN) continue;
+      if (code === NAN) low[at] = high[at] = NAN;
+      else {
+        if (rank(code) < rank(low[at]) || low[at] === 255) low[at] = code;
+        if (rank(code) > rank(high[at])) high[at] = code;
+      }
+    }
+  }
+  return { ...picture, rows, columns, window, block: [down, across], low, high };
+}
+
+const rank = (code: number) => (code === MINUS ? -1 : code);
+
+export function valueOf(levels: Float64Array, code: number): number {
+  if (code < levels.length) return levels[code];
+  return code === MINUS ? -Infinity : code === PLUS ? Infinity : NaN;
+}
+
+/** The least and greatest value at a place of the plane; null outside of the picture. */
+export function valuesAt(picture: Picture, row: number, column: number): [number, number] | null {
+  const [top, bottom, left, right] = picture.window;
+  if (row < top || row >= bottom || column < left || column >= right) return null;
+  const r = Math.floor((row - top) / picture.block[0]);
+  const c = Math.floor((column - left) / picture.block[1]);
+  const at = r * picture.columns + c;
+  const low = valueOf(picture.levels, picture.low[at]);
+  return [low, picture.high ? valueOf(picture.levels, picture.high[at]) : low];
+}
+
+/** Of each block the end that stands out more, as codes. */
+export function salient(picture: Picture, centre: number): Uint8Array {
+  if (!picture.high) return picture.low;
+  const distance = new Float64Array(256);
+  for (let k = 0; k < 256; k++) {
+    const value = valueOf(picture.levels, k);
+    distance[k] = Number.isNaN(value) ? Infinity : Math.abs(value - centre);
+  }
+  const codes = new Uint8Array(picture.low.length);
+  for (let k = 0; k < codes.length; k++) {
+    const [low, high] = [picture.low[k], picture.high[k]];
+    codes[k] = distance[low] > distance[high] ? low : high;
+  }
+  return codes;
+}
+
+export function covers(picture: Picture, [top, bottom, left, right]: Window): boolean {
+  const own = picture.window;
+  return own[0] <= top && own[1] >= bottom && own[2] <= left && own[3] >= right;
+}

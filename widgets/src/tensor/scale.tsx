@@ -1,0 +1,69 @@
+// The colour scale below a picture: its ends, which can be typed, and its colours.
+import { useEffect, useRef } from "preact/hooks";
+import { css, cachedScale, NAN_COLOUR, PLUS_COLOUR, MINUS_COLOUR, type Ground, type Palette } from "../core/colour";
+import { number } from "../core/format";
+
+interface Props {
+  limits: [number, number];
+  automatic: boolean;
+  palette: Palette;
+  chosen: string;
+  ground: Ground;
+  nan: number;
+  inf: number;
+  onLimits(limits: number[]): void;
+  onPalette(palette: string): void;
+}
+
+export function Scale(props: Props) {
+  const { limits, palette, ground } = props;
+  const strip = useRef<HTMLCanvasElement>(null);
+  useEffect(() => {
+    const context = strip.current!.getContext("2d")!;
+    cachedScale(palette, ground).forEach((colour, k) => {
+      context.fillStyle = css(colour);
+      context.fillRect(k, 0, 1, 1);
+    });
+  }, [palette, ground]);
+  const typed = (end: 0 | 1) => (event: { currentTarget: HTMLInputElement }) => {
+    const value = Number(event.currentTarget.value.replace("−", "-"));
+    const next = [...limits];
+    next[end] = value;
+    if (Number.isFinite(value) && next[0] < next[1]) props.onLimits(next);
+    else event.currentTarget.value = number(limits[end]);
+  };
+  return (
+    <div class="nnv-scale">
+      <input aria-label="lower end of the colour scale" value={number(limits[0])} onChange={typed(0)} />
+      <canvas ref={strip} width={256} height={1} aria-hidden="true" />
+      <input aria-label="upper end of the colour scale" value={number(limits[1])} onChange={typed(1)} />
+      <select
+        aria-label="colours"
+        value={props.chosen}
+        onChange={(event) => props.onPalette(event.currentTarget.value)}
+      >
+        {["auto", "diverging", "sequential", "grey"].map((each) => (
+          <option key={each}>{each}</option>
+        ))}
+      </select>
+      {!props.automatic && (
+        <button onClick={() => props.onLimits([])} title="limits from the values, without the outermost">
+          robust limits
+        </button>
+      )}
+      {props.nan > 0 && <Mark colour={css(NAN_COLOUR)} text={`${props.nan} NaN`} />}
+      {props.inf > 0 && (
+        <Mark colour={`linear-gradient(90deg, ${css(MINUS_COLOUR)} 50%, ${css(PLUS_COLOUR)} 50%)`} text={`${props.inf} ±∞`} />
+      )}
+    </div>
+  );
+}
+
+function Mark({ colour, text }: { colour: string; text: string }) {
+  return (
+    <span class="nnv-mark">
+      <i style={{ background: colour }} />
+      {text}
+    </span>
+  );
+}

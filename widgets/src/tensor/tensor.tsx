@@ -1,0 +1,358 @@
+// The tensor viewer.
+import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { robust, type Palette } from "../core/colour";
+import { bytes, number, shape as shapeText, visible } from "../core/format";
+import { kernelOf, Refused } from "../core/kernel";
+import { useTrait, type Model } from "../core/model";
+import { Menu, Notice, useWidth } from "../core/parts";
+import { useGround } from "../core/theme";
+import { Axes, type Axis } from "./axes";
+import { Details } from "./details";
+import { exports } from "./exports";
+import { imageOf, paint, type Labels, type Scene } from "./paint";
+import { extent, valuesAt, type Picture, type Window } from "./picture";
+import { usePlanes, type Place } from "./planes";
+import { Scale } from "./scale";
+import { layoutOf, pan, revealing, valueUnder, whole, zoom, type Layout } from "./viewport";
+
+interface Props {
+  model: Model;
+  selection: Model | null;
+}
+
+export function TensorView({ model, selection }: Props) {
+  const about = model.get("about") as { shape: number[]; dtype: string; device: string; bytes: number; complex: boolean; size: number };
+  if (about.size === 0) return <Empty model={model} about={about} />;
+  return <Viewer model={model} selection={selection} />;
+}
+
+function Empty({ model, about }: { model: Model; about: { shape: number[]; dtype: string } }) {
+  return (
+    <section class="nnv-tensor" aria-label={`tensor ${model.get("title")}`}>
+      <header>
+        <b>{model.get("title") || "tensor"}</b> <code>{shapeText(about.shape)}</code> {about.dtype}
+      </header>
+      <Notice text="This tensor has no values: an axis of it has length 0." />
+    </section>
+  );
+}
+
+function Viewer({ model, selection }: Props) {
+  const about = model.get("about");
+  const shape = about.shape as number[];
+  const root = useRef<HTMLElement>(null);
+  const ground = useGround(() => root.current);
+  const [axes, setAxes] = useTrait<Axis[]>(model, "axes");
+  const [drawn, setDrawn] = useTrait<[number, number]>(model, "drawn");
+  const [index, setIndex] = useTrait<number[]>(model, "index");
+  const [window, setWindow] = useTrait<number[]>(model, "window");
+  const [limits, setLimits] = useTrait<number[]>(model, "limits");
+  const [chosen, setPalette] = useTrait<string>(model, "palette");
+  const [part, setPart] = useTrait<string>(model, "part");
+  const [ordered, setOrdered] = useTrait<boolean>(model, "ordered");
+  const [cell, setCell] = useTrait<number[]>(model, "cell");
+  const [opened] = useTrait<boolean>(model, "opened");
+  const [details, setDetails] = useState(false);
+  const [said, setSaid] = useState("");
+  const [hover, setHover] = useState<[number, number] | null>(null);
+  const [measure, width] = useWidth();
+  const canvas = useRef<HTMLCanvasElement>(null);
+  const stats = useStats(model, part);
+
+  const size: [number, number] = [extent(shape, drawn[0]), extent(shape, drawn[1])];
+  const seen = fitting(window, size);
+  const labels = labelsOf(axes, drawn, ordered);
+  const layout = useMemo(
+    () => layoutOf(width || 600, size, roomFor(labels, size), !opened),
+    [width, size.join(), labels.rows, labels.columns, opened],
+  );
+  const ratio = Math.max(1, globalThis.devicePixelRatio || 1);
+  const place: Place = { drawn, index, part, ordered };
+  const planes = usePlanes(model, place, seen, [Math.round(layout.height * ratio), Math.round(layout.width * ratio)]);
+  const automatic = robust(stats);
+  const colouring = {
+    limits: (limits.length === 2 ? limits : automatic.limits) as [number, number],
+    palette: (chosen === "auto" ? automatic.palette : chosen) as Palette,
+    ground,
+  };
+  const layers = useLayers([planes.base, planes.sharp], colouring);
+  const marked = useMarked(selection, axes, drawn);
+  const at: [number, number] | null =
+    hover ?? (cell.length === shape.length && cell.length ? [cell[drawn[0]] ?? 0, cell[drawn[1]] ?? 0] : null);
+
+  useEffect(() => {
+    if (!canvas.current || !width) return;
+    const style = getComputedStyle(canvas.current);
+    const scene: Scene = {
+      layout, window: seen, layers, labels: opened ? labels : null, cell: opened ? at : null, marked,
+      ink: style.color, accent: style.getPropertyValue("--accent") || "#2196f3",
+      font: `11px ${style.fontFamily}`,
+    };
+    paint(canvas.current, scene, ratio);
+  });
+
+  const move = (row: number, column: number) => {
+    const path = index.slice();
+    if (drawn[0] >= 0) path[drawn[0]] = row;
+    if (drawn[1] >= 0) path[drawn[1]] = column;
+    setCell(path);
+    const shown = revealing(seen, size, row, column);
+    if (shown.join() !== seen.join()) setWindow(shown);
+  };
+  const changeWindow = (next: Window) => setWindow(next.join() === whole(...size).join() ? [] : next);
+  const pointer = usePointer(canvas, layout, seen, size, changeWindow, setHover, (row, column) => {
+    move(row, column);
+    selectToken(selection, axes, drawn, [row, column]);
+  });
+  const keys = (event: KeyboardEvent) => {
+    const [row, column] = at ?? [seen[0], seen[2]];
+    const step = event.shiftKey ? 10 : 1;
+    const steps: Record<string, [number, number]> = {
+      ArrowUp: [-step, 0], ArrowDown: [step, 0], ArrowLeft: [0, -step], ArrowRight: [0, step],
+      Home: [0, -column], End: [0, size[1]], PageUp: [-row, 0], PageDown: [size[0], 0],
+    };
+    if (steps[event.key]) {
+      const [down, across] = steps[event.key];
+      setHover(null);
+      move(clamp(row + down, size[0]), clamp(column + across, size[1]));
+    } else if (event.key === "+" || event.key === "=") changeWindow(zoom(seen, size, 0.5, [row, column]));
+    else if (event.key === "-") changeWindow(zoom(seen, size, 2, [row, column]));
+    else if (event.key === "0") setWindow([]);
+    else return;
+    event.preventDefault();
+  };
+
+  const title = model.get("title") || "tensor";
+  const picture = (
+    <canvas
+      ref={canvas}
+      class="nnv-heat"
+      role="img"
+      tabIndex={opened ? 0 : -1}
+      aria-label={`heat map of ${title} ${shapeText(shape)}; arrow keys read values, plus and minus zoom`}
+      style={{ width: `${layout.total[0]}px`, height: `${layout.total[1]}px` }}
+      onKeyDown={keys}
+      {...pointer}
+    />
+  );
+  if (!opened) return <div class="nnv-thumb" ref={measure}>{picture}</div>;
+
+  const say = (text: string) => {
+    setSaid(text);
+    setTimeout(() => setSaid(""), 4000);
+  };
+  return (
+    <section class="nnv-tensor" aria-label={`tensor ${title}`} ref={root}>
+      <header>
+        <b>{title}</b> <code>{shapeText(shape)}</code>
+        <span class="nnv-dim">
+          {about.dtype} · {about.device} · {bytes(about.bytes)}
+        </span>
+        <span class="nnv-tools">
+          {about.complex && (
+            <select aria-label="part of complex numbers" value={part} onChange={(event) => setPart(event.currentTarget.value)}>
+              {["real", "imag", "abs", "angle"].map((each) => <option key={each}>{each}</option>)}
+            </select>
+          )}
+          <button aria-label="zoom out" title="zoom out (-)" disabled={!window.length} onClick={() => changeWindow(zoom(seen, size, 2))}>−</button>
+          <button aria-label="zoom in" title="zoom in (+), or Ctrl and the wheel" onClick={() => changeWindow(zoom(seen, size, 0.5, at ?? undefined))}>+</button>
+          <button aria-label="show everything" title="show everything (0)" disabled={!window.length} onClick={() => setWindow([])}>⤢</button>
+          <button aria-pressed={ordered} title="columns by their norm, the largest first" onClick={() => setOrdered(!ordered)}>by norm</button>
+          <button aria-pressed={details} aria-expanded={details} title="statistics and histogram" onClick={() => setDetails(!details)}>statistics</button>
+          <Menu label="export" items={exports(model, canvas, say, () => figureOf(seen, layout, labels))}>export ▾</Menu>
+        </span>
+      </header>
+      {shape.length > 0 && (
+        <Axes
+          axes={axes} drawn={drawn} index={index}
+          onDrawn={(next) => { setWindow([]); setDrawn(next); }}
+          onIndex={(axis, to) => setIndex(index.map((each, k) => (k === axis ? to : each)))}
+          onRole={(axis, role) => setAxes(axes.map((each, k) => (k === axis ? { ...each, role } : each)))}
+        />
+      )}
+      <div class="nnv-plot" ref={measure} style={{ minHeight: `${layout.total[1]}px` }}>{picture}</div>
+      <footer>
+        <Readout model={model} at={at} axes={axes} drawn={drawn} index={index} planes={[planes.sharp, planes.base]} place={place} order={planes.order} />
+        <Scale
+          limits={colouring.limits} automatic={limits.length !== 2} palette={colouring.palette} chosen={chosen}
+          ground={ground} nan={stats["nan"] ?? 0} inf={stats["inf"] ?? 0} onLimits={setLimits} onPalette={setPalette}
+        />
+      </footer>
+      {details && <Details model={model} stats={stats} place={place} axes={axes} />}
+      {(said || planes.trouble || model.get("notice")) && <Notice text={said || planes.trouble || model.get("notice")} />}
+    </section>
+  );
+}
+
+const clamp = (at: number, size: number) => Math.min(size - 1, Math.max(0, at));
+
+/** A window from the trait, or everything where the trait is empty or makes no sense. */
+function fitting(window: number[], [rows, columns]: [number, number]): Window {
+  const [top, bottom, left, right] = window;
+  const fits = window.length === 4 && top >= 0 && top < bottom && bottom <= rows && left >= 0 && left < right && right <= columns;
+  return fits ? (window as Window) : whole(rows, columns);
+}
+
+function labelsOf(axes: Axis[], drawn: [number, number], ordered: boolean): Labels {
+  const of = (axis: number) => (axis < 0 ? [] : axes[axis].labels);
+  const name = (axis: number) => (axis < 0 ? "" : axes[axis].role);
+  return { rows: of(drawn[0]), columns: ordered ? [] : of(drawn[1]), names: [name(drawn[0]), name(drawn[1])] };
+}
+
+function roomFor(labels: Labels, [rows]: [number, number]): { left: number; bottom: number } {
+  const longest = (words: string[]) => Math.min(12, Math.max(...words.map((word) => visible(word).length)));
+  return {
+    left: labels.rows.length ? 14 + longest(labels.rows) * 6.2 : 14 + String(rows - 1).length * 6.5,
+    bottom: labels.columns.length ? 10 + longest(labels.columns) * 6.4 : 18,
+  };
+}
+
+/** Statistics: the stored ones, or of another part of complex numbers from the kernel. */
+function useStats(model: Model, part: string): Record<string, any> {
+  const [stats] = useTrait<Record<string, any>>(model, "stats");
+  const [other, setOther] = useState<Record<string, Record<string, any>>>({});
+  const own = (model.get("stored") as any).part === part;
+  useEffect(() => {
+    if (own || other[part]) return;
+    kernelOf(model).ask("stats", { part }).then(({ info }) => setOther((all) => ({ ...all, [part]: info["stats"] })), () => {});
+  }, [part]);
+  return own ? stats : (other[part] ?? stats);
+}
+
+function useLayers(pictures: (Picture | null)[], colouring: Parameters<typeof imageOf>[1]) {
+  const cache = useRef(new WeakMap<Picture, { key: string; image: HTMLCanvasElement }>()).current;
+  const key = `${colouring.limits}${colouring.palette}${colouring.ground}`;
+  return pictures.flatMap((picture) => {
+    if (!picture) return [];
+    let found = cache.get(picture);
+    if (!found || found.key !== key) cache.set(picture, (found = { key, image: imageOf(picture, colouring) }));
+    return [{ picture, image: found.image }];
+  });
+}
+
+/** The row and column of the token that is selected in some view. */
+function useMarked(selection: Model | null, axes: Axis[], drawn: [number, number]) {
+  const [token, setToken] = useState<number>(-1);
+  useEffect(() => {
+    if (!selection) return;
+    const changed = () => setToken(selection.get("token"));
+    changed();
+    selection.on("change:token", changed);
+    return () => selection.off("change:token", changed);
+  }, [selection]);
+  const on = (axis: number) => (token >= 0 && axis >= 0 && axes[axis].labels.length > token ? token : null);
+  return { rows: on(drawn[0]), columns: on(drawn[1]) };
+}
+
+function selectToken(selection: Model | null, axes: Axis[], drawn: [number, number], at: [number, number]): void {
+  const way = drawn.findIndex((axis) => axis >= 0 && axes[axis].labels.length > 0);
+  if (!selection || way < 0) return;
+  selection.set("token", at[way]);
+  selection.save_changes();
+}
+
+function usePointer(
+  canvas: { current: HTMLCanvasElement | null },
+  layout: Layout,
+  window: Window,
+  size: [number, number],
+  setWindow: (window: Window) => void,
+  setHover: (at: [number, number] | null) => void,
+  pick: (row: number, column: number) => void,
+) {
+  const drag = useRef<{ x: number; y: number; window: Window; moved: boolean } | null>(null);
+  const latest = useRef({ layout, window, size, setWindow });
+  latest.current = { layout, window, size, setWindow };
+  const under = (event: MouseEvent) => {
+    const box = canvas.current!.getBoundingClientRect();
+    return valueUnder(layout, window, event.clientX - box.left, event.clientY - box.top);
+  };
+  useEffect(() => {
+    const element = canvas.current;
+    if (!element) return;
+    // The wheel alone scrolls the notebook; with Ctrl or ⌘ it zooms here.
+    const wheel = (event: WheelEvent) => {
+      if (!event.ctrlKey && !event.metaKey) return;
+      event.preventDefault();
+      const now = latest.current;
+      const box = element.getBoundingClientRect();
+      const at = valueUnder(now.layout, now.window, event.clientX - box.left, event.clientY - box.top);
+      now.setWindow(zoom(now.window, now.size, event.deltaY > 0 ? 1.25 : 0.8, at ?? undefined));
+    };
+    element.addEventListener("wheel", wheel, { passive: false });
+    return () => element.removeEventListener("wheel", wheel);
+  }, [canvas.current]);
+  return {
+    onPointerDown: (event: PointerEvent) => {
+      if (event.button !== 0) return;
+      drag.current = { x: event.clientX, y: event.clientY, window, moved: false };
+      canvas.current!.setPointerCapture(event.pointerId);
+    },
+    onPointerMove: (event: PointerEvent) => {
+      const start = drag.current;
+      if (!start) return setHover(under(event));
+      const down = ((start.y - event.clientY) / layout.height) * (window[1] - window[0]);
+      const across = ((start.x - event.clientX) / layout.width) * (window[3] - window[2]);
+      if (Math.hypot(event.clientX - start.x, event.clientY - start.y) > 4) start.moved = true;
+      if (start.moved) setWindow(pan(start.window, size, down, across));
+    },
+    onPointerUp: (event: PointerEvent) => {
+      const found = under(event);
+      if (drag.current && !drag.current.moved && found) pick(...found);
+      drag.current = null;
+    },
+    onPointerLeave: () => setHover(null),
+    onDblClick: (event: MouseEvent) => setWindow(zoom(window, size, 0.5, under(event) ?? undefined)),
+  };
+}
+
+interface ReadoutProps {
+  model: Model;
+  at: [number, number] | null;
+  axes: Axis[];
+  drawn: [number, number];
+  index: number[];
+  planes: (Picture | null)[];
+  place: Place;
+  order: number[] | null;
+}
+
+/** The value under the pointer or the cursor, with its index path: at once as it is drawn, exactly
+ * as soon as the kernel has said it. */
+function Readout({ model, at, axes, drawn, index, planes, place, order }: ReadoutProps) {
+  const path = index.slice();
+  if (at && drawn[0] >= 0) path[drawn[0]] = at[0];
+  if (at && drawn[1] >= 0) path[drawn[1]] = order ? order[at[1]] : at[1];
+  const [exact, setExact] = useState<{ key: string; text: string; index: number[] } | null>(null);
+  const key = at ? `${path}|${place.part}|${place.ordered}` : "";
+  useEffect(() => {
+    if (!at || model.get("about").complex && place.part !== "real" || kernelOf(model).pulse === "silent") return;
+    const timer = setTimeout(() => {
+      const ordered = place.ordered && !order;
+      kernelOf(model).ask("text", { ...place, index: path, ordered }).then(
+        ({ info }) => setExact({ key, text: String(info["text"]), index: info["index"] }),
+        (error) => { if (error instanceof Refused) setExact({ key, text: "", index: path }); },
+      );
+    }, 90);
+    return () => clearTimeout(timer);
+  }, [key]);
+  if (!at) return <output class="nnv-readout nnv-dim" aria-live="polite">point at a value</output>;
+  const found = planes.map((picture) => picture && valuesAt(picture, at[0], at[1])).find(Boolean);
+  const known = exact?.key === key && exact.text ? exact : null;
+  const shown = known?.index ?? path;
+  const words = shown.map((place, axis) => {
+    const label = axes[axis]?.labels[place];
+    return label === undefined ? null : <span class="nnv-token" key={axis}>{visible(label)}</span>;
+  });
+  const about = !found ? "" : found[0] === found[1] ? `≈ ${number(found[0])}` : `${number(found[0])} … ${number(found[1])}`;
+  return (
+    <output class="nnv-readout" aria-live="polite">
+      <code>[{shown.join(", ")}]</code>
+      {words} <b>{known ? known.text.replace("-", "−") : about}</b>
+    </output>
+  );
+}
+
+function figureOf(window: Window, layout: Layout, labels: Labels) {
+  return { window, layout, labels };
+}

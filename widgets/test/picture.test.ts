@@ -1,0 +1,72 @@
+import { describe, expect, it } from "vitest";
+import { byNorm, cut, MINUS, NAN, pictureOf, PLUS, pooled, salient, strides, valuesAt } from "../src/tensor/picture";
+
+const levels = Float64Array.from({ length: 24 }, (_, k) => k - 12);
+
+describe("cut", () => {
+  const shape = [2, 3, 4];
+  const codes = Uint8Array.from({ length: 24 }, (_, k) => k);
+
+  it("reads the drawn axes at the place on the others", () => {
+    const plane = cut(codes, levels, shape, [1, 2], [1, 0, 0]);
+    expect([plane.rows, plane.columns]).toEqual([3, 4]);
+    expect(Array.from(plane.low)).toEqual(Array.from({ length: 12 }, (_, k) => 12 + k));
+  });
+
+  it("draws axes in either order", () => {
+    const plane = cut(codes, levels, shape, [2, 0], [0, 1, 0]);
+    expect([plane.rows, plane.columns]).toEqual([4, 2]);
+    expect(Array.from(plane.low)).toEqual([4, 16, 5, 17, 6, 18, 7, 19]);
+  });
+
+  it("draws a vector as one row, and a scalar as one value", () => {
+    expect(cut(Uint8Array.of(3, 4), levels, [2], [-1, 0], [0]).rows).toBe(1);
+    expect(Array.from(cut(Uint8Array.of(3), levels, [], [-1, -1], []).low)).toEqual([3]);
+  });
+
+  it("knows the steps of a shape", () => expect(strides([2, 3, 4])).toEqual([12, 4, 1]));
+});
+
+describe("pooled", () => {
+  it("keeps the least and the greatest of each block, the smaller ones at the edge too", () => {
+    const plane = cut(Uint8Array.from([5, 1, 2, 9, 3, 4, 7, 0, 6]), levels, [3, 3], [0, 1], [0, 0]);
+    const small = pooled(plane, [0, 3, 0, 3], 2, 2);
+    expect([small.rows, small.columns]).toEqual([2, 2]);
+    expect(Array.from(small.low)).toEqual([1, 2, 0, 6]);
+    expect(Array.from(small.high!)).toEqual([9, 4, 7, 6]);
+  });
+
+  it("lets NaN and infinities survive", () => {
+    const plane = cut(Uint8Array.from([5, NAN, 1, PLUS, MINUS, 2]), levels, [1, 6], [0, 1], [0, 0]);
+    const small = pooled(plane, [0, 1, 0, 6], 1, 3);
+    expect(Array.from(small.low)).toEqual([NAN, 1, MINUS]);
+    expect(Array.from(small.high!)).toEqual([NAN, PLUS, 2]);
+  });
+
+  it("tells the ends of a block for each of its values", () => {
+    const plane = cut(Uint8Array.from([5, 1, 2, 9]), levels, [1, 4], [0, 1], [0, 0]);
+    expect(valuesAt(pooled(plane, [0, 1, 0, 4], 1, 2), 0, 3)).toEqual([-10, -3]);
+    expect(valuesAt(plane, 0, 4)).toBeNull();
+  });
+});
+
+describe("salient", () => {
+  it("draws the end of a block that stands out more", () => {
+    const plane = cut(Uint8Array.from([0, 13, 12, 23]), levels, [1, 4], [0, 1], [0, 0]);
+    expect(Array.from(salient(pooled(plane, [0, 1, 0, 4], 1, 2), 0))).toEqual([0, 23]);
+  });
+});
+
+describe("byNorm", () => {
+  it("puts the columns with the largest values first", () => {
+    const plane = cut(Uint8Array.from([12, 0, 14, 12, 12, 13]), levels, [2, 3], [0, 1], [0, 0]);
+    expect(byNorm(plane)).toEqual([1, 2, 0]);
+  });
+});
+
+describe("pictureOf", () => {
+  it("refuses nonsense", () => {
+    expect(pictureOf({}, levels, new Uint8Array())).toBeNull();
+    expect(pictureOf({ rows: 4, columns: 4, window: [0, 4, 0, 4], block: [1, 1] }, levels, new Uint8Array(3))).toBeNull();
+  });
+});
