@@ -25,6 +25,10 @@ from nnsight_magic.engine.pause import Change, Pause, apply_changes
 from nnsight_magic.engine.site import Operation, Site
 
 
+def _uncompiled(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> Any:
+    return module._modules["_orig_mod"](*args, **kwargs)
+
+
 class Cancelled(BaseException):
     """Thrown into a suspended forward that nobody needs any more."""
 
@@ -62,6 +66,7 @@ class Forward:
         self._awaited: set[Site] = set()
         self._calls: dict[tuple[nn.Module, str], int] = {}
         self._hooks: dict[tuple[nn.Module, str], Any] = {}
+        self._late: dict[tuple[nn.Module, str], list[nn.Module]] = {}
         self._recorders: dict[nn.Module, Callable[[Any], None]] = {}
         self._observers: dict[tuple[nn.Module, str], Callable[[Site, Any], None]] = {}
         self._listings: dict[tuple[nn.Module, int, int], Listing] = {}
@@ -80,8 +85,12 @@ class Forward:
         if (line[-1], kind) in self._hooks:
             return
         for module in line[:-1]:
+            if "_orig_mod" in module._modules:  # what torch.compile gives: no hook fires in there
+                self.bypass(module, partial(_uncompiled, module))
             self._hook(module, "output")
         self._hook(line[-1], kind)
+        if self.started:
+            self._late[line[-1], kind] = line[:-1]
 
     def attend(self, site: Site, line: list[nn.Module] | None = None) -> None:
         """Hook what `site` needs; `line` goes from the root down to its module, where known.
@@ -249,6 +258,7 @@ class Forward:
         if module is self.root:
             self.step += 1
             self._calls.clear()
+            self._late.clear()
         return self._arrive(module, "input", (args, kwargs))
 
     def _on_output(self, module: nn.Module, args: tuple, kwargs: dict, output: Any):
@@ -270,8 +280,20 @@ class Forward:
                 seen(site, value)
         return None if value is raw else value
 
+    def _calls_unseen(self, module: nn.Module, kind: str, call: int) -> int:
+        """The number of this call of a module that was hooked when the forward had begun.
+
+        Where a module above it has returned since the step began, it has probably run then. A
+        number that is too high does no harm: the site is looked for in a forward from the start.
+        """
+        above = self._late.get((module, kind), ())
+        return max([call, *(self._calls.get((each, "output"), -1) + 1 for each in above)])
+
     def _count(self, module: nn.Module, kind: str) -> int:
-        call = self._calls[module, kind] = self._calls.get((module, kind), -1) + 1
+        call = self._calls.get((module, kind), -1) + 1
+        if self._late:
+            call = self._calls_unseen(module, kind, call)
+        self._calls[module, kind] = call
         return call
 
     def _stand(self, site: Site, raw: Any) -> Any:

@@ -152,7 +152,8 @@ class LanguageModel(Model):
         config = getattr(self._root, "config", None)
         if getattr(config, "is_encoder_decoder", False):
             start = getattr(config, "decoder_start_token_id", None)
-            if start is not None and not {"decoder_input_ids", "labels"} & arguments.keys():
+            given = arguments.keys() | prepared.kwargs.keys()
+            if start is not None and not {"decoder_input_ids", "labels"} & given:
                 rows = next(iter(prepared.kwargs.values())).shape[0]
                 ids = torch.full(
                     (rows, 1), start, device=next(iter(prepared.kwargs.values())).device

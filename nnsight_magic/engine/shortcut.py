@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from nnsight_magic.engine.bypass import hidden_of
+from nnsight_magic.engine.bypass import Produce, hidden_of
 from nnsight_magic.engine.forward import Forward
 from nnsight_magic.engine.pause import Pause
 from nnsight_magic.engine.resume import Resume
@@ -57,11 +57,8 @@ class Shortcut:
         if found is not None:
             last, output = found
             for block in list(blocks)[start:last]:
-                forward.bypass(
-                    block, lambda args, kwargs, block=block: _passed_on(block, args, kwargs)
-                )
-            block = blocks[last]
-            forward.bypass(block, lambda args, kwargs: in_block_layout(block, own_copy(output)))
+                _bypass_once(forward, block, hidden_of)
+            _bypass_once(forward, blocks[last], lambda args, kwargs: own_copy(output))
             self._count_as_passed(forward, report, range(start, last + 1))
             report.blocks_skipped += last + 1 - start
             report.resumed_at = f"layers[{last + 1}]" if last + 1 < len(blocks) else "norm"
@@ -71,7 +68,8 @@ class Shortcut:
     def _count_as_passed(self, forward: Forward, report: RunReport, blocks: range) -> None:
         """What was touched in the left-out blocks lies behind this forward."""
         for touch in report.touches:
-            if self._names.block_index(".".join(touch.parts)) in blocks:
+            index = self._names.block_index(".".join(touch.parts))
+            if index in blocks and touch.site.call == 0:
                 forward.fired.add(touch.site)
 
     def _known_key(self) -> Hashable | None:
@@ -135,5 +133,11 @@ def in_block_layout(block: nn.Module, hidden: torch.Tensor) -> Any:
     return (hidden, *[None] * (length - 1)) if length else hidden
 
 
-def _passed_on(block: nn.Module, args: tuple, kwargs: dict[str, Any]) -> Any:
-    return in_block_layout(block, hidden_of(args, kwargs))
+def _bypass_once(forward: Forward, block: nn.Module, hidden: Produce) -> None:
+    """Leave out the next call of a block; one that layers share runs at its further calls."""
+
+    def produce(args: tuple, kwargs: dict[str, Any]) -> Any:
+        forward.unbypass(block)
+        return in_block_layout(block, hidden(args, kwargs))
+
+    forward.bypass(block, produce)

@@ -14,7 +14,15 @@ from dataclasses import dataclass
 from torch import nn
 
 # Child names as they occur in transformers, the most usual first.
-NORM_NAMES = ("norm", "ln_f", "final_layer_norm", "final_layernorm", "norm_f", "layernorm")
+NORM_NAMES = (
+    "norm",
+    "ln_f",
+    "final_layer_norm",
+    "final_layernorm",
+    "norm_f",
+    "layernorm",
+    "layer_norm",
+)
 ATTENTION_NAMES = ("self_attn", "attn", "attention", "self_attention", "linear_attn")
 MLP_NAMES = ("mlp", "feed_forward", "ffn", "ff", "block_sparse_moe", "moe", "feedforward")
 
