@@ -75,6 +75,13 @@ class Course:
             self._main = self._new_forward()
         return self._main
 
+    @property
+    def wrote(self) -> bool:
+        """Whether something was written, also where a forward stands just now."""
+        return bool(self.written) or any(
+            forward.pause is not None and forward.pause.written for forward in self._forwards
+        )
+
     def running(self) -> Forward:
         """The forward out of which this is called."""
         here = getcurrent()
@@ -124,13 +131,19 @@ class Course:
             ahead = not (
                 forward.finished or site in forward.fired or self._has_passed(forward, touch)
             )
+            if ahead and forward is not main:
+                main.settle()
             pause = self._run_to(forward, touch, line) if ahead else None
             if pause is not None:
+                self._note_order(forward, site)
                 if self._looks_back or len(self._forwards) > 1:
                     pause.passer = self._passer(forward)
+                    if forward is not main and pause.passer is None:
+                        self._take_over(forward)
                 return pause
             self._check_operation(forward, touch)
-            forward.fired.add(site)  # whether or not it was seen, it lies behind
+            if site.operation is None:
+                forward.fired.add(site)  # whether or not it was seen, it lies behind
         return None
 
     def _again(self, touch: Touch, line: list[nn.Module]) -> Pause:
@@ -144,13 +157,12 @@ class Course:
             self._check_operation(forward, touch)
             forward.cancel()
             raise NeverRanError(_never_ran(touch))
+        self._note_order(forward, touch.site)
         pause.passer = self._passer(forward)
-        # An operation of a module that is under way is not counted from the start there. What is
-        # written at it, the old forward would not repeat: the new one takes its place.
-        under_way = operation is not None and pause.passer is None
-        if self._main.finished or under_way:
-            self._main.cancel()
-            self._main = forward
+        # An operation of a module that is under way is not counted from the start there.
+        under_way = operation is not None and not self._main.finished and pause.passer is None
+        if self._main.finished or pause.passer is None:
+            self._take_over(forward)
         else:
             if self._behind is not None:
                 self._behind.cancel()
@@ -164,6 +176,29 @@ class Course:
             f"{touch.where} was read {after}: the forward was run again as far as there."
         )
         return pause
+
+    def _note_order(self, came: Forward, site: Site) -> None:
+        """An operation was reached by `came`: for which other forwards does it lie behind?
+
+        Where they stand inside its module they could not see it, before them or after.
+        """
+        if site.operation is None:
+            return
+        for forward in self._forwards:
+            after = forward.pause is not None and forward.pause.site in came.fired
+            if forward is not came and not after:
+                forward.fired.add(site)
+
+    def _take_over(self, forward: Forward) -> None:
+        """Let a forward that has come past all that was handed out be the main one.
+
+        What is written where it stands, the main forward would not repeat: it has gone past that
+        site already, or cannot see it.
+        """
+        self._main.cancel()
+        self._main = forward
+        if self._behind is forward:
+            self._behind = None
 
     def _run_to(self, forward: Forward, touch: Touch, line: list[nn.Module]) -> Pause | None:
         """Let a forward run on to a site, past blocks that are known from earlier forwards."""

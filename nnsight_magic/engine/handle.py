@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from nnsight_magic.engine.attached import attach, call_module, detach, tree_text
+from nnsight_magic.engine.heads import Heads, head_layout
 from nnsight_magic.errors import NoSuchModuleError
 from nnsight_magic.model.names import BLOCK_NAMES, ROOT_NAMES, part_of_block
 
@@ -226,6 +227,8 @@ class Handle:
         other = self._standard(name, module) or self._renamed(name)
         if other is not None:
             return self._model._handle(other)
+        if name == "heads" and not hasattr(module, name):
+            return Heads(self, *head_layout(self))
         try:
             value = getattr(self.module, name)
         except AttributeError:
@@ -283,7 +286,7 @@ class Handle:
         >>> from nnsight_magic import LanguageModel
         >>> model = LanguageModel("demo")
         >>> with model.trace("The Eiffel Tower is in the city of"):
-        ...     early = model.unembed(model.norm(model.layers[27].output))
+        ...     early = model.unembed(model.norm(model.layers[28].output))
         >>> model.tokenizer.decode(early[0, -1].argmax())
         ' Paris'
         """

@@ -83,14 +83,17 @@ class Pause:
     def take(self, path: tuple, cls: type[Value] = Value) -> Any:
         """Hand out the value at `path`: a `Value` for a tensor, `Parts` for a container."""
         raw = self.part(path)
+        if not path and self.touch is not None and isinstance(raw, torch.Tensor):
+            self.touch.shape = tuple(raw.shape)
         where = self.describe()
         if path:
             where += "".join(_key(key) for key in path)
         if isinstance(raw, torch.Tensor):
-            value = as_value(own_copy(raw), cls)
+            copy = own_copy(raw)
+            if self._grad and copy.requires_grad:  # it is not under the user's own no_grad
+                copy.retain_grad()
+            value = as_value(copy, cls)
             value._pause, value.where = self, where
-            if self._grad and raw.requires_grad:
-                value.retain_grad()
             self._handed.append(_HandedOut(path, value, self.age))
             return value
         if is_container(raw):

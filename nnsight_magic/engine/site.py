@@ -44,6 +44,7 @@ class Touch:
     line: int | None
     parts: tuple[str, ...] = ()  # the real path, ("model", "layers", "3", "mlp")
     wrote: bool = False
+    shape: tuple[int, ...] | None = None  # of the value, where it is one tensor
     site: Site | None = None  # forgotten when the trace ends
 
     @property

@@ -99,6 +99,11 @@ class Tracer:
         """The whole output of the model, inside the block."""
         return self.read(self.model, "output")
 
+    @property
+    def wrote(self) -> bool:
+        """Whether the block has changed the forward so far."""
+        return any(touch.wrote for touch in self.report.touches) or self._course.wrote
+
     # ── the block ────────────────────────────────────────────────────────────────────────
 
     @uninterrupted

@@ -176,25 +176,13 @@ def _at_end(cell: Cell, program: Program, tracer: Any) -> dict[str, Any]:
         found["sequences"] = tracer.result
         found["tracer"] = tracer
         return found
-    wrote = program.writes or _has_written(tracer)
+    wrote = program.writes or tracer.wrote
     reached = any(touch.name == "" for touch in touches)
     if wrote or reached or cell.line.full:
         found["probabilities"] = next_token_probabilities(tracer, cell.outcome.rows)
     found["key"] = CleanRuns.key(cell.model, tracer) if wrote and cell.line.compare else None
     found["inputs"] = dict(tracer.inputs) if wrote and cell.line.compare else None
     return found
-
-
-def _has_written(tracer: Any) -> bool:
-    """Whether the cell has changed the forward so far.
-
-    What it did to the value at which the forward stands is noted only when that is looked at.
-    """
-    course = tracer._course
-    for forward in (course._main, course._behind):
-        if forward is not None and forward.pause is not None and forward.pause.written:
-            return True
-    return any(touch.wrote for touch in tracer.report.touches)
 
 
 def result_of(cell: Cell, program: Program, clean_runs: CleanRuns, number: int) -> TraceResult:

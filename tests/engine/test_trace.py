@@ -444,3 +444,37 @@ def test_any_module_is_wrapped():
     expected[:, 0] = 0
     assert torch.equal(out, net[2](expected))
     assert hook_count(net) == 0
+
+
+def test_attention_heads_are_read_and_written_by_number(model, hf):
+    def without_head(module, args):
+        changed = args[0].clone()
+        size = changed.shape[-1] // 4
+        changed[..., size : 2 * size] = 0
+        return (changed, *args[1:])
+
+    handle = hf.transformer.h[1].attn.c_proj.register_forward_pre_hook(without_head)
+    expected = forward(hf)
+    handle.remove()
+    with model.trace(IDS):
+        heads = model.layers[1].attn.heads
+        assert len(heads) == 4
+        assert heads[1].shape == (1, 5, 8)
+        heads[1] = 0
+        logits = model.logits
+    assert torch.equal(logits, expected)
+
+
+def test_a_value_read_under_the_users_no_grad_carries_no_gradient(model):
+    with model.trace(IDS, grad=True):
+        with torch.no_grad():
+            plain = model.layers[0].output
+        recorded = model.layers[1].output
+    assert not plain.requires_grad
+    assert recorded.requires_grad
+
+
+def test_the_report_knows_the_shapes_that_were_seen(model):
+    with model.trace(IDS) as tracer:
+        model.layers[0].mlp.output.save()
+    assert tracer.report.touches[0].shape == (1, 5, 32)
