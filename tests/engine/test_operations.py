@@ -701,3 +701,16 @@ def test_the_source_is_there_before_the_weights_are(tiny_gpt2_folder):
     model = LanguageModel(str(tiny_gpt2_folder), attn_implementation="eager")
     assert "← softmax[0]" in repr(model.layers[0].attn.source)
     assert not model.loaded
+
+
+def test_the_examples_of_the_documentation_run():
+    import doctest
+    from pathlib import Path
+
+    page = Path(__file__).parents[2] / "docs" / "operations.md"
+    flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+    result = doctest.testfile(
+        str(page), module_relative=False, globs={"torch": torch}, optionflags=flags
+    )
+    assert result.attempted > 8
+    assert result.failed == 0
