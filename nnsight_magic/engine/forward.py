@@ -250,9 +250,11 @@ class Forward:
     def _run(self) -> None:
         self.result = self._call()
 
-    # Hooks fire for whoever calls the module; only calls out of this greenlet count.
+    # Hooks fire for whoever calls the module; only calls out of this greenlet count. A module
+    # whose hooks are being called goes on to those that were removed meanwhile (by the end of
+    # another forward), without kwargs: hence the defaults.
 
-    def _on_input(self, module: nn.Module, args: tuple, kwargs: dict):
+    def _on_input(self, module: nn.Module, args: tuple, kwargs: Any = None):
         if getcurrent() is not self._greenlet:
             return None
         if module is self.root:
@@ -261,7 +263,7 @@ class Forward:
             self._late.clear()
         return self._arrive(module, "input", (args, kwargs))
 
-    def _on_output(self, module: nn.Module, args: tuple, kwargs: dict, output: Any):
+    def _on_output(self, module: nn.Module, args: tuple, kwargs: Any, output: Any = None):
         if getcurrent() is not self._greenlet:
             return None
         return self._arrive(module, "output", output)

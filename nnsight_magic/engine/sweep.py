@@ -165,7 +165,8 @@ class Sweep(Tracer):
         if self.model.names.layers is None:
             return 0
         shortcut = Shortcut(self.model.resume, self._module, self.model.names, (), {})
-        return shortcut.blocks_before(".".join(touch.parts), touch.kind) or 0
+        kind = touch.kind if touch.site.operation is None else "operation"
+        return shortcut.blocks_before(".".join(touch.parts), kind) or 0
 
     def _learn_prefix(self, blocks: list[int]) -> None:
         """One forward without any change, as far as the last block that a batch starts behind."""
@@ -195,7 +196,7 @@ class Sweep(Tracer):
             waiting = list(batch)
             while waiting:
                 for variant in waiting:
-                    forward.hook(variant.line, variant.touch.kind)
+                    forward.attend(variant.touch.site, variant.line)
                 pause = forward.run_to_any({variant.touch.site for variant in waiting})
                 if pause is None:
                     break

@@ -714,3 +714,22 @@ def test_the_examples_of_the_documentation_run():
     )
     assert result.attempted > 8
     assert result.failed == 0
+
+
+@pytest.mark.parametrize("place", ["inside a block", "before the blocks"])
+def test_a_sweep_over_operations_equals_a_loop_of_traces(model, place):
+    def change(part):
+        if place == "inside a block":
+            model.layers[1].attn.ops.softmax.output[:, part] = 0
+        else:
+            model.transformer.ops.add[1].output[..., part] = 0
+        return model.logits[0, -1].clone()
+
+    expected = []
+    for part in range(3):
+        with model.trace(IDS):
+            expected.append(change(part))
+    found = model.sweep(IDS, change, range(3), progress=False)
+    for ours, theirs in zip(found, expected, strict=True):
+        assert torch.allclose(ours, theirs, atol=1e-5)
+    assert not torch.allclose(expected[0], expected[1], atol=1e-3)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -108,6 +108,29 @@ actions = st.lists(
 
 @settings(max_examples=400, deadline=None)
 @given(program=actions)
+@example(  # a hook of a forward that has ended is called by a module that stood still meanwhile
+    program=[
+        ("units[2].ops.add[0].input", "read"),
+        ("ops.mul.output", "read"),
+        ("units[2].part.output", "read"),
+        ("ops.mul.input", "read"),
+    ]
+)
+@example(  # a write where a second forward stands, which the first has left behind unseen
+    program=[
+        ("units[1].part.input", "read"),
+        ("ops.mul.input", "read"),
+        ("units[1].ops.mul.input", "whole"),
+    ]
+)
+@example(  # what was read by way of a third forward still counts for the second
+    program=[
+        ("units[0].ops.add[0].input", "read"),
+        ("units[0].input", "read"),
+        ("ops.sub.input", "read"),
+        ("units[0].ops.add[0].input", "whole"),
+    ]
+)
 def test_random_programs_are_what_the_arithmetic_says(program):
     net = Net()
     model = Model(net)
