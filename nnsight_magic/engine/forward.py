@@ -66,6 +66,7 @@ class Forward:
         self._awaited: set[Site] = set()
         self._calls: dict[tuple[nn.Module, str], int] = {}
         self._hooks: dict[tuple[nn.Module, str], Any] = {}
+        self._edits: dict[tuple[nn.Module, str], list[Callable[[Any, int, int], Any]]] = {}
         self._late: dict[tuple[nn.Module, str], list[nn.Module]] = {}
         self._recorders: dict[nn.Module, Callable[[Any], None]] = {}
         self._observers: dict[tuple[nn.Module, str], Callable[[Site, Any], None]] = {}
@@ -153,6 +154,13 @@ class Forward:
         self.hook(line, "output")
         self._recorders[line[-1]] = keep
 
+    def edit(
+        self, line: list[nn.Module], kind: str, change: Callable[[Any, int, int], Any]
+    ) -> None:
+        """Let `change(value, step, call)` stand in for what the last module of `line` gives."""
+        self.hook(line, kind)
+        self._edits.setdefault((line[-1], kind), []).append(change)
+
     def observe(self, module: nn.Module, kind: str, seen: Callable[[Site, Any], None]) -> None:
         """Show `seen` what flows on at every call of a module, writes included."""
         self._hook(module, kind)
@@ -205,6 +213,7 @@ class Forward:
         self.fired.clear()
         self._calls.clear()
         self._recorders.clear()
+        self._edits.clear()
         self._observers.clear()
         self._listings.clear()
         self._bypasses.forget(self._greenlet)
@@ -301,6 +310,9 @@ class Forward:
     def _stand(self, site: Site, raw: Any) -> Any:
         """At a site: pass by, repeat a write, or stand still. What flows on."""
         self.fired.add(site)
+        if self._edits:
+            for change in self._edits.get((site.module, site.kind), ()):
+                raw = change(raw, site.step, site.call)
         replayed = self.written.get(site)
         value = apply_changes(raw, replayed) if replayed else raw
         if site in self._awaited:

@@ -133,6 +133,12 @@ class Tracer:
             random=self._random,
         )
         course.written.update(self._written_before)
+        edits = self.model.edits.in_force
+        if edits:
+            course.run_everything()  # what is remembered was computed without them
+            course.prepare.append(self.model.edits.tell)
+            names = ", ".join(edit.name for edit in edits)
+            self.report.notices.append(f"Edits in force: {names}.")
         self._began = time.perf_counter()
         torch._C._set_grad_enabled(bool(self._grad))
 

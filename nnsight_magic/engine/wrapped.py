@@ -11,6 +11,7 @@ from typing import Any
 from torch import nn
 
 from nnsight_magic.engine.attached import tree_text
+from nnsight_magic.engine.edits import Edit, EditError, Edits, functional
 from nnsight_magic.engine.handle import Handle
 from nnsight_magic.engine.inputs import Inputs, prepare, with_positions
 from nnsight_magic.engine.interrupt import watch
@@ -36,6 +37,7 @@ class Model(Handle):
 
     Attributes:
         resume: the memory of block outputs that later forwards start from.
+        edits: the writes that every trace carries out, by name; see `edit`.
         names: where this architecture keeps its standard parts.
 
     Args:
@@ -73,6 +75,7 @@ class Model(Handle):
             _owner=None,
             _active=None,
             resume=Resume(),
+            edits=Edits(self),
             block_index_zero=block_index_zero,
         )
 
@@ -108,6 +111,56 @@ class Model(Handle):
             return Tracer(self, None, full=full, grad=grad, again=again)
         prepared = prepare(inputs if len(inputs) != 1 else inputs[0], self.module, None)
         return self._tracer_for(prepared, kwargs, full, grad, resume, again)
+
+    def edit(
+        self,
+        name: str | None = None,
+        site: Handle | None = None,
+        kind: str = "output",
+        *,
+        at: Any = None,
+        set: Any = None,  # noqa: A002
+        add: Any = None,
+        scale: Any = None,
+        steps: Iterable[int] | None = None,
+    ) -> Edit:
+        """Writes that every later trace and generation carries out, until they are removed.
+
+        As a block, `with model.edit() as edited:`, it records the writes that stand there: `=`,
+        `+=`, `-=`, `*=` and `/=` of a number or tensor into outputs and inputs. Given a module, it
+        is one write at once. They are carried out in the order in which the edits were made, before
+        a trace reads or writes the site. An edit of the same name replaces the earlier one.
+
+        Args:
+            name: for `model.edits[name]`.
+            site: the module to write to, instead of a block.
+            kind: `"output"`, `"input"` or `"inputs"`.
+            at: the index of the part to write to; the whole by default.
+            set, add, scale: what to do there, one of the three.
+            steps: the steps of a generation to do it at; all by default.
+
+        Raises:
+            EditError: what is written is not known in numbers.
+
+        >>> import torch
+        >>> model = Model(torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU()))
+        >>> with model.edit("silence") as edited:
+        ...     model[0].output[:, 1:] = -1
+        >>> with model.trace(torch.ones(1, 3)):
+        ...     positive = model[1].output[0] > 0
+        >>> positive[1:].tolist(), model.edits
+        ([False, False, False], silence: 0.output[:, 1:] = -1)
+        >>> edited.remove()
+        """
+        name = name or self.edits.new_name()
+        if site is None:
+            edit = Edit(name, _model=self)
+        else:
+            values = {"set": set, "add": add, "scale": scale}
+            edit = functional(self, name, site, kind, at, values)
+            self.edits._add(edit)
+        edit.steps = None if steps is None else tuple(steps)
+        return edit
 
     def scan(self, *inputs: Any, **kwargs: Any) -> Scan:
         """Shapes and dtypes of every module's input and output, without running anything.
@@ -164,6 +217,11 @@ class Model(Handle):
         >>> len(model.sweep("The Eiffel Tower is in the city of", without_mlp, range(3)))
         3
         """
+        if self.edits.in_force:
+            raise EditError(
+                "A sweep does not carry out edits.\nSwitch them off for it (edit.enabled = False), "
+                "or make their writes in the function that it calls."
+            )
         tracer = self.trace(inputs, **kwargs)
         return Sweep(tracer, change, variants, batch_size).run(progress)
 

@@ -1,0 +1,412 @@
+"""Edits that stay: `model.edit()` records writes, and every later trace carries them out.
+
+An edit is data, not code: a site, an index, one of the operations set, add and scale, and a
+number or tensor. So it can be listed, switched off, stored in a file and read on another machine.
+It is carried out in every forward of a trace or generation, before the block's own reads and
+writes of that site see the value. The model itself is not changed: called outside a trace it
+knows nothing of its edits.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from nnsight_magic.engine.value import Parts, is_container, plain, rebuild
+from nnsight_magic.errors import NnsightError
+
+if TYPE_CHECKING:
+    from nnsight_magic.engine.forward import Forward
+    from nnsight_magic.engine.handle import Handle
+    from nnsight_magic.engine.wrapped import Model
+
+_FORMAT = "nnsight_magic edits 1"
+OPERATIONS = ("set", "add", "scale")
+
+
+class EditError(NnsightError):
+    """An edit that cannot be recorded, found, carried out or read."""
+
+
+@dataclass(frozen=True)
+class Write:
+    """One write of an edit.
+
+    Attributes:
+        path: the module, by its real dotted path.
+        kind: `"output"`, `"input"` (the first argument) or `"inputs"` (`(args, kwargs)`).
+        index: what stood in brackets, one item a pair of brackets: `output[0][:, -1]` is
+            `(0, (slice(None), -1))`.
+        operation: `"set"`, `"add"` or `"scale"`.
+        value: a number, or a tensor that broadcasts to the indexed part.
+        call: which call of a module that runs more than once in a forward.
+    """
+
+    path: str
+    kind: str
+    index: tuple
+    operation: str
+    value: Any
+    call: int = 0
+
+    def __str__(self) -> str:
+        where = f"{self.path}.{self.kind}" + "".join(f"[{_shown(each)}]" for each in self.index)
+        sign = {"set": "=", "add": "+=", "scale": "*="}[self.operation]
+        value = self.value
+        if isinstance(value, torch.Tensor):
+            value = f"tensor {tuple(value.shape)}"
+        return f"{where} {sign} {value}"
+
+
+@dataclass
+class Edit:
+    """Writes that every later trace carries out; see `Model.edit`.
+
+    Attributes:
+        name: by which `model.edits[name]` finds it.
+        writes: in the order in which they are carried out.
+        enabled: switch it off without removing it.
+        steps: the steps of a generation that it is for; `None` for all of them.
+    """
+
+    name: str
+    writes: list[Write] = field(default_factory=list)
+    enabled: bool = True
+    steps: tuple[int, ...] | None = None
+    _model: Model | None = field(default=None, repr=False, compare=False)
+
+    def remove(self) -> None:
+        """Take it out of the model's edits."""
+        if self._model is not None:
+            self._model.edits._edits.pop(self.name, None)
+
+    def __enter__(self) -> Edit:
+        self._model._begin(_Recorder(self), None)
+        return self
+
+    def __exit__(self, kind, error, traceback) -> None:
+        self._model._end(self._model._active, None)
+        if kind is None:
+            self._model.edits._add(self)
+
+    def __getattr__(self, name: str) -> Any:
+        # `edited.layers[3].output[:] = 0` says the same as `model.layers[3].output[:] = 0`.
+        if name.startswith("_") or self._model is None:
+            raise AttributeError(name)
+        return getattr(self._model, name)
+
+    def __str__(self) -> str:
+        state = "" if self.enabled else " (off)"
+        steps = "" if self.steps is None else f" at steps {', '.join(map(str, self.steps))}"
+        return f"{self.name}{state}{steps}: " + "; ".join(str(write) for write in self.writes)
+
+
+class Edits(Mapping):
+    """A model's edits by name, in the order in which they are carried out."""
+
+    def __init__(self, model: Model):
+        self._model = model
+        self._edits: dict[str, Edit] = {}
+
+    def __getitem__(self, name: str) -> Edit:
+        if name not in self._edits:
+            known = ", ".join(self._edits) or "none"
+            raise EditError(f"There is no edit {name!r}.\nThere are: {known}.")
+        return self._edits[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._edits
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._edits)
+
+    def __len__(self) -> int:
+        return len(self._edits)
+
+    def __repr__(self) -> str:
+        return "\n".join(str(edit) for edit in self._edits.values()) or "no edits"
+
+    def clear(self) -> None:
+        """Remove all of them."""
+        self._edits.clear()
+
+    @property
+    def in_force(self) -> list[Edit]:
+        """Those that are switched on and write something."""
+        return [edit for edit in self._edits.values() if edit.enabled and edit.writes]
+
+    def save(self, path: str | Path) -> None:
+        """Write all edits to a safetensors file; what is not a tensor stands in its header."""
+        tensors: dict[str, torch.Tensor] = {}
+        edits = []
+        for edit in self._edits.values():
+            writes = []
+            for write in edit.writes:
+                value: Any = write.value
+                if isinstance(value, torch.Tensor):
+                    name = f"tensor {len(tensors)}"
+                    tensors[name] = value.contiguous()
+                    value = {"tensor": name}
+                index = [_to_json(each) for each in write.index]
+                row = [write.path, write.kind, index, write.operation, value, write.call]
+                writes.append(row)
+            steps = None if edit.steps is None else list(edit.steps)
+            entry = {"name": edit.name, "enabled": edit.enabled, "steps": steps, "writes": writes}
+            edits.append(entry)
+        save_file(tensors, path, {"format": _FORMAT, "edits": json.dumps(edits)})
+
+    def load(self, path: str | Path) -> list[Edit]:
+        """Add the edits of a file; one that has the name of a present one replaces it.
+
+        Raises:
+            EditError: the file holds no edits, or names a module that this model has not.
+        """
+        with safe_open(path, "pt") as file:
+            header = file.metadata() or {}
+            if header.get("format") != _FORMAT:
+                raise EditError(f"{path} holds no edits.\nWrite one with model.edits.save(path).")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        loaded = []
+        for entry in json.loads(header["edits"]):
+            steps = None if entry["steps"] is None else tuple(entry["steps"])
+            edit = Edit(entry["name"], [], bool(entry["enabled"]), steps, self._model)
+            for where, kind, index, operation, value, call in entry["writes"]:
+                _ = self._model[where] if where else None  # a misspelt path is an error at once
+                if isinstance(value, dict):
+                    value = tensors[value["tensor"]]
+                at = tuple(_from_json(each) for each in index)
+                edit.writes.append(_checked(Write(where, kind, at, operation, value, call)))
+            loaded.append(edit)
+        for edit in loaded:
+            self._add(edit)
+        return loaded
+
+    def tell(self, forward: Forward) -> None:
+        """Have a forward carry out the edits in force."""
+        for edit in self.in_force:
+            for write in edit.writes:
+                handle = self._model[write.path] if write.path else self._model
+                kind = "output" if write.kind == "output" else "input"
+                forward.edit(handle.ancestors(), kind, _carry_out(edit, write, handle.is_block))
+
+    def new_name(self) -> str:
+        number = 1
+        while f"edit {number}" in self._edits:
+            number += 1
+        return f"edit {number}"
+
+    def _add(self, edit: Edit) -> None:
+        self._edits[edit.name] = edit
+
+
+class _Recorder:
+    """Stands where the running trace stands otherwise, and notes writes instead."""
+
+    def __init__(self, edit: Edit):
+        self._edit = edit
+
+    def read(self, handle: Handle, kind: str, path: tuple = (), raw: bool = False) -> _Place:
+        return _Place(self, handle, "inputs" if kind == "input" else kind)
+
+    def read_input(self, handle: Handle) -> _Place:
+        return _Place(self, handle, "input")
+
+    def write(self, handle: Handle, kind: str, new: Any, path: tuple = (), raw: bool = False):
+        self.note(handle, "inputs" if kind == "input" else kind, (), new)
+
+    def write_input(self, handle: Handle, new: Any) -> None:
+        self.note(handle, "input", (), new)
+
+    def note(self, handle: Handle, kind: str, index: tuple, new: Any) -> None:
+        change = new if isinstance(new, _Change) else _Change("set", new)
+        write = Write(handle.path, kind, index, change.operation, _data(change.value), handle.call)
+        self._edit.writes.append(_checked(write))
+
+    def __getattr__(self, name: str) -> Any:
+        raise EditError(
+            f"An edit records writes, and this is none ({name}).\n"
+            "Write to an output or input: =, +=, -=, *= or /=, with a number or a tensor."
+        )
+
+
+class _Change:
+    """What `+=` and its like leave behind, until it is assigned."""
+
+    def __init__(self, operation: str, value: Any):
+        self.operation, self.value = operation, value
+
+
+class _Place:
+    """An output or input in an edit block: it can be indexed and written, and has no value."""
+
+    def __init__(self, recorder: _Recorder, handle: Handle, kind: str, index: tuple = ()):
+        self._recorder, self._handle, self._kind, self._index = recorder, handle, kind, index
+
+    def __getitem__(self, index: Any) -> _Place:
+        return _Place(self._recorder, self._handle, self._kind, (*self._index, index))
+
+    def __setitem__(self, index: Any, new: Any) -> None:
+        self._recorder.note(self._handle, self._kind, (*self._index, index), new)
+
+    def __iadd__(self, value: Any) -> _Change:
+        return _Change("add", value)
+
+    def __isub__(self, value: Any) -> _Change:
+        return _Change("add", -value)
+
+    def __imul__(self, value: Any) -> _Change:
+        return _Change("scale", value)
+
+    def __itruediv__(self, value: Any) -> _Change:
+        return _Change("scale", 1 / value)
+
+    def __getattr__(self, name: str) -> Any:
+        raise EditError(
+            f"{self._handle.name}.{self._kind} has no value in an edit block ({name}): no forward "
+            "runs there.\nAn edit is a write of known numbers: =, +=, -=, *= or /=. What depends "
+            "on the model's values belongs into a trace."
+        )
+
+
+def functional(
+    model: Model, name: str, site: Handle, kind: str, at: Any, values: dict[str, Any]
+) -> Edit:
+    """An edit of one write, without a block."""
+    given = [(operation, value) for operation, value in values.items() if value is not None]
+    if len(given) != 1:
+        raise EditError(
+            f"An edit takes one of {', '.join(OPERATIONS)}.\nFound: "
+            f"{', '.join(operation for operation, _ in given) or 'none'}."
+        )
+    (operation, value) = given[0]
+    index = () if at is None else (at,)
+    write = Write(site.path, kind, index, operation, _data(value), site.call)
+    return Edit(name, [_checked(write)], _model=model)
+
+
+def _carry_out(edit: Edit, write: Write, is_block: bool):
+    def change(raw: Any, step: int, call: int) -> Any:
+        if call != write.call or (edit.steps is not None and step not in edit.steps):
+            return raw
+        return _applied(raw, write, is_block)
+
+    return change
+
+
+def _applied(raw: Any, write: Write, is_block: bool) -> Any:
+    """`raw` with one write; `raw` itself stays as it is."""
+    path, index = [], list(write.index)
+    value = raw
+    if write.kind == "input":
+        args, kwargs = raw
+        path = [0, 0] if args else [1, next(iter(kwargs))]
+        value = args[0] if args else kwargs[path[1]]
+    elif is_block and write.kind == "output":
+        if index and type(index[0]) is int and index[0] == 0:
+            del index[0]
+        if is_container(value):
+            path, value = [0], value[0]
+    while is_container(value):
+        key = index.pop(0) if index else 0
+        path.append(key)
+        value = value[key]
+    return _put(raw, path, _changed(value, index, write))
+
+
+def _changed(old: Any, index: list, write: Write) -> Any:
+    if not isinstance(old, torch.Tensor):
+        return write.value
+    new = old.clone()
+    part = new
+    for each in index[:-1]:
+        part = part[each]
+    at = index[-1] if index else ...
+    value = write.value
+    if isinstance(value, torch.Tensor):
+        value = value.to(device=old.device, dtype=old.dtype)
+    try:
+        if write.operation == "add":
+            value = part[at] + value
+        elif write.operation == "scale":
+            value = part[at] * value
+        part[at] = value
+    except (RuntimeError, IndexError, TypeError) as error:
+        raise EditError(
+            f"The edit {write} does not fit a tensor of shape {tuple(old.shape)}.\n"
+            f"Found: {str(error).strip().splitlines()[0]}\n"
+            "Remove it (model.edits), or switch it off."
+        ) from None
+    return new
+
+
+def _put(raw: Any, path: list, new: Any) -> Any:
+    if not path:
+        return new
+    return rebuild(raw, {path[0]: _put(raw[path[0]], path[1:], new)})
+
+
+def _data(value: Any) -> Any:
+    if isinstance(value, Parts):
+        value = value.value
+    if isinstance(value, torch.Tensor):
+        return plain(value.detach()).clone()
+    return value
+
+
+def _checked(write: Write) -> Write:
+    if write.kind not in ("output", "input", "inputs") or write.operation not in OPERATIONS:
+        raise EditError(f"An edit cannot {write.operation} {write.kind}.")
+    if not isinstance(write.value, torch.Tensor | bool | int | float):
+        raise EditError(
+            f"{write.path}.{write.kind}: an edit writes a number or a tensor.\n"
+            f"Found: {type(write.value).__name__}."
+        )
+    for index in write.index:
+        _to_json(index)
+    return write
+
+
+def _to_json(index: Any) -> Any:
+    if index is None or isinstance(index, bool | int | str):
+        return index
+    if index is ...:
+        return {"all": True}
+    if isinstance(index, slice):
+        return {"slice": [index.start, index.stop, index.step]}
+    if isinstance(index, torch.Tensor):
+        index = index.tolist()
+    if isinstance(index, tuple):
+        return {"tuple": [_to_json(each) for each in index]}
+    if isinstance(index, Iterable):
+        return {"list": [int(each) for each in index]}
+    raise EditError(
+        f"{index!r} cannot be the index of an edit: it takes numbers, slices and lists."
+    )
+
+
+def _from_json(index: Any) -> Any:
+    if not isinstance(index, dict):
+        return index
+    ((kind, items),) = index.items()
+    if kind == "all":
+        return ...
+    if kind == "slice":
+        return slice(*items)
+    return tuple(_from_json(each) for each in items) if kind == "tuple" else list(items)
+
+
+def _shown(index: Any) -> str:
+    if isinstance(index, tuple):
+        return ", ".join(_shown(each) for each in index)
+    if isinstance(index, slice):
+        start = "" if index.start is None else index.start
+        stop = "" if index.stop is None else index.stop
+        return f"{start}:{stop}" + ("" if index.step is None else f":{index.step}")
+    return "..." if index is ... else repr(index)
