@@ -14,8 +14,13 @@ import importlib
 from typing import Any
 
 _HOMES = {
+    "ModuleNote": "modules",
+    "ModuleTree": "modules",
     "TensorView": "tensor",
+    "TreeView": "tree",
+    "describe": "modules",
     "show": "tensor",
+    "tree_view": "tree",
     "Selection": "view",
     "View": "view",
 }

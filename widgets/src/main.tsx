@@ -5,9 +5,11 @@ import { Notice } from "./core/parts";
 import { hideStill } from "./core/still";
 import styles from "./styles.css";
 import { TensorView } from "./tensor/tensor";
+import { TreeView } from "./tree/tree";
 
 const VIEWS: Record<string, FunctionComponent<{ model: Model; selection: Model | null }>> = {
   tensor: TensorView,
+  tree: TreeView,
 };
 
 /** An error while drawing becomes a notice, and leaves the rest of the notebook alone. */

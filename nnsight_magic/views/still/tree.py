@@ -1,0 +1,98 @@
+"""A module tree as text and as HTML that opens and closes without a script."""
+
+from __future__ import annotations
+
+from html import escape
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from nnsight_magic.views.still.style import count_text, frame, size_text
+
+if TYPE_CHECKING:
+    from nnsight_magic.views.modules import Kind, ModuleTree
+    from nnsight_magic.views.tree import TreeView
+
+ROWS = 150
+TEXT_ROWS = 60
+
+
+def runs(children: tuple[tuple[str, int], ...]) -> list[tuple[str, int, int]]:
+    """Children with alike numbered neighbours as one: `(name, kind, count)`."""
+    found = []
+    for key, group in groupby(children, lambda child: (child[0].isdecimal(), child[1])):
+        members = list(group)
+        if key[0] and len(members) > 1:
+            found.append((f"[{members[0][0]} … {members[-1][0]}]", key[1], len(members)))
+        else:
+            found += [(f"[{n}]" if n.isdecimal() else n, number, 1) for n, number in members]
+    return found
+
+
+def lines(tree: ModuleTree, title: str, most: int) -> list[tuple[int, str, int, Kind]]:
+    """Depth, name, count and kind of each row; broad levels first when there are too many."""
+    rows: list[tuple[int, str, int, Kind]] = []
+
+    def add(depth: int, name: str, count: int, number: int) -> None:
+        kind = tree.kinds[number]
+        if len(rows) >= most:
+            return
+        rows.append((depth, name, count, kind))
+        for each in runs(kind.children):
+            add(depth + 1, each[0], each[2], each[1])
+
+    add(0, title, 1, tree.root)
+    return rows
+
+
+def text(view: TreeView) -> str:
+    """An indented list with classes and parameter counts."""
+    rows = lines(view.tree, view.title, TEXT_ROWS)
+    width = max(2 * depth + len(name) + 6 for depth, name, _, _ in rows)
+    shown = []
+    for depth, name, count, kind in rows:
+        label = "  " * depth + name + (f" × {count}" if count > 1 else "")
+        amount = count_text(kind.parameters) if kind.parameters else ""
+        shown.append(f"{label:<{width}} {kind.class_name:<28} {amount:>9}".rstrip())
+    if len(rows) >= TEXT_ROWS:
+        shown.append("…")
+    return "\n".join(shown)
+
+
+def html(view: TreeView) -> str:
+    """Nested `details`, the first levels open."""
+    tree = view.tree
+    left = [ROWS]
+    head = (
+        f"<div><b>{escape(view.title)}</b> <span class='d'>{tree.size:,} modules · "
+        f"{count_text(tree.parameters)} parameters · {size_text(tree.bytes)}</span></div>"
+    )
+    body = "".join(
+        _row(tree, name, number, count, 0, left)
+        for name, number, count in runs(tree.kinds[tree.root].children)
+    )
+    more = "" if left[0] > 0 else "<div class='d'>… and more</div>"
+    return frame(head + body + more)
+
+
+def _row(tree: ModuleTree, name: str, number: int, count: int, depth: int, left: list[int]) -> str:
+    if left[0] <= 0:
+        return ""
+    left[0] -= 1
+    kind = tree.kinds[number]
+    times = f" × {count}" if count > 1 else ""
+    amount = f" · {count_text(kind.parameters)}" if kind.parameters else ""
+    note = f" ({escape(kind.note)})" if kind.note else ""
+    label = (
+        f"<b class='m'>{escape(name)}{times}</b> <span class='d'>{escape(kind.class_name)}"
+        f"{note}{amount}</span>"
+    )
+    if not kind.children:
+        return f"<div style='margin-left:{depth * 18 + 14}px'>{label}</div>"
+    below = "".join(
+        _row(tree, child, each, many, depth + 1, left) for child, each, many in runs(kind.children)
+    )
+    state = " open" if depth < 1 else ""
+    return (
+        f"<details{state}><summary style='margin-left:{depth * 18}px'>{label}</summary>{below}"
+        "</details>"
+    )
