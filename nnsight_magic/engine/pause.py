@@ -18,6 +18,7 @@ from nnsight_magic.engine.value import (
     entries,
     is_container,
     own_copy,
+    plainly,
     rebuild,
 )
 from nnsight_magic.errors import AlreadyRanError, WrongValueError
@@ -182,8 +183,7 @@ class Pause:
 
 def version_of(value: torch.Tensor) -> int:
     """How often the memory of a tensor has been written to."""
-    with torch._C.DisableTorchFunctionSubclass():
-        return value._version
+    return plainly(torch.Tensor._version.__get__, value)
 
 
 def apply_changes(raw: Any, changes: list[Change]) -> Any:

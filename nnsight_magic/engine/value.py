@@ -43,6 +43,15 @@ def mutates(func: Any) -> bool:
     return known
 
 
+def plainly(func: Any, *args: Any, **kwargs: Any) -> Any:
+    """Call a torch function with `Value`s as the plain tensors that they are.
+
+    In one call of C, where `with torch._C.DisableTorchFunctionSubclass()` could be left by an
+    interrupt between its end and its exit, and would stay in force for the whole thread.
+    """
+    return torch._C._disabled_torch_function_impl(func, (), args, kwargs)
+
+
 class Value(torch.Tensor):
     """A tensor read from a forward pass.
 
@@ -65,8 +74,7 @@ class Value(torch.Tensor):
         kwargs = kwargs or {}
         if mutates(func) and args and isinstance(args[0], Value):
             return _mutate(func, args, kwargs)
-        with torch._C.DisableTorchFunctionSubclass():
-            result = func(*args, **kwargs)
+        result = plainly(func, *args, **kwargs)
         # `plain.add_(value)` and `plain.to(value)` give back the user's own tensor.
         if "out" in kwargs or any(result is arg for arg in args):
             return result
@@ -85,14 +93,12 @@ class Value(torch.Tensor):
     @property
     def grad(self) -> torch.Tensor | None:
         """The gradient of what was differentiated with respect to this tensor."""
-        with torch._C.DisableTorchFunctionSubclass():
-            source = self if self._source is None else self._source
-            return torch.Tensor.grad.__get__(source)
+        source = self if self._source is None else self._source
+        return plainly(torch.Tensor.grad.__get__, source)
 
     @grad.setter
     def grad(self, gradient: torch.Tensor | None) -> None:
-        with torch._C.DisableTorchFunctionSubclass():
-            torch.Tensor.grad.__set__(self, gradient)
+        plainly(torch.Tensor.grad.__set__, self, gradient)
 
     def __repr__(self, *, tensor_contents=None) -> str:
         return repr(plain(self))
@@ -141,25 +147,24 @@ def plain(value: torch.Tensor) -> torch.Tensor:
     """An alias of `value` that is an ordinary `torch.Tensor`."""
     if type(value) in (torch.Tensor, torch.nn.Parameter):
         return value
-    with torch._C.DisableTorchFunctionSubclass():
-        return value.as_subclass(torch.Tensor)
+    return plainly(torch.Tensor.as_subclass, value, torch.Tensor)
 
 
 def own_copy(tensor: torch.Tensor) -> torch.Tensor:
     """A plain copy with memory of its own, a step of the autograd graph where there is one."""
     if type(tensor) is torch.Tensor and not torch.is_inference_mode_enabled():
         return tensor.clone()
-    with torch._C.DisableTorchFunctionSubclass(), torch.inference_mode(False):
-        copy = tensor.clone()
-    if type(copy) is not torch.Tensor:
-        copy = copy.as_subclass(torch.Tensor) if isinstance(copy, Value) else copy
-    return copy
+    if torch.is_inference_mode_enabled():
+        with torch.inference_mode(False):
+            copy = plainly(torch.Tensor.clone, tensor)
+    else:
+        copy = plainly(torch.Tensor.clone, tensor)
+    return plain(copy) if isinstance(copy, Value) else copy
 
 
 def root_of(value: torch.Tensor) -> torch.Tensor:
     """The tensor that `value` is a view of, or `value` itself."""
-    with torch._C.DisableTorchFunctionSubclass():
-        base = value._base
+    base = plainly(torch.Tensor._base.__get__, value)
     return value if base is None else base
 
 
@@ -181,13 +186,12 @@ def _mutate(func, args, kwargs) -> Any:
     pause = getattr(root_of(target), "_pause", None)
     if pause is not None:
         pause.check_in_place_write(root_of(target))
-    with torch._C.DisableTorchFunctionSubclass():
-        try:
-            return _as_values(func(*args, **kwargs))
-        except (RuntimeError, IndexError, TypeError) as error:
-            if pause is None:
-                raise
-            found = error
+    try:
+        return _as_values(plainly(func, *args, **kwargs))
+    except (RuntimeError, IndexError, TypeError) as error:
+        if pause is None:
+            raise
+        found = error
     raise WrongValueError(_explain(func, args, pause, found)) from None
 
 
@@ -198,8 +202,7 @@ def _explain(func, args, pause: Pause, error: Exception) -> str:
     if func.__name__ == "__setitem__" and len(args) == 3:
         _, index, new = args
         try:
-            with torch._C.DisableTorchFunctionSubclass():
-                slot = args[0][index]
+            slot = plainly(torch.Tensor.__getitem__, args[0], index)
         except (RuntimeError, IndexError, TypeError):
             lines.append(f"The index does not fit it: {_first_line(error)}")
         else:

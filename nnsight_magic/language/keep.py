@@ -73,11 +73,10 @@ def _kept_tensor(value: torch.Tensor) -> torch.Tensor:
     if not ours and value.grad_fn is None:
         return value  # the user's own tensor
     gradient = value.grad if ours else (value.grad if value.retains_grad else None)
-    with torch._C.DisableTorchFunctionSubclass(), torch.no_grad():
-        result = plain(value).detach()
-        used = result.numel() * result.element_size()
-        if result.layout is torch.strided and result.untyped_storage().nbytes() > used:
-            result = result.clone()  # a slice must not keep the whole alive
+    result = plain(value).detach()
+    used = result.numel() * result.element_size()
+    if result.layout is torch.strided and result.untyped_storage().nbytes() > used:
+        result = result.clone()  # a slice must not keep the whole alive
     if gradient is not None and gradient.shape == result.shape:
         result.grad = _kept_tensor(gradient)
     return result
