@@ -75,7 +75,8 @@ def save_one(s: Subject, index: int) -> dict[str, Callable[[], object]]:
 
     def theirs():
         with s.theirs.trace(s.ids):
-            return s.their(index).output.save()
+            h = s.their(index).output.save()
+        return h  # noqa: RET504  (nnsight cannot return out of a block)
 
     hooks = hooking([s.blocks[index]], lambda out: kept.append(out), s.forward)
     return {
@@ -97,7 +98,8 @@ def save_all(s: Subject) -> dict[str, Callable[[], object]]:
 
     def theirs():
         with s.theirs.trace(s.ids):
-            return nnsight.save([s.their(i).output for i in range(len(s.blocks))])
+            kept = nnsight.save([s.their(i).output for i in range(len(s.blocks))])
+        return kept  # noqa: RET504
 
     return {
         "plain": s.forward,
