@@ -14,15 +14,24 @@ import importlib
 from typing import Any
 
 _HOMES = {
+    "CompareView": "comparison",
+    "GridView": "tokens",
     "ModuleNote": "modules",
     "ModuleTree": "modules",
+    "Selection": "view",
+    "Step": "steps",
+    "StepsView": "steps",
     "TensorView": "tensor",
+    "TokenStrip": "tokens",
+    "TokensView": "tokens",
+    "TraceView": "trace",
     "TreeView": "tree",
+    "View": "view",
+    "compare": "comparison",
     "describe": "modules",
     "show": "tensor",
+    "tokens_view": "tokens",
     "tree_view": "tree",
-    "Selection": "view",
-    "View": "view",
 }
 __all__ = sorted(_HOMES)
 

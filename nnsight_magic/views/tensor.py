@@ -39,6 +39,8 @@ class TensorView(View):
         ordered: whether the columns stand by their norm.
         cell: the index path of the selected value, or empty.
         opened: whether the controls are shown, or only the picture.
+        scale: ends and marks that colours go by instead of the tensor's own `stats`.
+        module: the path of the module that the tensor is of; selecting one marks the other.
     """
 
     title = traitlets.Unicode().tag(sync=True)
@@ -46,6 +48,8 @@ class TensorView(View):
     about = traitlets.Dict().tag(sync=True)
     axes = traitlets.List(traitlets.Dict()).tag(sync=True)
     stats = traitlets.Dict().tag(sync=True)
+    scale = traitlets.Dict().tag(sync=True)
+    module = traitlets.Unicode().tag(sync=True)
     notice = traitlets.Unicode().tag(sync=True)
     stored = traitlets.Dict().tag(sync=True)
     levels = traitlets.Bytes().tag(sync=True)

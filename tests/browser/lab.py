@@ -134,24 +134,28 @@ class Notebook:
         return self
 
     def run_all(self, timeout: float = 120) -> None:
-        """Runs every cell and waits for the last; raises with the text of an error's output."""
+        """Runs every cell and waits for the last; raises with the text of an error."""
         self.page.evaluate("() => window.jupyterapp.commands.execute('notebook:run-all-cells')")
         self.await_idle(timeout)
-        broken = self.page.locator("[data-mime-type='application/vnd.jupyter.stderr']")
-        texts = [text for text in broken.all_inner_texts() if "Traceback" in text]
-        assert not texts, texts[0]
 
     def await_idle(self, timeout: float = 120) -> None:
-        self.page.wait_for_function(
+        """Waits until every cell has run, or one has failed."""
+        state = self.page.wait_for_function(
             """() => {
-                const cells = window.jupyterapp.shell.currentWidget.content.widgets;
-                return cells.every(cell => cell.model.type !== 'code'
-                    || !cell.model.sharedModel.source.trim()
-                    || (cell.model.executionCount !== null
-                        && !cell.inputArea.promptNode.innerText.includes('*')));
+                const cells = window.jupyterapp.shell.currentWidget.content.widgets
+                    .filter(cell => cell.model.type === 'code' && cell.model.sharedModel.source);
+                for (const cell of cells) {
+                    for (const output of cell.model.outputs.toJSON()) {
+                        if (output.output_type === 'error') return output.traceback.join('\\n');
+                    }
+                }
+                const done = cell => cell.model.executionCount !== null
+                    && !cell.inputArea.promptNode.innerText.includes('*');
+                return cells.every(done) ? 'done' : false;
             }""",
             timeout=timeout * 1000,
-        )
+        ).json_value()
+        assert state == "done", state
 
     def save(self) -> None:
         self.page.evaluate("() => window.jupyterapp.commands.execute('docmanager:save')")

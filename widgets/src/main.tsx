@@ -1,39 +1,9 @@
-// The entry: finds the view for a model, and keeps what a view needs around it in order.
-import { Component, render, type ComponentChildren, type FunctionComponent } from "preact";
-import { useReferred, type Model } from "./core/model";
-import { Notice } from "./core/parts";
+// The entry: puts a view into an element and keeps what it needs around it in order.
+import { render } from "preact";
+import type { Model } from "./core/model";
 import { hideStill } from "./core/still";
 import styles from "./styles.css";
-import { TensorView } from "./tensor/tensor";
-import { TreeView } from "./tree/tree";
-
-const VIEWS: Record<string, FunctionComponent<{ model: Model; selection: Model | null }>> = {
-  tensor: TensorView,
-  tree: TreeView,
-};
-
-/** An error while drawing becomes a notice, and leaves the rest of the notebook alone. */
-class Guard extends Component<{ children: ComponentChildren }, { trouble: string }> {
-  override state = { trouble: "" };
-  static override getDerivedStateFromError(error: Error) {
-    return { trouble: error.message };
-  }
-  override render() {
-    if (this.state.trouble) return <Notice text={`This view cannot be drawn: ${this.state.trouble}`} />;
-    return this.props.children;
-  }
-}
-
-export function View({ model }: { model: Model }) {
-  const [selection] = useReferred(model, [model.get("selection")]);
-  const Kind = VIEWS[model.get("kind")];
-  if (!Kind) return <Notice text={`There is no view of the kind ${String(model.get("kind"))}.`} />;
-  return (
-    <Guard>
-      <Kind model={model} selection={selection ?? null} />
-    </Guard>
-  );
-}
+import { View } from "./view";
 
 const styled = new WeakSet<Node>();
 

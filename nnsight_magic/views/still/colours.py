@@ -43,6 +43,8 @@ def robust(stats: Mapping[str, Any]) -> tuple[tuple[float, float], str]:
         end = max(-low, high) or max(-stats["min"], stats["max"])
         return (-end, end), "diverging"
     if stats["min"] >= 0:
+        if 0 < high < stats["max"] / 20:  # a few values far above all others
+            high = (high * stats["max"]) ** 0.5
         return (0.0, high if high > 0 else 1.0), "sequential"
     return (low, -low), "diverging"
 

@@ -125,7 +125,7 @@ def paint(view: TensorView, codes: np.ndarray, levels: np.ndarray) -> bytes:
 
 
 def colouring(view: TensorView) -> tuple[tuple[float, float], str]:
-    limits, palette = robust(view.stats)
+    limits, palette = robust(view.scale or view.stats)
     if len(view.limits) == 2:
         limits = tuple(view.limits)
     return limits, palette if view.palette == "auto" else view.palette

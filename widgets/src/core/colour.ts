@@ -122,6 +122,11 @@ export function robust(stats: Marks): { limits: [number, number]; palette: Palet
     const end = Math.max(-low, high) || Math.max(-stats.min, stats.max);
     return { limits: [-end, end], palette: "diverging" };
   }
-  if (stats.min >= 0) return { limits: [0, high > 0 ? high : 1], palette: "sequential" };
+  if (stats.min >= 0) {
+    // A few values far above all others, as in probabilities over a vocabulary: they shall stand
+    // out, and the rest not look as large as they do.
+    if (high > 0 && stats.max > 20 * high) high = Math.sqrt(high * stats.max);
+    return { limits: [0, high > 0 ? high : 1], palette: "sequential" };
+  }
   return { limits: [low, -low], palette: "diverging" };
 }

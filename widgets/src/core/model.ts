@@ -34,12 +34,11 @@ const PREFIX = "IPY_MODEL_";
 
 /** The model that a trait refers to; on some front ends the trait is that model already. */
 export async function referred(model: Model, reference: unknown): Promise<Model> {
+  if (!reference) throw new Error("nothing is referred to");
   if (typeof reference !== "string") return reference as Model;
   const id = reference.startsWith(PREFIX) ? reference.slice(PREFIX.length) : reference;
   return model.widget_manager.get_model(id);
 }
-
-export type Referred = { model: Model } | { failed: string } | null;
 
 /** The models that a trait refers to: null while they are fetched. */
 export function useReferred(model: Model, references: unknown[]): (Model | null)[] {

@@ -155,3 +155,22 @@ export function covers(picture: Picture, [top, bottom, left, right]: Window): bo
   const own = picture.window;
   return own[0] <= top && own[1] >= bottom && own[2] <= left && own[3] >= right;
 }
+
+/** Ends and marks of what a picture shows, for colours that go by it alone. */
+export function marksOf(picture: Picture): { min?: number; max?: number; marks?: number[] } {
+  const counts = new Float64Array(256);
+  for (const code of picture.low) counts[code]++;
+  if (picture.high) for (const code of picture.high) counts[code]++;
+  let total = 0;
+  for (let k = 0; k < picture.levels.length; k++) total += counts[k];
+  if (!total) return {};
+  const at = (share: number) => {
+    let seen = 0;
+    for (let k = 0; k < picture.levels.length; k++) {
+      seen += counts[k];
+      if (seen > share * total || (seen === total && counts[k])) return picture.levels[k];
+    }
+    return picture.levels[picture.levels.length - 1];
+  };
+  return { min: at(0), max: at(1), marks: [0.005, 0.01, 0.5, 0.99, 0.995].map(at) };
+}

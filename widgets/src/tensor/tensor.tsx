@@ -10,7 +10,7 @@ import { Axes, type Axis } from "./axes";
 import { Details } from "./details";
 import { exports } from "./exports";
 import { imageOf, paint, type Labels, type Scene } from "./paint";
-import { extent, valuesAt, type Picture, type Window } from "./picture";
+import { extent, marksOf, valuesAt, type Picture, type Window } from "./picture";
 import { usePlanes, type Place } from "./planes";
 import { Scale } from "./scale";
 import { layoutOf, pan, revealing, valueUnder, whole, zoom, type Layout } from "./viewport";
@@ -18,12 +18,21 @@ import { layoutOf, pan, revealing, valueUnder, whole, zoom, type Layout } from "
 interface Props {
   model: Model;
   selection: Model | null;
+  /** only the picture, small */
+  thumb?: boolean;
+  /** one of several side by side: fewer controls */
+  pane?: boolean;
+  /** a pane whose place another one sets */
+  follows?: boolean;
+  /** colours by the tensor's own values, whatever scale it was given */
+  ownScale?: boolean;
 }
 
-export function TensorView({ model, selection }: Props) {
+export function TensorView(props: Props) {
+  const { model } = props;
   const about = model.get("about") as { shape: number[]; dtype: string; device: string; bytes: number; complex: boolean; size: number };
   if (about.size === 0) return <Empty model={model} about={about} />;
-  return <Viewer model={model} selection={selection} />;
+  return <Viewer {...props} />;
 }
 
 function Empty({ model, about }: { model: Model; about: { shape: number[]; dtype: string } }) {
@@ -37,7 +46,7 @@ function Empty({ model, about }: { model: Model; about: { shape: number[]; dtype
   );
 }
 
-function Viewer({ model, selection }: Props) {
+function Viewer({ model, selection, thumb = false, pane = false, follows = false, ownScale = false }: Props) {
   const about = model.get("about");
   const shape = about.shape as number[];
   const root = useRef<HTMLElement>(null);
@@ -51,7 +60,9 @@ function Viewer({ model, selection }: Props) {
   const [part, setPart] = useTrait<string>(model, "part");
   const [ordered, setOrdered] = useTrait<boolean>(model, "ordered");
   const [cell, setCell] = useTrait<number[]>(model, "cell");
-  const [opened] = useTrait<boolean>(model, "opened");
+  const [unfolded] = useTrait<boolean>(model, "opened");
+  const opened = unfolded && !thumb;
+  const [given] = useTrait<Record<string, any>>(model, "scale");
   const [details, setDetails] = useState(false);
   const [said, setSaid] = useState("");
   const [hover, setHover] = useState<[number, number] | null>(null);
@@ -69,7 +80,10 @@ function Viewer({ model, selection }: Props) {
   const ratio = Math.max(1, globalThis.devicePixelRatio || 1);
   const place: Place = { drawn, index, part, ordered };
   const planes = usePlanes(model, place, seen, [Math.round(layout.height * ratio), Math.round(layout.width * ratio)]);
-  const automatic = robust(stats);
+  const automatic = useMemo(() => {
+    if (thumb && planes.base) return robust(marksOf(planes.base));
+    return robust(!ownScale && given["marks"] ? given : stats);
+  }, [thumb && planes.base, ownScale, given, stats]);
   const colouring = {
     limits: (limits.length === 2 ? limits : automatic.limits) as [number, number],
     palette: (chosen === "auto" ? automatic.palette : chosen) as Palette,
@@ -127,28 +141,26 @@ function Viewer({ model, selection }: Props) {
     <canvas
       ref={canvas}
       class="nnv-heat"
-      role="img"
-      tabIndex={opened ? 0 : -1}
-      aria-label={`heat map of ${title} ${shapeText(shape)}; arrow keys read values, plus and minus zoom`}
+      role={thumb ? "presentation" : "img"}
+      tabIndex={opened ? 0 : undefined}
+      aria-label={thumb ? undefined : `heat map of ${title} ${shapeText(shape)}; arrow keys read values, plus and minus zoom`}
       style={{ width: `${layout.total[0]}px`, height: `${layout.total[1]}px` }}
-      onKeyDown={keys}
-      {...pointer}
+      {...(thumb ? {} : { onKeyDown: keys, ...pointer })}
     />
   );
   if (!opened) return <div class="nnv-thumb" ref={measure}>{picture}</div>;
+  const lead = !pane || !follows;
 
   const say = (text: string) => {
     setSaid(text);
     setTimeout(() => setSaid(""), 4000);
   };
   return (
-    <section class="nnv-tensor" aria-label={`tensor ${title}`} ref={root}>
+    <section class={`nnv-tensor${pane ? " nnv-pane" : ""}`} aria-label={`tensor ${title}`} ref={root}>
       <header>
         <b>{title}</b> <code>{shapeText(shape)}</code>
-        <span class="nnv-dim">
-          {about.dtype} · {about.device} · {bytes(about.bytes)}
-        </span>
-        <span class="nnv-tools">
+        {!pane && <span class="nnv-dim">{about.dtype} · {about.device} · {bytes(about.bytes)}</span>}
+        {lead && <span class="nnv-tools">
           {about.complex && (
             <select aria-label="part of complex numbers" value={part} onChange={(event) => setPart(event.currentTarget.value)}>
               {["real", "imag", "abs", "angle"].map((each) => <option key={each}>{each}</option>)}
@@ -157,12 +169,12 @@ function Viewer({ model, selection }: Props) {
           <button aria-label="zoom out" title="zoom out (-)" disabled={!window.length} onClick={() => changeWindow(zoom(seen, size, 2))}>−</button>
           <button aria-label="zoom in" title="zoom in (+), or Ctrl and the wheel" onClick={() => changeWindow(zoom(seen, size, 0.5, at ?? undefined))}>+</button>
           <button aria-label="show everything" title="show everything (0)" disabled={!window.length} onClick={() => setWindow([])}>⤢</button>
-          <button aria-pressed={ordered} title="columns by their norm, the largest first" onClick={() => setOrdered(!ordered)}>by norm</button>
-          <button aria-pressed={details} aria-expanded={details} title="statistics and histogram" onClick={() => setDetails(!details)}>statistics</button>
-          <Menu label="export" items={exports(model, canvas, say, () => figureOf(seen, layout, labels))}>export ▾</Menu>
-        </span>
+          {!pane && <button aria-pressed={ordered} title="columns by their norm, the largest first" onClick={() => setOrdered(!ordered)}>by norm</button>}
+          {!pane && <button aria-pressed={details} aria-expanded={details} title="statistics and histogram" onClick={() => setDetails(!details)}>statistics</button>}
+          {!pane && <Menu label="export" items={exports(model, canvas, say, () => figureOf(seen, layout, labels))}>export ▾</Menu>}
+        </span>}
       </header>
-      {shape.length > 0 && (
+      {shape.length > 0 && lead && (
         <Axes
           axes={axes} drawn={drawn} index={index}
           onDrawn={(next) => { setWindow([]); setDrawn(next); }}
@@ -173,10 +185,10 @@ function Viewer({ model, selection }: Props) {
       <div class="nnv-plot" ref={measure} style={{ minHeight: `${layout.total[1]}px` }}>{picture}</div>
       <footer>
         <Readout model={model} at={at} axes={axes} drawn={drawn} index={index} planes={[planes.sharp, planes.base]} place={place} order={planes.order} />
-        <Scale
+        {lead && <Scale
           limits={colouring.limits} automatic={limits.length !== 2} palette={colouring.palette} chosen={chosen}
           ground={ground} nan={stats["nan"] ?? 0} inf={stats["inf"] ?? 0} onLimits={setLimits} onPalette={setPalette}
-        />
+        />}
       </footer>
       {details && <Details model={model} stats={stats} place={place} axes={axes} />}
       {(said || planes.trouble || model.get("notice")) && <Notice text={said || planes.trouble || model.get("notice")} />}

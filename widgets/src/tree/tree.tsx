@@ -1,8 +1,9 @@
 // The module tree: rows that exist only while they are seen, walked by keys, searched by letters.
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { bytes, count } from "../core/format";
-import { inflate, kernelOf } from "../core/kernel";
+import { kernelOf } from "../core/kernel";
 import { useTrait, type Model } from "../core/model";
+import { usePacked } from "../core/packed";
 import { Notice } from "../core/parts";
 import { Details } from "./details";
 import { addKinds, ancestors, missing, noteOf, unpack, visibleRows, type Row, type Tree } from "./rows";
@@ -13,21 +14,10 @@ const TALLEST = 18;
 const BEYOND = 6;
 
 export function TreeView({ model, selection }: { model: Model; selection: Model | null }) {
-  const [tree, trouble] = useTree(model);
+  const [tree, trouble] = usePacked(model, unpack);
   if (trouble) return <Notice text={trouble} />;
   if (!tree) return <section class="nnv-tree" aria-busy="true" style={{ minHeight: `${ROW * 6}px` }} />;
   return <Browser model={model} selection={selection} tree={tree} />;
-}
-
-function useTree(model: Model): [Tree | null, string] {
-  const [tree, setTree] = useState<Tree | null>(null);
-  const [trouble, setTrouble] = useState("");
-  useEffect(() => {
-    inflate(model.get("packed"))
-      .then((data) => setTree(unpack(JSON.parse(new TextDecoder().decode(data)))))
-      .catch(() => setTrouble("The tree that was stored cannot be read."));
-  }, [model]);
-  return [tree, trouble];
 }
 
 interface Props {

@@ -1,0 +1,76 @@
+"""One self-contained page with a view in it, interactive over what the view stored."""
+
+from __future__ import annotations
+
+import base64
+import json
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import ipywidgets
+
+from nnsight_magic.views import bundle
+from nnsight_magic.views.view import View
+
+PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>{title}</title>
+<meta name="viewport" content="width=device-width">
+<style>:root {{ color-scheme: light dark }} body {{ margin: 16px auto; max-width: 1100px;
+padding: 0 12px; background: Canvas; color: CanvasText }}</style></head>
+<body><main id="view"></main><noscript>{still}</noscript>
+<script type="application/json" id="state">{state}</script>
+<script type="module">{code}</script></body></html>
+"""
+LEFT_OUT = {"_esm", "_css", "_code", "layout", "tabbable", "tooltip", "comm"}
+
+
+def models_of(view: ipywidgets.Widget) -> dict[str, dict[str, Any]]:
+    """The state of a view and of all it refers to, by model id; bytes as `{"bytes": base64}`."""
+    found: dict[str, dict[str, Any]] = {}
+    waiting = [view]
+    while waiting:
+        each = waiting.pop()
+        if each.model_id in found:
+            continue
+        state = {}
+        for name, value in each.get_state().items():
+            if name in LEFT_OUT or name.startswith("_"):
+                continue
+            waiting += _widgets(getattr(each, name))
+            state[name] = _plain(value)
+        found[each.model_id] = state
+    return found
+
+
+def _widgets(value: Any) -> list[ipywidgets.Widget]:
+    if isinstance(value, ipywidgets.Widget):
+        return [value]
+    return (
+        [each for each in value if isinstance(each, ipywidgets.Widget)]
+        if isinstance(value, list)
+        else []
+    )
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, bytes | memoryview | bytearray):
+        return {"bytes": base64.b64encode(value).decode()}
+    return value
+
+
+def page(view: View) -> str:
+    """The page's text."""
+    state = json.dumps({"root": view.model_id, "models": models_of(view)}, separators=(",", ":"))
+    title = getattr(view, "title", "") or view.kind
+    return PAGE.format(
+        title=escape(title),
+        still=view.still(),
+        state=state.replace("<", "\\u003c"),
+        code=bundle.source("page.js").replace("</script", "<\\/script"),
+    )
+
+
+def save_page(view: View, path: Any) -> None:
+    """Writes the page to `path`."""
+    Path(path).write_text(page(view), encoding="utf-8")

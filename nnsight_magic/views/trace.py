@@ -1,0 +1,114 @@
+"""What a trace shows: its facts, its tokens, its saved tensors and the modules, small at first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+import ipywidgets
+import traitlets
+
+from nnsight_magic.views.comparison import CompareView
+from nnsight_magic.views.steps import StepsView
+from nnsight_magic.views.tensor import TensorView
+from nnsight_magic.views.tokens import TokensView
+from nnsight_magic.views.tree import TreeView
+from nnsight_magic.views.view import View
+
+_child = ipywidgets.widget_serialization
+
+
+class TraceView(View):
+    """Several views as one result; they share one selection.
+
+    Attributes:
+        title: what ran, such as `run 3`.
+        facts: what to say beside the title, in order.
+        wrote: what the cell wrote.
+        notices: what the user should know.
+        tokens, steps, tree: the views, or `None`.
+        tensors: viewers of what was saved, shown as thumbnails that open.
+        open_tensors: which of them are open, by their place.
+        tree_open: whether the modules are shown.
+    """
+
+    title = traitlets.Unicode().tag(sync=True)
+    facts = traitlets.List(traitlets.Unicode()).tag(sync=True)
+    wrote = traitlets.List(traitlets.Unicode()).tag(sync=True)
+    notices = traitlets.List(traitlets.Unicode()).tag(sync=True)
+    tokens = traitlets.Instance(TokensView, allow_none=True).tag(sync=True, **_child)
+    steps = traitlets.Instance(StepsView, allow_none=True).tag(sync=True, **_child)
+    tree = traitlets.Instance(TreeView, allow_none=True).tag(sync=True, **_child)
+    tensors = traitlets.List(
+        traitlets.Union([traitlets.Instance(TensorView), traitlets.Instance(CompareView)])
+    ).tag(sync=True, **_child)
+    open_tensors = traitlets.List(traitlets.Int()).tag(sync=True)
+    tree_open = traitlets.Bool(False).tag(sync=True)
+
+    def __init__(
+        self,
+        title: str,
+        facts: Sequence[str] = (),
+        *,
+        wrote: Sequence[str] = (),
+        notices: Sequence[str] = (),
+        tokens: TokensView | None = None,
+        steps: StepsView | None = None,
+        tree: TreeView | None = None,
+        tensors: Sequence[TensorView | CompareView] = (),
+        **state: Any,
+    ) -> None:
+        super().__init__(
+            kind="trace",
+            title=title,
+            facts=list(facts),
+            wrote=list(wrote),
+            notices=list(notices),
+            tokens=tokens,
+            steps=steps,
+            tree=tree,
+            tensors=list(tensors),
+            **state,
+        )
+        for view in (tokens, steps, tree, *tensors):
+            if view is not None:
+                view.selection = self.selection
+                for part in (getattr(view, n, None) for n in ("first", "second", "difference")):
+                    if part is not None:
+                        part.selection = self.selection
+
+    def text(self) -> str:
+        head = " · ".join([self.title, *self.facts])
+        parts = [view.text() for view in (self.tokens, self.steps, *self.tensors) if view]
+        return "\n".join([head, *parts, *(f"note: {each}" for each in self.notices)])
+
+    def still(self) -> str:
+        """The parts one after another; further tensors only as pictures while they are few."""
+        facts = " · ".join(map(escape, self.facts))
+        wrote = f" · wrote <code>{escape(', '.join(self.wrote))}</code>" if self.wrote else ""
+        parts = [
+            f"<div class='nnv-s'><b>{escape(self.title)}</b> "
+            f"<span class='d'>{facts}</span>{wrote}</div>"
+        ]
+        parts += [view.still() for view in (self.tokens, self.steps) if view]
+        size = 0
+        for view in self.tensors:
+            still = (
+                view.still()
+                if size < STILL_BUDGET
+                else f"<div class='nnv-s'>{escape(view.text())}</div>"
+            )
+            size += len(still)
+            parts.append(still)
+        parts += [f"<div class='nnv-s d'>{escape(each)}</div>" for each in self.notices]
+        return "".join(parts)
+
+
+STILL_BUDGET = 40_000  # bytes of pictures in the still view
+STORED_TOTAL = 100_000  # values that all tensors of a result store together
+
+
+def stored_share(count: int) -> int:
+    """How many values each of `count` tensors of one result may store."""
+    return max(1024, STORED_TOTAL // max(1, count) // 2)

@@ -1,0 +1,44 @@
+// Two tensors and their difference, at one place and in one colour scale.
+import { useMemo } from "preact/hooks";
+import { linked } from "../core/linked";
+import { useReferred, useTrait, type Model } from "../core/model";
+import { Notice } from "../core/parts";
+import { TensorView } from "../tensor/tensor";
+
+const PLACE = ["drawn", "index", "window", "part", "ordered", "cell"] as const;
+const COLOURS = ["limits", "palette"] as const;
+
+export function CompareView({ model, selection }: { model: Model; selection: Model | null }) {
+  const [amplified, setAmplified] = useTrait<boolean>(model, "amplified");
+  const [first, second, difference] = useReferred(model, ["first", "second", "difference"].map((name) => model.get(name)));
+  const panes = useMemo(() => {
+    if (!first || !second) return null;
+    return {
+      second: linked(second, first, [...PLACE, ...COLOURS]),
+      difference: difference ? linked(difference, first, PLACE) : null,
+    };
+  }, [first, second, difference]);
+  const title = model.get("title") as string;
+  if (!first || !panes) return <section aria-busy="true" style={{ minHeight: "240px" }} />;
+  const notice = model.get("notice") as string;
+  return (
+    <section class="nnv-compare" aria-label={`comparison ${title}`}>
+      {(title || panes.difference) && (
+        <header>
+          {title && <b>{title}</b>}
+          {panes.difference && (
+            <span class="nnv-tools">
+              <button aria-pressed={amplified} title="give the difference a colour scale of its own" onClick={() => setAmplified(!amplified)}>amplify the difference</button>
+            </span>
+          )}
+        </header>
+      )}
+      <div class="nnv-panes">
+        <TensorView model={first} selection={selection} pane />
+        <TensorView model={panes.second} selection={selection} pane follows />
+        {panes.difference && <TensorView key={String(amplified)} model={panes.difference} selection={selection} pane follows ownScale={amplified} />}
+      </div>
+      {notice && <Notice text={notice} />}
+    </section>
+  );
+}

@@ -1,0 +1,18 @@
+// A model of which some traits are another's: two viewers that look at the same place.
+import type { Model } from "./model";
+
+export function linked(own: Model, leader: Model, traits: readonly string[]): Model {
+  const side = (event: string) => (traits.includes(event.replace("change:", "")) ? leader : own);
+  return {
+    get: (name) => side(name).get(name),
+    set: (name, value) => side(name).set(name, value),
+    save_changes: () => {
+      leader.save_changes();
+      own.save_changes();
+    },
+    on: (event, callback) => side(event).on(event, callback),
+    off: (event, callback) => side(event).off(event, callback),
+    send: (content, callbacks, buffers) => own.send(content, callbacks, buffers),
+    widget_manager: own.widget_manager,
+  };
+}

@@ -1,0 +1,88 @@
+// A generation step by step: the text as it streams in, and what else could have come.
+import { useEffect, useRef, useState } from "preact/hooks";
+import { percent } from "../core/format";
+import { kernelOf } from "../core/kernel";
+import { useTrait, type Model } from "../core/model";
+import { Notice, Token } from "../core/parts";
+import { Bars } from "../tokens/bars";
+import type { Guess } from "../tokens/strips";
+import { useSelectedNumber } from "../tokens/tokens";
+
+export interface Step {
+  token: string;
+  p: number | null;
+  candidates: Guess[];
+  saved: string[];
+}
+
+export function unpackSteps(packed: any[]): Step[] {
+  return packed.map(([token, p, flat, saved]) => {
+    const candidates: Guess[] = [];
+    for (let k = 0; k + 1 < (flat?.length ?? 0); k += 2) candidates.push({ token: flat[k], p: flat[k + 1] ?? 0 });
+    return { token, p: p ?? null, candidates, saved: saved ?? [] };
+  });
+}
+
+export function StepsView({ model, selection }: { model: Model; selection: Model | null }) {
+  const [packed] = useTrait<any[]>(model, "steps");
+  const [prompt] = useTrait<string[]>(model, "prompt");
+  const [running] = useTrait<boolean>(model, "running");
+  const [stopping] = useTrait<boolean>(model, "stopping");
+  const [selected, setSelected] = useSelectedNumber(selection, "step");
+  const [trouble, setTrouble] = useState("");
+  const steps = unpackSteps(packed);
+  const last = steps.length - 1;
+  const at = selected >= 0 && selected <= last ? selected : last;
+  const step = steps[at];
+  const title = model.get("title") as string;
+  const text = useRef<HTMLDivElement>(null);
+  useEffect(() => {
+    if (running && text.current) text.current.scrollTop = text.current.scrollHeight;
+  }, [steps.length, running]);
+  const stop = () => {
+    setTrouble("");
+    kernelOf(model).ask("stop").catch((error: Error) => setTrouble(error.message));
+  };
+  const rows = Math.max(1, ...steps.map((each) => each.candidates.length));
+  return (
+    <section class="nnv-steps" aria-label={`generation ${title}`}>
+      <header>
+        {title && <b>{title}</b>}
+        <span class="nnv-dim" role="status">
+          {running ? (stopping ? "stopping …" : "generating …") : `${steps.length} new token${steps.length === 1 ? "" : "s"}`}
+        </span>
+        {running && <span class="nnv-tools"><button class="nnv-stop" disabled={stopping} onClick={stop}>■ stop</button></span>}
+      </header>
+      <div class="nnv-text" ref={text} tabIndex={0} role="group" aria-label="prompt and generated tokens">
+        {prompt.map((token, k) => <span class="nnv-tok nnv-old" key={k}><Token text={token} /></span>)}
+        {steps.map((each, k) => (
+          <button
+            key={`s${k}`} class={`nnv-tok nnv-new${k === at ? " nnv-selected" : ""}`} tabIndex={-1} aria-pressed={k === at}
+            title={`step ${k}: ${JSON.stringify(each.token)}${each.p === null ? "" : ` ${percent(each.p)}`}`}
+            onClick={() => setSelected(k)}
+          >
+            <Token text={each.token} />
+          </button>
+        ))}
+        {running && <span class="nnv-caret" aria-hidden="true" />}
+      </div>
+      {step && (
+        <>
+          <label class="nnv-scrub nnv-dim">
+            <span>step {at} of {steps.length}</span>
+            <input type="range" min={0} max={last} value={at} aria-valuetext={`step ${at}: ${step.token}`} onInput={(event) => setSelected(Number(event.currentTarget.value))} />
+            <span>
+              <span class="nnv-tok nnv-new"><Token text={step.token} /></span>
+              {step.p !== null && <b> {percent(step.p)}</b>}
+            </span>
+          </label>
+          <div class="nnv-prediction" style={{ minHeight: `${24 + rows * 21}px` }}>
+            {step.candidates.length > 0 && <Bars now={step.candidates} clean={[]} head="candidates" />}
+            {step.saved.length > 0 && <div class="nnv-dim">saved here: {step.saved.map((name) => <span class="nnv-badge nnv-saved" key={name}>{name}</span>)}</div>}
+          </div>
+        </>
+      )}
+      {trouble && <Notice text={trouble} />}
+    </section>
+  );
+}

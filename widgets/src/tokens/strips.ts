@@ -1,0 +1,68 @@
+// Token strips as they are stored: texts once, numbers beside them.
+export interface Guess {
+  token: string;
+  p: number;
+}
+
+export interface Strip {
+  name: string;
+  tokens: string[];
+  top: Guess[][];
+  clean: Guess[][];
+  numbers: Record<string, (number | null)[]>;
+  generated: number;
+}
+
+const guesses = (flat: number[], words: string[]): Guess[] => {
+  const found: Guess[] = [];
+  for (let k = 0; k + 1 < flat.length; k += 2) found.push({ token: words[flat[k]] ?? "", p: flat[k + 1] ?? 0 });
+  return found;
+};
+
+export function unpackStrips(packed: any[]): Strip[] {
+  return packed.map((each) => ({
+    name: each.name,
+    tokens: each.tokens.map((k: number) => each.words[k]),
+    top: each.top.map((flat: number[]) => guesses(flat, each.words)),
+    clean: each.clean.map((flat: number[]) => guesses(flat, each.words)),
+    numbers: each.numbers,
+    generated: each.generated,
+  }));
+}
+
+export interface Grid {
+  tokens: string[];
+  rows: string[];
+  cells: Guess[][][];
+}
+
+export function unpackGrid(packed: any): Grid {
+  return {
+    tokens: packed.tokens.map((k: number) => packed.words[k]),
+    rows: packed.rows,
+    cells: packed.cells.map((row: number[][]) => row.map((flat) => guesses(flat, packed.words))),
+  };
+}
+
+/** The best tokens of two predictions together: those of the first in order, then what only the
+ * second has. */
+export function together(now: Guess[], clean: Guess[]): { token: string; now: number | null; clean: number | null }[] {
+  const other = new Map(clean.map(({ token, p }) => [token, p]));
+  const first = new Set(now.map(({ token }) => token));
+  return [
+    ...now.map(({ token, p }) => ({ token, now: p, clean: other.get(token) ?? null })),
+    ...clean.filter(({ token }) => !first.has(token)).map(({ token, p }) => ({ token, now: null, clean: p })),
+  ];
+}
+
+/** Limits for colouring numbers: around zero where signs differ. */
+export function limitsOf(values: (number | null)[]): [number, number] {
+  const known = values.filter((value): value is number => value !== null && Number.isFinite(value));
+  if (!known.length) return [0, 1];
+  const [low, high] = [Math.min(...known), Math.max(...known)];
+  if (low < 0) {
+    const end = Math.max(-low, high);
+    return [-end, end];
+  }
+  return [0, high || 1];
+}

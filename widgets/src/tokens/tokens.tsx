@@ -1,0 +1,161 @@
+// Prompts as their tokens: coloured by any number, with what is predicted after each.
+import { useEffect, useRef, useState } from "preact/hooks";
+import { cachedScale, css, inkOn, place, type Ground } from "../core/colour";
+import { number, visible } from "../core/format";
+import { useTrait, type Model } from "../core/model";
+import { Notice, Token } from "../core/parts";
+import { useGround } from "../core/theme";
+import { usePacked } from "../core/packed";
+import { Bars } from "./bars";
+import { limitsOf, unpackStrips, type Strip } from "./strips";
+
+const SHOWN = 1200;
+
+export function TokensView({ model, selection }: { model: Model; selection: Model | null }) {
+  const [strips, trouble] = usePacked(model, unpackStrips);
+  const [coloured, setColoured] = useTrait<string>(model, "coloured");
+  const [at, setAt] = useTrait<number>(model, "strip");
+  const [token, setToken] = useSelectedNumber(selection, "token");
+  const [hover, setHover] = useState<[number, number] | null>(null);
+  const root = useRef<HTMLElement>(null);
+  const ground = useGround(() => root.current);
+  if (trouble) return <Notice text={trouble} />;
+  if (!strips) return <section aria-busy="true" style={{ minHeight: "150px" }} />;
+  const names = [...new Set(strips.flatMap((strip) => Object.keys(strip.numbers)))];
+  const [strip, position] = hover ?? [Math.min(at, strips.length - 1), token];
+  const title = model.get("title") as string;
+  return (
+    <section class="nnv-tokens" aria-label={`tokens ${title}`} ref={root}>
+      {(title || names.length > 0) && (
+        <header>
+          {title && <b>{title}</b>}
+          {names.length > 0 && (
+            <label class="nnv-dim">
+              coloured by{" "}
+              <select value={coloured} onChange={(event) => setColoured(event.currentTarget.value)}>
+                <option value="">nothing</option>
+                {names.map((name) => <option key={name}>{name}</option>)}
+              </select>
+            </label>
+          )}
+        </header>
+      )}
+      {strips.map((each, k) => (
+        <Line
+          key={k} strip={each} coloured={coloured} ground={ground} selected={token} own={k === at || strips.length === 1}
+          onHover={(position) => setHover(position === null ? null : [k, position])}
+          onSelect={(position) => { setAt(k); setToken(position === token && k === at ? -1 : position); }}
+        />
+      ))}
+      <Prediction strip={strips[strip]} position={position} />
+    </section>
+  );
+}
+
+/** A number of the selection; −1 where nothing is selected. */
+export function useSelectedNumber(selection: Model | null, name: "token" | "step"): [number, (value: number) => void] {
+  const [value, setValue] = useState<number>(selection?.get(name) ?? -1);
+  useEffect(() => {
+    if (!selection) return;
+    const changed = () => setValue(selection.get(name));
+    changed();
+    selection.on(`change:${name}`, changed);
+    return () => selection.off(`change:${name}`, changed);
+  }, [selection]);
+  return [value, (next) => {
+    setValue(next);
+    selection?.set(name, next);
+    selection?.save_changes();
+  }];
+}
+
+interface LineProps {
+  strip: Strip;
+  coloured: string;
+  ground: Ground;
+  selected: number;
+  own: boolean;
+  onHover(position: number | null): void;
+  onSelect(position: number): void;
+}
+
+let serial = 0;
+
+function Line({ strip, coloured, ground, selected, own, onHover, onSelect }: LineProps) {
+  const [all, setAll] = useState(false);
+  const [active, setActive] = useState(-1);
+  const id = useRef(`nnv-strip-${serial++}`).current;
+  const values = strip.numbers[coloured];
+  const [low, high] = values ? limitsOf(values) : [0, 1];
+  const colours = cachedScale(low < 0 ? "diverging" : "sequential", ground);
+  const shown = all ? strip.tokens : strip.tokens.slice(0, SHOWN);
+  const first = strip.tokens.length - strip.generated;
+  const at = active >= 0 ? active : own && selected >= 0 ? selected : strip.tokens.length - 1;
+  const keys = (event: KeyboardEvent) => {
+    const to = { ArrowLeft: at - 1, ArrowRight: at + 1, ArrowUp: at - 10, ArrowDown: at + 10, Home: 0, End: shown.length - 1 }[event.key];
+    if (event.key === "Enter" || event.key === " ") onSelect(at);
+    else if (event.key === "Escape") { setActive(-1); onHover(null); }
+    else if (to === undefined) return;
+    else {
+      const next = Math.min(shown.length - 1, Math.max(0, to));
+      setActive(next);
+      onHover(next);
+    }
+    event.preventDefault();
+  };
+  return (
+    <div class="nnv-line">
+      {strip.name && <b class="nnv-strip-name">{strip.name}</b>}
+      <div
+        class="nnv-strip" role="listbox" tabIndex={0} aria-label={`tokens ${strip.name}`} aria-activedescendant={at >= 0 && at < shown.length ? `${id}-${at}` : undefined}
+        onKeyDown={keys} onMouseLeave={() => onHover(null)} onBlur={() => { setActive(-1); onHover(null); }}
+      >
+        {shown.map((token, k) => {
+          const value = values?.[k];
+          const colour = values && typeof value === "number" ? colours[place(value, low, high)] : null;
+          const kind = `${k >= first ? " nnv-new" : ""}${own && k === selected ? " nnv-selected" : ""}${k === active ? " nnv-active" : ""}`;
+          return (
+            <span
+              key={k} id={`${id}-${k}`} role="option" class={`nnv-tok${kind}`} aria-selected={own && k === selected}
+              style={colour ? { background: css(colour), color: inkOn(colour) } : undefined}
+              title={`${k}: ${JSON.stringify(token)}${typeof value === "number" ? ` · ${coloured} ${number(value)}` : ""}`}
+              onMouseEnter={() => onHover(k)} onClick={() => { setActive(-1); onSelect(k); }}
+            >
+              <Token text={token} />
+            </span>
+          );
+        })}
+      </div>
+      {strip.tokens.length > shown.length && (
+        <button onClick={() => setAll(true)}>show {strip.tokens.length - shown.length} more tokens</button>
+      )}
+    </div>
+  );
+}
+
+/** What follows a position; of the last one where none is chosen. Its height stays the same. */
+function Prediction({ strip, position }: { strip: Strip; position: number }) {
+  if (!strip.top.length) {
+    return position >= 0 && strip.tokens[position] !== undefined ? <Facts strip={strip} position={position} /> : null;
+  }
+  const at = position >= 0 && position < strip.tokens.length ? position : strip.tokens.length - 1 - strip.generated;
+  const now = strip.top[at] ?? [];
+  const rows = Math.max(...strip.top.map((top, k) => top.length + Math.min(3, strip.clean[k]?.length ?? 0)), 1);
+  return (
+    <div class="nnv-prediction" style={{ minHeight: `${24 + 22 + Math.min(rows, 8) * 21}px` }}>
+      <Facts strip={strip} position={at} />
+      <Bars now={now} clean={strip.clean[at] ?? []} />
+    </div>
+  );
+}
+
+function Facts({ strip, position }: { strip: Strip; position: number }) {
+  return (
+    <div class="nnv-dim nnv-facts">
+      {strip.name && `${strip.name} · `}after token {position} <span class="nnv-tok">{visible(strip.tokens[position])}</span>
+      {Object.entries(strip.numbers).map(([name, values]) =>
+        typeof values[position] === "number" ? <span key={name}>{name} {number(values[position] as number)}</span> : null,
+      )}
+    </div>
+  );
+}

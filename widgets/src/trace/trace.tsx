@@ -1,0 +1,84 @@
+// A trace's result: small at first, with everything that was kept one click away.
+import { useEffect, useState } from "preact/hooks";
+import { shape as shapeText } from "../core/format";
+import { useReferred, useTrait, type Model } from "../core/model";
+import { View } from "../view";
+import { TensorView } from "../tensor/tensor";
+
+export function TraceView({ model, selection }: { model: Model; selection: Model | null }) {
+  const [facts] = useTrait<string[]>(model, "facts");
+  const [wrote] = useTrait<string[]>(model, "wrote");
+  const [notices] = useTrait<string[]>(model, "notices");
+  const [open, setOpen] = useTrait<number[]>(model, "open_tensors");
+  const [treeOpen, setTreeOpen] = useTrait<boolean>(model, "tree_open");
+  const references = useParts(model);
+  const [tokens, steps, tree, ...tensors] = useReferred(model, references);
+  const title = model.get("title") as string;
+  const toggle = (k: number) => setOpen(open.includes(k) ? open.filter((each) => each !== k) : [...open, k]);
+  return (
+    <section class="nnv-trace" aria-label={title}>
+      <header>
+        <b>{title}</b>
+        <span class="nnv-dim">{facts.join(" · ")}</span>
+        {wrote.length > 0 && <span class="nnv-dim">wrote <code class="nnv-wrote-list">{wrote.slice(0, 4).join(", ")}{wrote.length > 4 && " …"}</code></span>}
+        {tree && (
+          <span class="nnv-tools">
+            <button aria-pressed={treeOpen} aria-expanded={treeOpen} onClick={() => setTreeOpen(!treeOpen)}>modules</button>
+          </span>
+        )}
+      </header>
+      {notices.map((text, k) => <div class="nnv-notice" key={k}>{text}</div>)}
+      {tokens && <View model={tokens} selected={selection} />}
+      {steps && <View model={steps} selected={selection} />}
+      {tensors.length > 0 && (
+        <ul class="nnv-thumbs" aria-label="saved tensors">
+          {tensors.map((each, k) => each && <Thumb key={k} model={each} selection={selection} open={open.includes(k)} onToggle={() => toggle(k)} />)}
+        </ul>
+      )}
+      {tensors.map((each, k) => each && open.includes(k) && <div class="nnv-opened" key={k}><View model={each} selected={selection} /></div>)}
+      {tree && treeOpen && <div class="nnv-opened"><View model={tree} selected={selection} /></div>}
+    </section>
+  );
+}
+
+/** References to the parts, in the order in which they stand. */
+function useParts(model: Model): unknown[] {
+  const [tokens] = useTrait<unknown>(model, "tokens");
+  const [steps] = useTrait<unknown>(model, "steps");
+  const [tree] = useTrait<unknown>(model, "tree");
+  const [tensors] = useTrait<unknown[]>(model, "tensors");
+  return [tokens, steps, tree, ...tensors];
+}
+
+interface ThumbProps {
+  model: Model;
+  selection: Model | null;
+  open: boolean;
+  onToggle(): void;
+}
+
+function Thumb({ model, selection, open, onToggle }: ThumbProps) {
+  const [module, setModule] = useState<string>(selection?.get("module") ?? "");
+  useEffect(() => {
+    if (!selection) return;
+    const changed = () => setModule(selection.get("module"));
+    changed();
+    selection.on("change:module", changed);
+    return () => selection.off("change:module", changed);
+  }, [selection]);
+  const compared = model.get("kind") === "compare";
+  const [first] = useReferred(model, compared ? [model.get("difference") ?? model.get("first")] : []);
+  const shown = compared ? first : model;
+  if (!shown) return null;
+  const own = model.get("module") as string | undefined;
+  const marked = own !== undefined && own !== "" && own === module;
+  const about = shown.get("about") as { shape: number[] };
+  return (
+    <li>
+      <button class={`nnv-thumb-button${marked ? " nnv-selected" : ""}`} aria-expanded={open} aria-pressed={open} title={shown.get("expression")} onClick={onToggle}>
+        <span class="nnv-thumb-box" aria-hidden="true"><TensorView model={shown} selection={null} thumb /></span>
+        <span class="nnv-thumb-name"><b>{model.get("title")}</b> <code>{shapeText(about.shape)}</code></span>
+      </button>
+    </li>
+  );
+}
