@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from nnsight_magic.views.pooling import CHUNK, numbers, pool
 PARTS = ("real", "imag", "abs", "angle")
 SAMPLE = 1 << 16
 EXACT_STATISTICS = 1 << 22  # values up to which statistics look at every one
+MOST_LOOKED_AT = 1 << 29  # values up to which they can be made to
 BINS = 48
 
 
@@ -169,14 +170,65 @@ class Array:
             tensor = tensor[(slice(None),) * axis + (slice(None, None, step),)]
         return numbers(Array(tensor).real(part)).ravel()
 
-    def statistics(self, part: str = "real") -> dict[str, Any]:
+    def statistics(self, part: str = "real", exact: bool = False) -> dict[str, Any]:
         """Count, ends, mean, deviation, NaN and infinities, and a histogram.
 
-        Of a large tensor the mean, the deviation and the histogram come from a sample.
+        A large tensor is sampled, so its ends and its NaN may be missed; `exact` looks at every
+        value all the same, a few million at a time.
         """
-        exact = self.size <= EXACT_STATISTICS
-        values = numbers(self.real(part)).ravel() if exact else self.sample(part)
-        return statistics_of(values, self.size)
+        if self.size <= EXACT_STATISTICS:
+            return statistics_of(numbers(self.real(part)).ravel(), self.size)
+        stats = statistics_of(self.sample(part), self.size)
+        if exact and self.size <= MOST_LOOKED_AT:
+            stats |= totals(self._chunks(part))
+            stats["looked_at"] = self.size
+        return stats
+
+    def _chunks(self, part: str) -> Iterator[np.ndarray]:
+        """All values, a few million at a time."""
+        tensor = self.tensor.detach()
+        if not tensor.is_contiguous():
+            waiting = [tensor]
+            while waiting:
+                each = waiting.pop()
+                if each.numel() <= CHUNK or each.ndim == 1:
+                    for piece in each.split(CHUNK) if each.ndim else [each]:
+                        yield numbers(Array(piece).real(part)).ravel()
+                else:
+                    waiting += each.unbind(0)
+            return
+        for piece in tensor.reshape(-1).split(CHUNK):
+            yield numbers(Array(piece).real(part))
+
+
+def totals(chunks: Iterable[np.ndarray]) -> dict[str, Any]:
+    """What can be summed up chunk by chunk: ends, mean, deviation, norm, NaN, infinities, zeros."""
+    low, high, total, squares = np.inf, -np.inf, 0.0, 0.0
+    counts = {"nan": 0, "inf": 0, "zero": 0}
+    finite = 0
+    for chunk in chunks:
+        values = chunk
+        if chunk.dtype.kind == "f":
+            mask = np.isfinite(chunk)
+            if not mask.all():
+                nan = int(np.isnan(chunk).sum())
+                counts["nan"] += nan
+                counts["inf"] += int(len(chunk) - mask.sum()) - nan
+                values = chunk[mask]
+        if not len(values):
+            continue
+        low, high = min(low, float(values.min())), max(high, float(values.max()))
+        wide = values.astype(np.float64)
+        total += float(wide.sum())
+        squares += float(np.dot(wide, wide))
+        counts["zero"] += int(len(values) - np.count_nonzero(values))
+        finite += len(values)
+    if not finite:
+        return counts
+    mean = total / finite
+    deviation = max(0.0, squares / finite - mean * mean) ** 0.5
+    ends = {"min": low, "max": high, "mean": mean, "std": deviation, "norm": squares**0.5}
+    return counts | ends
 
 
 def statistics_of(values: np.ndarray, size: int) -> dict[str, Any]:

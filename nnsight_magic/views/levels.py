@@ -50,7 +50,9 @@ def encode(values: np.ndarray) -> Coded:
     if not len(levels):
         codes = np.zeros(flat.shape, np.uint8)
     else:
-        borders = (levels[1:] / 2 + levels[:-1] / 2).astype(flat.dtype, copy=False)
+        borders = levels[1:] / 2 + levels[:-1] / 2
+        if flat.dtype.kind == "f":
+            borders = borders.astype(flat.dtype, copy=False)  # compared as they are, fast
         codes = np.searchsorted(borders, flat).astype(np.uint8)
     if flat.dtype.kind == "f" and len(finite) < len(flat):
         codes[np.isnan(flat)] = NAN
@@ -68,9 +70,12 @@ def choose_levels(finite: np.ndarray) -> np.ndarray:
     distinct = np.unique(np.concatenate([sample, ends]))
     if len(distinct) <= LEVELS and (len(finite) <= SAMPLE or finite.dtype.kind in "iu"):
         return distinct
+    if ends[0] == ends[1]:
+        return ends[:1]
     half = LEVELS // 2
     by_rank = np.interp(np.linspace(0, 1, half), np.linspace(0, 1, len(sample)), np.sort(sample))
-    unit = max(np.abs(sample).mean(), np.finfo(np.float64).tiny)
+    largest = np.abs(ends).max()
+    unit = max((np.abs(sample) / largest).mean() * largest, largest * 1e-9)
     low, high = np.arcsinh(ends / unit)
     even = np.sinh(np.linspace(low, high, LEVELS - half - 1)) * unit
     zero = [0.0] if ends[0] < 0 < ends[1] else []

@@ -97,6 +97,7 @@ class _Builder:
     kinds: list[Kind] = field(default_factory=list)
     known: dict[tuple, int] = field(default_factory=dict)
     size: int = 0
+    distinct: dict[int, Any] = field(default_factory=dict)  # parameters by identity
 
     def add(self, module: Any) -> int:
         """The number of the module's kind. Deep trees are walked without recursion."""
@@ -117,6 +118,7 @@ class _Builder:
 
     def _kind(self, module: Any, children: list[tuple[str, int]]) -> int:
         own = [p for p in module._parameters.values() if p is not None]
+        self.distinct.update((id(p), p) for p in own)
         key = (
             type(module),
             module.extra_repr() if not children else "",
@@ -160,7 +162,7 @@ def describe(module: Any) -> ModuleTree:
     """The tree of any `torch.nn.Module`; its weights may be on the meta device."""
     builder = _Builder()
     root = builder.add(module)
-    parameters = list(module.parameters())
+    parameters = builder.distinct.values()
     count = sum(p.numel() for p in parameters)
     size = sum(p.numel() * p.element_size() for p in parameters)
     builder.kinds[root] = replace(builder.kinds[root], parameters=count, bytes=size)

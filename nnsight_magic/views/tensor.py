@@ -13,7 +13,7 @@ import traitlets
 
 from nnsight_magic.errors import BadInputError
 from nnsight_magic.views.array import PARTS, Array, Plane
-from nnsight_magic.views.levels import Coded, encode, pack
+from nnsight_magic.views.levels import MINUS_INFINITY, NAN, PLUS_INFINITY, Coded, encode, pack
 from nnsight_magic.views.pooling import numbers
 from nnsight_magic.views.roles import drawn_axes, infer_axes
 from nnsight_magic.views.view import Answer, View
@@ -111,6 +111,8 @@ class TensorView(View):
         if not array.size:
             return {"stats": {"count": 0}, "stored": {"form": "empty"}}
         stats = array.statistics(part)
+        if not budget:
+            return {"stats": stats, "stored": {"form": "none", "part": part}}
         if array.size <= budget:
             coded = encode(numbers(array.real(part)))
             form = {"form": "whole", "part": part}
@@ -121,6 +123,7 @@ class TensorView(View):
             form = {"form": "plane", "part": part, **_facts(plane), "drawn": drawn, "index": index}
             self._first = plane.low, plane.high
             coded, codes = plane.low, _both(plane)
+            _widen(stats, plane)
         return {
             "stats": stats,
             "stored": form,
@@ -169,7 +172,8 @@ class TensorView(View):
         return {"text": self.array.text(index), "index": index}, []
 
     def _stats(self, asked: dict[str, Any]) -> Answer:
-        return {"stats": self.array.statistics(str(asked.get("part", "real")))}, []
+        part, exact = str(asked.get("part", "real")), bool(asked.get("exact"))
+        return {"stats": self.array.statistics(part, exact)}, []
 
     def _margins(self, asked: dict[str, Any]) -> Answer:
         """Mean and norm of every row and column of the drawn plane, float32."""
@@ -243,6 +247,17 @@ def _both(plane: Plane) -> np.ndarray:
     if plane.high is None:
         return plane.low.codes
     return np.stack([plane.low.codes, plane.high.codes])
+
+
+def _widen(stats: dict[str, Any], plane: Plane) -> None:
+    """Adds what the plane shows and a sample may have missed: ends, and that there are NaN."""
+    if len(plane.low.levels) and "min" in stats:
+        stats["min"] = min(stats["min"], float(plane.low.levels[0]))
+        stats["max"] = max(stats["max"], float(plane.low.levels[-1]))
+    codes = _both(plane)
+    for name, marks in (("nan", (NAN,)), ("inf", (PLUS_INFINITY, MINUS_INFINITY))):
+        if np.isin(codes, marks).any():
+            stats["some"] = [*stats.get("some", ()), name]
 
 
 def _facts(plane: Plane) -> dict[str, Any]:

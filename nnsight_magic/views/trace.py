@@ -106,9 +106,15 @@ class TraceView(View):
 
 
 STILL_BUDGET = 40_000  # bytes of pictures in the still view
-STORED_TOTAL = 100_000  # values that all tensors of a result store together
+STORED_TOTAL = 48_000  # values that all tensors of a result store together, by pairs
+STORED_TENSORS = 12  # tensors of a result of which something is stored
 
 
-def stored_share(count: int) -> int:
-    """How many values each of `count` tensors of one result may store."""
-    return max(1024, STORED_TOTAL // max(1, count) // 2)
+def stored_share(count: int, place: int = 0) -> int:
+    """How many values the tensor at `place` among `count` of one result may store.
+
+    With it a result adds less than 200 kB to a notebook, whatever its tensors.
+    """
+    if place >= STORED_TENSORS:
+        return 0
+    return STORED_TOTAL // 2 // min(STORED_TENSORS, max(1, count))

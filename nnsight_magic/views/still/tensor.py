@@ -35,7 +35,8 @@ def html(view: TensorView) -> str:
     below = f'<div class="d">{where(view)} {" · ".join(facts)}</div>'
     picture = first_picture(view)
     if picture is None:
-        return frame(f"<div>{head}</div><div class='d'>no values</div>")
+        below_none = "no values" if not array.size else below
+        return frame(f"<div>{head}</div>{below_none}")
     codes, levels, shown = picture
     width, height = on_page(*shown)
     drawn = image(paint(view, codes, levels), width, height, f"heat map of {view.text()}")
@@ -63,7 +64,7 @@ def where(view: TensorView) -> str:
 def first_picture(view: TensorView) -> tuple[np.ndarray, np.ndarray, tuple[int, int]] | None:
     """Codes, levels, and how many values down and across they show; from what was stored."""
     form = view.stored.get("form")
-    if form == "empty":
+    if form in ("empty", "none"):
         return None
     low, high = view._first
     if form == "whole":

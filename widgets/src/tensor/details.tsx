@@ -14,7 +14,8 @@ interface Props {
   axes: Axis[];
 }
 
-export function Details({ model, stats, place, axes }: Props) {
+export function Details({ model, stats: quick, place, axes }: Props) {
+  const stats = useExact(model, quick, place.part);
   const [margins, setMargins] = useState<Float32Array[] | null>(null);
   const [refused, setRefused] = useState("");
   const key = keyOf(place);
@@ -26,7 +27,6 @@ export function Details({ model, stats, place, axes }: Props) {
     );
     return () => { current = false; };
   }, [key]);
-  const sampled = stats["looked_at"] < stats["count"];
   const rows: [string, string][] = [
     ["values", count(stats["count"])],
     ...(["min", "max", "mean", "std", "norm"] as const)
@@ -53,7 +53,7 @@ export function Details({ model, stats, place, axes }: Props) {
           <Histogram counts={stats["histogram"]} ends={stats["bins"]} format={number} />
           <p class="nnv-dim">
             square root of the counts; the ends hold what lies outside
-            {sampled && `; from a sample of ${count(stats["looked_at"])}`}
+            {quick["looked_at"] < quick["count"] && `; from a sample of ${count(quick["looked_at"])}`}
           </p>
         </div>
       )}
@@ -70,6 +70,16 @@ export function Details({ model, stats, place, axes }: Props) {
       </div>
     </div>
   );
+}
+
+/** Statistics over every value, once the kernel has gone through them; the sampled ones before. */
+function useExact(model: Model, quick: Record<string, any>, part: string): Record<string, any> {
+  const [exact, setExact] = useState<{ part: string; stats: Record<string, any> } | null>(null);
+  useEffect(() => {
+    if (!(quick["looked_at"] < quick["count"])) return;
+    kernelOf(model).ask("stats", { part, exact: true }).then(({ info }) => setExact({ part, stats: info["stats"] }), () => {});
+  }, [part]);
+  return exact?.part === part ? exact.stats : quick;
 }
 
 const nameOf = (axes: Axis[], axis: number, otherwise: string) =>

@@ -9,8 +9,8 @@ interface Props {
   palette: Palette;
   chosen: string;
   ground: Ground;
-  nan: number;
-  inf: number;
+  nan: string;
+  inf: string;
   onLimits(limits: number[]): void;
   onPalette(palette: string): void;
 }
@@ -51,9 +51,9 @@ export function Scale(props: Props) {
           robust limits
         </button>
       )}
-      {props.nan > 0 && <Mark colour={css(NAN_COLOUR)} text={`${props.nan} NaN`} />}
-      {props.inf > 0 && (
-        <Mark colour={`linear-gradient(90deg, ${css(MINUS_COLOUR)} 50%, ${css(PLUS_COLOUR)} 50%)`} text={`${props.inf} ±∞`} />
+      {props.nan && <Mark colour={css(NAN_COLOUR)} text={props.nan} />}
+      {props.inf && (
+        <Mark colour={`linear-gradient(90deg, ${css(MINUS_COLOUR)} 50%, ${css(PLUS_COLOUR)} 50%)`} text={props.inf} />
       )}
     </div>
   );

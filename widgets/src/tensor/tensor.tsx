@@ -187,7 +187,7 @@ function Viewer({ model, selection, thumb = false, pane = false, follows = false
         <Readout model={model} at={at} axes={axes} drawn={drawn} index={index} planes={[planes.sharp, planes.base]} place={place} order={planes.order} />
         {lead && <Scale
           limits={colouring.limits} automatic={limits.length !== 2} palette={colouring.palette} chosen={chosen}
-          ground={ground} nan={stats["nan"] ?? 0} inf={stats["inf"] ?? 0} onLimits={setLimits} onPalette={setPalette}
+          ground={ground} nan={marksIn(stats, "nan", "NaN")} inf={marksIn(stats, "inf", "±∞")} onLimits={setLimits} onPalette={setPalette}
         />}
       </footer>
       {details && <Details model={model} stats={stats} place={place} axes={axes} />}
@@ -205,6 +205,12 @@ function fitting(window: number[], [rows, columns]: [number, number]): Window {
   return fits ? (window as Window) : whole(rows, columns);
 }
 
+/** How many there are, or only that there are some. */
+function marksIn(stats: Record<string, any>, kind: string, name: string): string {
+  if (stats[kind]) return `${stats[kind]} ${name}`;
+  return (stats["some"] as string[] | undefined)?.includes(kind) ? name : "";
+}
+
 function labelsOf(axes: Axis[], drawn: [number, number], ordered: boolean): Labels {
   const of = (axis: number) => (axis < 0 ? [] : axes[axis].labels);
   const name = (axis: number) => (axis < 0 ? "" : axes[axis].role);
@@ -214,8 +220,8 @@ function labelsOf(axes: Axis[], drawn: [number, number], ordered: boolean): Labe
 function roomFor(labels: Labels, [rows]: [number, number]): { left: number; bottom: number } {
   const longest = (words: string[]) => Math.min(12, Math.max(...words.map((word) => visible(word).length)));
   return {
-    left: labels.rows.length ? 14 + longest(labels.rows) * 6.2 : 14 + String(rows - 1).length * 6.5,
-    bottom: labels.columns.length ? 10 + longest(labels.columns) * 6.4 : 18,
+    left: labels.rows.length ? 14 + longest(labels.rows) * 6.8 : 14 + String(rows - 1).length * 6.5,
+    bottom: labels.columns.length ? 10 + longest(labels.columns) * 7.2 : 18,
   };
 }
 

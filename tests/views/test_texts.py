@@ -1,0 +1,156 @@
+"""Tokens, grids, steps and results: what they store and how they stand without a kernel."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import pytest
+import torch
+
+from nnsight_magic.errors import BadInputError
+from nnsight_magic.views import (
+    Step,
+    StepsView,
+    TensorView,
+    TokenStrip,
+    TraceView,
+    compare,
+    show,
+    tokens_view,
+    tree_view,
+)
+from nnsight_magic.views.display import still_bundle
+from nnsight_magic.views.page import page
+from nnsight_magic.views.tokens import GridView
+from nnsight_magic.views.trace import stored_share
+
+HOSTILE = ["<s>", "<b>x</b>", "</script>", "&amp;", '"', "'", "\n", " ", "", "\x00", "�", "👩‍👩‍👧"]
+TOP = [[(" Paris", 0.656), (" Rome", 0.038)]] * len(HOSTILE)
+
+
+def test_strips_round_off_and_keep_each_word_once() -> None:
+    strip = TokenStrip(["a", "a"], top=[[("a", 0.123456789)], []], kl=[float("nan"), 0.5])
+    packed = strip.packed()
+    assert packed["words"] == ["a"]
+    assert packed["top"] == [[0, 0.1235], []]
+    assert packed["numbers"] == {"KL": [None, 0.5]}
+
+
+def test_columns_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(BadInputError, match="kl has 1 entries for 2 tokens"):
+        TokenStrip(["a", "b"], kl=[0.1])
+    with pytest.raises(BadInputError, match="found a text"):
+        tokens_view("a text")
+    with pytest.raises(BadInputError, match="no tokens"):
+        tokens_view([])
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        tokens_view(TokenStrip(HOSTILE, name="<i>", top=TOP, clean=TOP, kl=[0.1] * len(HOSTILE))),
+        GridView([TOP, TOP], HOSTILE, ["<u>", "1"], "lens"),
+        StepsView(HOSTILE, [Step(token, 0.5, TOP[0]) for token in HOSTILE]),
+        show(torch.ones(len(HOSTILE), 2), "<u>", tokens=HOSTILE),
+        TraceView("<u>", ["<u>"], wrote=["<u>"], notices=["<u>"]),
+    ],
+    ids=["tokens", "grid", "steps", "tensor", "trace"],
+)
+def test_no_text_becomes_markup(view: TensorView) -> None:
+    for text in (view.still(), page(view).split("<script", 1)[0]):
+        for tag in ("<s>", "<b>x", "<i>", "<u>", "</script>"):
+            assert tag not in text
+    stored = page(view).split('id="state">')[1].split("</script>")[0]
+    assert json.loads(stored)["root"] == view.model_id
+
+
+def test_a_large_grid_stays_small() -> None:
+    top = [
+        [
+            [(f" word{(r * 7 + p * 3 + k) % 4000}", 0.2 / (k + 1)) for k in range(5)]
+            for p in range(30)
+        ]
+        for r in range(30)
+    ]
+    view = GridView(top, [f" t{k}" for k in range(30)], title="lens")
+    size = len(view.packed) * 4 / 3 + sum(map(len, still_bundle(view).values()))
+    assert size < 150_000
+    grid = json.loads(zlib.decompress(view.packed))
+    assert grid["words"][grid["cells"][3][4][0]] == " word33"
+
+
+def test_steps_stream_in_and_can_be_stopped() -> None:
+    pressed = []
+    view = StepsView(["a"], running=True, on_stop=lambda: pressed.append(True))
+    view.add(Step(" b", 0.5, [(" b", 0.5), (" c", 0.2)], saved=("h",)))
+    assert view.steps == [[" b", 0.5, [" b", 0.5, " c", 0.2], ["h"]]]
+    view._handle_custom_msg({"do": "stop", "id": 1}, [])
+    assert view.stopped
+    assert pressed
+    view.finish()
+    assert not view.running
+    assert view.text() == "a →  b"
+
+
+@pytest.mark.parametrize("count", [1, 6, 40])
+def test_a_result_is_bounded_whatever_the_tensors(count: int) -> None:
+    tensors = [
+        TensorView(torch.randn(1, 64, 2048), f"t{k}", stored=stored_share(count, k))
+        for k in range(count)
+    ]
+    strip = TokenStrip([f" t{k}" for k in range(64)], top=[TOP[0] * 3] * 64, clean=[TOP[0]] * 64)
+    view = TraceView("run", tokens=tokens_view(strip), tensors=tensors)
+    models = json.loads(page(view).split('id="state">')[1].split("</script>")[0])
+    still = sum(map(len, still_bundle(view).values()))
+    assert len(json.dumps(models)) + still < 200_000
+
+
+def test_views_of_a_result_share_one_selection() -> None:
+    view = TraceView(
+        "run",
+        tokens=tokens_view(["a", "b"]),
+        tensors=[show(torch.ones(2, 2)), compare(torch.ones(2, 2), torch.ones(2, 2))],
+        tree=tree_view(torch.nn.Linear(2, 2)),
+    )
+    view.selection.token = 1
+    assert view.tensors[0].selection.token == 1
+    assert view.tensors[1].difference.selection is view.selection
+    assert view.tree.selection is view.tokens.selection
+
+
+def test_a_page_needs_nothing_from_anywhere(tmp_path: Path) -> None:
+    path = tmp_path / "view.html"
+    show(torch.randn(12, 64, 64), "attention").save_html(path)
+    text = path.read_text()
+    assert "<script src" not in text
+    assert "<link" not in text
+    assert "@import" not in text
+    assert text.count("http://") == text.count("http://www.w3.org/")
+    assert len(text) < 200_000
+
+
+def test_a_picture_stands_beside_the_html() -> None:
+    bundle = still_bundle(show(torch.randn(4, 4)))
+    assert set(bundle) == {"text/html", "text/plain", "image/png"}
+    assert "<script" not in bundle["text/html"]
+
+
+def test_where_there_is_no_notebook_a_view_prints_its_text() -> None:
+    code = (
+        "from nnsight_magic.views import show\nshow([[1.0, 2.0]], 'numbers')._ipython_display_()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.stdout == "numbers (1, 2) float64, cpu\n"
+
+
+def test_importing_the_views_imports_no_torch() -> None:
+    code = (
+        "import sys, nnsight_magic.views\n"
+        "from nnsight_magic.views import View, TokenStrip, ModuleNote\n"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
