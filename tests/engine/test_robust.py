@@ -367,14 +367,15 @@ def test_traces_of_every_kind_leave_no_memory_behind(model):
     gc.collect()
     tracemalloc.start()
     try:
-        for _ in range(10):
-            all_kinds()
-        gc.collect()
-        before = tracemalloc.get_traced_memory()[0]
-        for _ in range(20):
-            all_kinds()
-        gc.collect()
-        assert tracemalloc.get_traced_memory()[0] - before < 20_000
+        grown = []
+        for _ in range(4):
+            before = tracemalloc.get_traced_memory()[0]
+            for _ in range(15):
+                all_kinds()
+            gc.collect()
+            grown.append(tracemalloc.get_traced_memory()[0] - before)
+        # A leak grows every time; caches of Python's and torch's own are full at some time.
+        assert min(grown) < 5_000, grown
     finally:
         tracemalloc.stop()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import re
 
 import pytest
@@ -58,6 +59,8 @@ class Shell:
 def bare(tmp_path, monkeypatch):
     """A shell with the extension and no model."""
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
+    # A doctest that ran before leaves its last value here, and IPython then keeps off `_`.
+    monkeypatch.delattr(builtins, "_", raising=False)
     config = Config()
     config.HistoryManager.enabled = False
     InteractiveShell.clear_instance()
