@@ -25,7 +25,27 @@ from nnsight_magic.views.array import GoneError
 Answer = tuple[dict[str, Any], list[bytes]]
 
 
-class Selection(anywidget.AnyWidget):
+class Widget(anywidget.AnyWidget):
+    """An anywidget whose traits stand in its class.
+
+    anywidget itself makes a class of its own for every instance, which takes longer than all else
+    that a view does.
+    """
+
+    _esm = traitlets.Unicode("export default {}").tag(sync=True)
+    _anywidget_id = traitlets.Unicode().tag(sync=True)
+
+    def add_traits(self, **traits: traitlets.TraitType) -> None:
+        new = {name: trait for name, trait in traits.items() if not self.has_trait(name)}
+        if new:
+            super().add_traits(**new)
+
+    @traitlets.default("_anywidget_id")
+    def _default_id(self) -> str:
+        return f"{type(self).__module__}.{type(self).__name__}"
+
+
+class Selection(Widget):
     """What is selected in the views that share it; set any of it from Python or in a view.
 
     Attributes:
@@ -35,14 +55,13 @@ class Selection(anywidget.AnyWidget):
         head: an attention head, or -1.
     """
 
-    _esm = "export default {}"
     token = traitlets.Int(-1).tag(sync=True)
     step = traitlets.Int(-1).tag(sync=True)
     module = traitlets.Unicode("").tag(sync=True)
     head = traitlets.Int(-1).tag(sync=True)
 
 
-class View(anywidget.AnyWidget):
+class View(Widget):
     """Base of all views."""
 
     kind = traitlets.Unicode().tag(sync=True)
@@ -56,9 +75,10 @@ class View(anywidget.AnyWidget):
             raise TypeError(
                 f"{type(self).__name__} has no {', '.join(unknown)}: check the spelling"
             )
-        self._esm = bundle.loader()
         self._lock = threading.Lock()
-        traits.setdefault("selection", Selection())
+        if traits.get("selection") is None:
+            traits["selection"] = Selection()
+        traits.setdefault("_esm", bundle.loader())
         traits.setdefault("twin", uuid.uuid4().hex)
         super().__init__(_code=bundle.code(), **traits)
         self.on_msg(self._asked)
