@@ -24,16 +24,33 @@ HIDES_ERROR = (
 
 def show_view(view: View) -> None:
     """Displays both, or prints text where there is no notebook."""
-    from IPython import get_ipython
-    from IPython.display import publish_display_data
-
-    shell = get_ipython()
-    if shell is None or not hasattr(shell, "kernel"):
+    if not in_notebook():
         print(view.text())
         return
+    show_live(view)
+    show_still(view)
+
+
+def in_notebook() -> bool:
+    """Whether there is a kernel, whose front end may show widgets."""
+    from IPython import get_ipython
+
+    return hasattr(get_ipython(), "kernel")
+
+
+def show_live(view: View) -> None:
+    """The widget alone, for a view that is still being filled; `show_still` comes later."""
+    from IPython.display import publish_display_data
+
     bundle = view._repr_mimebundle_() or {}
     data, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
     publish_display_data({**data, "text/plain": view.text()}, metadata)
+
+
+def show_still(view: View) -> None:
+    """The still twin alone."""
+    from IPython.display import publish_display_data
+
     publish_display_data(still_bundle(view))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from html import escape
 from typing import Any
 
@@ -29,8 +29,10 @@ class TraceView(View):
         notices: what the user should know.
         tokens, steps, tree: the views, or `None`.
         tensors: viewers of what was saved, shown as thumbnails that open.
+        others: what else was saved, in words.
         open_tensors: which of them are open, by their place.
         tree_open: whether the modules are shown.
+        has_tree: whether there is a tree to show; it may be made when it is first opened.
     """
 
     title = traitlets.Unicode().tag(sync=True)
@@ -43,8 +45,10 @@ class TraceView(View):
     tensors = traitlets.List(
         traitlets.Union([traitlets.Instance(TensorView), traitlets.Instance(CompareView)])
     ).tag(sync=True, **_child)
+    others = traitlets.List(traitlets.Unicode()).tag(sync=True)
     open_tensors = traitlets.List(traitlets.Int()).tag(sync=True)
     tree_open = traitlets.Bool(False).tag(sync=True)
+    has_tree = traitlets.Bool(False).tag(sync=True)
 
     def __init__(
         self,
@@ -57,28 +61,48 @@ class TraceView(View):
         steps: StepsView | None = None,
         tree: TreeView | None = None,
         tensors: Sequence[TensorView | CompareView] = (),
+        make_tree: Callable[[], TreeView | None] | None = None,
+        words: str = "",
         **state: Any,
     ) -> None:
+        """`make_tree` makes the tree when it is first opened; `words` is the result as text."""
+        self.words = words
+        self._make_tree = make_tree
         super().__init__(
             kind="trace",
             title=title,
             facts=list(facts),
             wrote=list(wrote),
             notices=list(notices),
-            tokens=tokens,
-            steps=steps,
-            tree=tree,
-            tensors=list(tensors),
+            has_tree=tree is not None or make_tree is not None,
             **state,
         )
-        for view in (tokens, steps, tree, *tensors):
-            if view is not None:
-                view.selection = self.selection
-                for part in (getattr(view, n, None) for n in ("first", "second", "difference")):
-                    if part is not None:
-                        part.selection = self.selection
+        self.put(tokens=tokens, steps=steps, tree=tree, tensors=tensors)
+        self.observe(self._tree_wanted, "tree_open")
+
+    def put(self, **parts: Any) -> None:
+        """Sets parts (`tokens`, `steps`, `tree`, `tensors`), each with this view's selection."""
+        with self.hold_sync():
+            for name, part in parts.items():
+                views = list(part) if name == "tensors" else [part]
+                for view in views:
+                    if view is not None:
+                        self._share(view)
+                setattr(self, name, views if name == "tensors" else part)
+
+    def _share(self, view: View) -> None:
+        names = ("first", "second", "difference")
+        for each in (view, *(getattr(view, name, None) for name in names)):
+            if each is not None and each.selection is not self.selection:
+                each.selection = self.selection
+
+    def _tree_wanted(self, change: Any) -> None:
+        if change["new"] and self.tree is None and self._make_tree is not None:
+            self.put(tree=self._make_tree())
 
     def text(self) -> str:
+        if self.words:
+            return self.words
         head = " · ".join([self.title, *self.facts])
         parts = [view.text() for view in (self.tokens, self.steps, *self.tensors) if view]
         return "\n".join([head, *parts, *(f"note: {each}" for each in self.notices)])

@@ -68,6 +68,14 @@ class TreeView(View):
             aliases=dict(aliases or {}),
             **state,
         )
+        _alive.add(self)
+
+    def wants(self, module: Any) -> list[str]:
+        """Takes what is wanted of `module` at its next run, which is now."""
+        if not self.wanted or self._module is None or self._module() is not module:
+            return []
+        wanted, self.wanted = self.wanted, []
+        return wanted
 
     def set_notes(self, notes: Mapping[str, ModuleNote]) -> None:
         """Shapes and badges of the last run, by module path."""
@@ -116,6 +124,15 @@ class TreeView(View):
         from nnsight_magic.views.still.tree import html
 
         return html(self)
+
+
+_alive: weakref.WeakSet[TreeView] = weakref.WeakSet()
+
+
+def take_wanted(module: Any) -> list[str]:
+    """Paths whose outputs were asked for in any tree of `module`, for the run that now begins."""
+    wanted = [path for tree in list(_alive) for path in tree.wants(module)]
+    return list(dict.fromkeys(wanted))
 
 
 def _opened_first(tree: ModuleTree) -> list[str]:

@@ -10,6 +10,8 @@ export function TraceView({ model, selection }: { model: Model; selection: Model
   const [wrote] = useTrait<string[]>(model, "wrote");
   const [notices] = useTrait<string[]>(model, "notices");
   const [open, setOpen] = useTrait<number[]>(model, "open_tensors");
+  const [others] = useTrait<string[]>(model, "others");
+  const [hasTree] = useTrait<boolean>(model, "has_tree");
   const [treeOpen, setTreeOpen] = useTrait<boolean>(model, "tree_open");
   const references = useParts(model);
   const [tokens, steps, tree, ...tensors] = useReferred(model, references);
@@ -21,7 +23,7 @@ export function TraceView({ model, selection }: { model: Model; selection: Model
         <b>{title}</b>
         <span class="nnv-dim">{facts.join(" · ")}</span>
         {wrote.length > 0 && <span class="nnv-dim">wrote <code class="nnv-wrote-list">{wrote.slice(0, 4).join(", ")}{wrote.length > 4 && " …"}</code></span>}
-        {tree && (
+        {(tree || hasTree) && (
           <span class="nnv-tools">
             <button aria-pressed={treeOpen} aria-expanded={treeOpen} onClick={() => setTreeOpen(!treeOpen)}>modules</button>
           </span>
@@ -36,6 +38,8 @@ export function TraceView({ model, selection }: { model: Model; selection: Model
         </ul>
       )}
       {tensors.map((each, k) => each && open.includes(k) && <div class="nnv-opened" key={k}><View model={each} selected={selection} /></div>)}
+      {others.length > 0 && <div class="nnv-dim">also saved: {others.join(", ")}</div>}
+      {treeOpen && !tree && <div class="nnv-dim">The modules come from the kernel. If they do not, run the cell again.</div>}
       {tree && treeOpen && <div class="nnv-opened"><View model={tree} selected={selection} /></div>}
     </section>
   );
