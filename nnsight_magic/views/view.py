@@ -40,6 +40,17 @@ class Widget(anywidget.AnyWidget):
         if new:
             super().add_traits(**new)
 
+    def open(self) -> None:
+        """Opens the comm; its messages go to the thread that the browser names.
+
+        ipykernel sends a message to the thread that last wrote on its comm, whatever thread the
+        browser asked for. While a cell writes to a view, as a generation does, the stop button's
+        message would wait for the very cell that it is to stop.
+        """
+        super().open()
+        if hasattr(self.comm, "_reply_subshell_for"):
+            self.comm._reply_subshell_for = lambda data, named: named
+
     @traitlets.default("_anywidget_id")
     def _default_id(self) -> str:
         return f"{type(self).__module__}.{type(self).__name__}"
