@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from nnsight_magic.views.view import View
 
-# Where the widget cannot be shown, JupyterLab writes an error in its place; the twin that follows
-# takes that line away.
+# Where the widget cannot be shown, JupyterLab writes a line of error in its place, as text alone; a
+# twin that follows takes that line away.
 HIDES_ERROR = (
-    "<style>.jp-OutputArea-child:has(.jp-mod-error):has(+ .jp-OutputArea-child .nnv-still),"
-    ".jp-OutputArea-child:has(.jupyter-widgets-error-widget)"
-    ":has(+ .jp-OutputArea-child .nnv-still){display:none}</style>"
+    "<style>.jp-OutputArea-child:has(~ .jp-OutputArea-child .nnv-still)"
+    " > .jupyter-widgets:not(:has(*)){display:none}</style>"
 )
 
 
@@ -44,7 +43,8 @@ def show_live(view: View) -> None:
 
     bundle = view._repr_mimebundle_() or {}
     data, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
-    publish_display_data({**data, "text/plain": view.text()}, metadata)
+    # No text: where the widget is not shown, its twin says it all.
+    publish_display_data({**data, "text/plain": ""}, metadata)
 
 
 def show_still(view: View) -> None:
