@@ -12,7 +12,7 @@ import gzip
 import hashlib
 from pathlib import Path
 
-import anywidget
+import ipywidgets
 import traitlets
 
 from nnsight_magic.errors import NnsightError
@@ -49,10 +49,9 @@ def packed() -> tuple[bytes, str]:
     return gzip.compress(code, 9, mtime=0), hashlib.sha256(code).hexdigest()[:16]
 
 
-class Code(anywidget.AnyWidget):
+class Code(ipywidgets.Widget):
     """Holds the front end's code for all views of this process."""
 
-    _esm = "export default {}"
     packed = traitlets.Bytes().tag(sync=True)
     version = traitlets.Unicode().tag(sync=True)
 

@@ -79,9 +79,12 @@ def choose_levels(finite: np.ndarray) -> np.ndarray:
     low, high = np.arcsinh(ends / unit)
     even = np.sinh(np.linspace(low, high, LEVELS - half - 1)) * unit
     zero = [0.0] if ends[0] < 0 < ends[1] else []
-    return np.unique(np.clip(np.concatenate([ends, by_rank, even[1:-1], zero]), *ends))
+    inner = np.concatenate([by_rank, even[1:-1], zero])
+    if largest < 1e38:
+        inner = inner.astype(np.float32).astype(np.float64)  # deflates to half the size
+    return np.unique(np.clip(np.concatenate([ends, inner]), *ends))
 
 
-def pack(codes: np.ndarray) -> bytes:
-    """Codes as they travel and are stored: rows one after another, deflated."""
-    return zlib.compress(np.ascontiguousarray(codes).tobytes(), 1)
+def pack(values: np.ndarray) -> bytes:
+    """Codes or levels as they are stored: rows one after another, deflated."""
+    return zlib.compress(np.ascontiguousarray(values).tobytes(), 6)

@@ -18,7 +18,8 @@ from nnsight_magic.views.pooling import numbers
 from nnsight_magic.views.roles import drawn_axes, infer_axes
 from nnsight_magic.views.view import Answer, View
 
-# What a view stores of its tensor, in values: all of a small one, else one pooled plane.
+# What a view stores of its tensor, in values: all of a small one, else one pooled plane of half as
+# many pairs.
 STORED = 1 << 16
 PALETTES = ("auto", "diverging", "sequential", "grey")
 TILE = 512  # numbers a side that one answer may have
@@ -119,7 +120,7 @@ class TensorView(View):
             self._first: tuple[Coded, Coded | None] = coded, None
             codes = coded.codes
         else:
-            plane = self._pooled(drawn, index, part, budget)
+            plane = self._pooled(drawn, index, part, budget // 2)
             form = {"form": "plane", "part": part, **_facts(plane), "drawn": drawn, "index": index}
             self._first = plane.low, plane.high
             coded, codes = plane.low, _both(plane)
@@ -127,7 +128,7 @@ class TensorView(View):
         return {
             "stats": stats,
             "stored": form,
-            "levels": coded.levels.tobytes(),
+            "levels": pack(coded.levels),
             "codes": pack(codes),
         }
 

@@ -90,6 +90,11 @@ class TraceView(View):
                         self._share(view)
                 setattr(self, name, views if name == "tensors" else part)
 
+    def grow(self, make_tree: Callable[[], TreeView | None]) -> None:
+        """From now on there are modules to show."""
+        self._make_tree = make_tree
+        self.has_tree = True
+
     def _share(self, view: View) -> None:
         names = ("first", "second", "difference")
         for each in (view, *(getattr(view, name, None) for name in names)):
@@ -99,6 +104,11 @@ class TraceView(View):
     def _tree_wanted(self, change: Any) -> None:
         if change["new"] and self.tree is None and self._make_tree is not None:
             self.put(tree=self._make_tree())
+
+    def save_html(self, path: Any) -> None:
+        """Writes one self-contained interactive page, the modules included."""
+        self._tree_wanted({"new": True})
+        super().save_html(path)
 
     def text(self) -> str:
         if self.words:
@@ -129,8 +139,8 @@ class TraceView(View):
         return "".join(parts)
 
 
-STILL_BUDGET = 40_000  # bytes of pictures in the still view
-STORED_TOTAL = 48_000  # values that all tensors of a result store together, by pairs
+STILL_BUDGET = 30_000  # bytes of pictures in the still view
+STORED_TOTAL = 32_000  # values that all tensors of a result store together
 STORED_TENSORS = 12  # tensors of a result of which something is stored
 
 
@@ -141,4 +151,4 @@ def stored_share(count: int, place: int = 0) -> int:
     """
     if place >= STORED_TENSORS:
         return 0
-    return STORED_TOTAL // 2 // min(STORED_TENSORS, max(1, count))
+    return STORED_TOTAL // min(STORED_TENSORS, max(1, count))

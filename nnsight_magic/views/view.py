@@ -25,23 +25,11 @@ from nnsight_magic.views.array import GoneError
 Answer = tuple[dict[str, Any], list[bytes]]
 
 
-class Widget(anywidget.AnyWidget):
-    """An anywidget whose traits stand in its class.
-
-    anywidget itself makes a class of its own for every instance, which takes longer than all else
-    that a view does.
-    """
-
-    _esm = traitlets.Unicode("export default {}").tag(sync=True)
-    _anywidget_id = traitlets.Unicode().tag(sync=True)
-
-    def add_traits(self, **traits: traitlets.TraitType) -> None:
-        new = {name: trait for name, trait in traits.items() if not self.has_trait(name)}
-        if new:
-            super().add_traits(**new)
+class Routed(ipywidgets.Widget):
+    """A widget whose messages go to the thread that the browser names."""
 
     def open(self) -> None:
-        """Opens the comm; its messages go to the thread that the browser names.
+        """Opens the comm.
 
         ipykernel sends a message to the thread that last wrote on its comm, whatever thread the
         browser asked for. While a cell writes to a view, as a generation does, the stop button's
@@ -51,12 +39,8 @@ class Widget(anywidget.AnyWidget):
         if hasattr(self.comm, "_reply_subshell_for"):
             self.comm._reply_subshell_for = lambda data, named: named
 
-    @traitlets.default("_anywidget_id")
-    def _default_id(self) -> str:
-        return f"{type(self).__module__}.{type(self).__name__}"
 
-
-class Selection(Widget):
+class Selection(Routed):
     """What is selected in the views that share it; set any of it from Python or in a view.
 
     Attributes:
@@ -72,9 +56,40 @@ class Selection(Widget):
     head = traitlets.Int(-1).tag(sync=True)
 
 
-class View(Widget):
-    """Base of all views."""
+class SharedLayout(ipywidgets.Layout):
+    """The layout of every view that was given none: a notebook stores each, at two kilobytes."""
 
+    sealed = False
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if self.sealed and name in self.keys and not name.startswith("_"):
+            raise AttributeError(
+                f"this layout is shared by all views; give the view one of its own: "
+                f"view.layout = ipywidgets.Layout({name}={value!r})"
+            )
+        super().__setattr__(name, value)
+
+
+_layouts: list[SharedLayout] = []
+
+
+def shared_layout() -> SharedLayout:
+    """The one of this process; a new one where its comm was closed, as a test's may be."""
+    if not _layouts or _layouts[-1].comm is None:
+        _layouts[:] = [SharedLayout()]
+        _layouts[0].sealed = True
+    return _layouts[-1]
+
+
+class View(Routed, anywidget.AnyWidget):
+    """Base of all views.
+
+    The traits that anywidget wants stand in the class: anywidget itself makes a class of its own
+    for every instance, which takes longer than all else that a view does.
+    """
+
+    _esm = traitlets.Unicode("export default {}").tag(sync=True)
+    _anywidget_id = traitlets.Unicode().tag(sync=True)
     kind = traitlets.Unicode().tag(sync=True)
     twin = traitlets.Unicode().tag(sync=True)  # by which the live view finds its still twin
     selection = traitlets.Instance(Selection).tag(sync=True, **ipywidgets.widget_serialization)
@@ -90,9 +105,19 @@ class View(Widget):
         if traits.get("selection") is None:
             traits["selection"] = Selection()
         traits.setdefault("_esm", bundle.loader())
+        traits.setdefault("layout", shared_layout())
         traits.setdefault("twin", uuid.uuid4().hex)
         super().__init__(_code=bundle.code(), **traits)
         self.on_msg(self._asked)
+
+    def add_traits(self, **traits: traitlets.TraitType) -> None:
+        new = {name: trait for name, trait in traits.items() if not self.has_trait(name)}
+        if new:
+            super().add_traits(**new)
+
+    @traitlets.default("_anywidget_id")
+    def _default_id(self) -> str:
+        return f"{type(self).__module__}.{type(self).__name__}"
 
     @property
     def answers(self) -> dict[str, Callable[[dict[str, Any]], Answer]]:

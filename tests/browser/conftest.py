@@ -36,9 +36,8 @@ def browser() -> Iterator[Any]:
         running.close()
 
 
-@pytest.fixture(scope="session")
-def page(browser: Any) -> Iterator[Any]:
-    """One page; what leaves this machine is refused and remembered in `page.abroad`."""
+def new_page(browser: Any) -> Any:
+    """A page; what leaves this machine is refused and remembered in `page.abroad`."""
     context = browser.new_context(
         viewport={"width": 1280, "height": 1000},
         permissions=["clipboard-read", "clipboard-write"],
@@ -57,8 +56,15 @@ def page(browser: Any) -> Iterator[Any]:
             route.abort()
 
     page.route("**/*", guard)
+    return page
+
+
+@pytest.fixture(scope="session")
+def page(browser: Any) -> Iterator[Any]:
+    """The page that the demo notebook is open in."""
+    page = new_page(browser)
     yield page
-    context.close()
+    page.context.close()
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 // Any view by its model: the kind decides.
 import { Component, type ComponentChildren, type FunctionComponent } from "preact";
 import { CompareView } from "./compare/compare";
+import { kernelOf, type Witness } from "./core/kernel";
 import { useReferred, type Model } from "./core/model";
 import { Notice } from "./core/parts";
 import { StepsView } from "./steps/steps";
@@ -35,6 +36,7 @@ class Guard extends Component<{ children: ComponentChildren }, { trouble: string
 /** `selected` is the selection of the view around it, where there is one. */
 export function View({ model, selected }: { model: Model; selected?: Model | null }) {
   const [own] = useReferred(model, [model.get("selection")]);
+  if (own) kernelOf(model).witness = own as Witness;
   const Kind = VIEWS[model.get("kind")];
   if (!Kind) return <Notice text={`There is no view of the kind ${String(model.get("kind"))}.`} />;
   return (

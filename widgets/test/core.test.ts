@@ -76,6 +76,14 @@ describe("the line to the kernel", () => {
     say({ re: sent[0].id, error: "no" });
     await expect(asked).rejects.toEqual(new Refused("no"));
   });
+  it("asks nothing where the line is known to be cut", async () => {
+    const { model, sent } = fake();
+    const kernel = new Kernel(model);
+    kernel.witness = { comm_live: false };
+    await expect(kernel.ask("a")).rejects.toEqual(new Silent());
+    expect(sent).toEqual([]);
+    expect(kernel.pulse).toBe("silent");
+  });
   it("gives up on a kernel that says nothing", async () => {
     vi.useFakeTimers();
     const kernel = new Kernel(fake().model, 100);

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 PIXELS = (128, 256)  # at most, down and across
 WIDTH, HEIGHT = 560, 320  # of the picture on a page
+LARGEST = 24_000  # bytes of an enlarged picture
 
 
 def html(view: TensorView) -> str:
@@ -39,7 +40,7 @@ def html(view: TensorView) -> str:
         return frame(f"<div>{head}</div>{below_none}")
     codes, levels, shown = picture
     width, height = on_page(*shown)
-    drawn = image(paint(view, codes, levels), width, height, f"heat map of {view.text()}")
+    drawn = image(sharp(view, codes, levels, width), width, height, f"heat map of {view.text()}")
     return frame(f"<div>{head}</div>{drawn}{below}")
 
 
@@ -113,16 +114,23 @@ def on_page(rows: int, columns: int) -> tuple[int, int]:
     return max(8, round(min(WIDTH, columns * 22))), max(16, round(min(HEIGHT, rows * 14)))
 
 
-def paint(view: TensorView, codes: np.ndarray, levels: np.ndarray) -> bytes:
-    """A PNG of one pixel a code, with the view's colours."""
+def paint(view: TensorView, codes: np.ndarray, levels: np.ndarray, scale: int = 1) -> bytes:
+    """A PNG of `scale` pixels a side for a code, with the view's colours."""
     from PIL import Image
 
     limits, palette = colouring(view)
+    codes = np.repeat(np.repeat(codes, scale, axis=0), scale, axis=1)
     picture = Image.fromarray(np.ascontiguousarray(codes))
     picture.putpalette(lookup(levels, limits, palette).tobytes())
     file = io.BytesIO()
     picture.save(file, "PNG", optimize=False)
     return file.getvalue()
+
+
+def sharp(view: TensorView, codes: np.ndarray, levels: np.ndarray, width: int) -> bytes:
+    """A PNG about `width` wide: what enlarges a small one would blur it where styles are lost."""
+    enlarged = paint(view, codes, levels, max(1, round(width / codes.shape[1])))
+    return enlarged if len(enlarged) < LARGEST else paint(view, codes, levels)
 
 
 def colouring(view: TensorView) -> tuple[tuple[float, float], str]:
@@ -134,16 +142,11 @@ def colouring(view: TensorView) -> tuple[tuple[float, float], str]:
 
 def png(view: TensorView) -> bytes | None:
     """The picture alone, large enough to be seen."""
-    from PIL import Image
-
     picture = first_picture(view)
     if picture is None:
         return None
     codes, levels, shown = picture
-    small = Image.open(io.BytesIO(paint(view, codes, levels)))
-    file = io.BytesIO()
-    small.resize(on_page(*shown), Image.Resampling.NEAREST).save(file, "PNG")
-    return file.getvalue()
+    return sharp(view, codes, levels, on_page(*shown)[0])
 
 
 def figure(view: TensorView) -> Any:

@@ -13,6 +13,17 @@ export class Silent extends Error {
   }
 }
 
+/** A model of the same kernel, as far as the notebook tells of it whether its line is cut. */
+export interface Witness {
+  comm_live?: boolean;
+  widget_manager?: { kernel?: { isDisposed?: boolean; status?: string } | null };
+}
+
+function isCut(witness: Witness | null): boolean {
+  const kernel = witness?.widget_manager?.kernel;
+  return witness?.comm_live === false || kernel === null || kernel?.isDisposed === true || kernel?.status === "dead";
+}
+
 export type Pulse = "unknown" | "alive" | "silent";
 
 const PATIENCE = 6000;
@@ -29,6 +40,7 @@ type Waiting = { answer: (answer: Answer) => void; refuse: (error: Error) => voi
 
 export class Kernel {
   pulse: Pulse = "unknown";
+  witness: Witness | null = null;
   private next = 1;
   private waiting = new Map<number, Waiting>();
   private listeners = new Set<() => void>();
@@ -43,6 +55,10 @@ export class Kernel {
   /** Rejects with `Refused` where the kernel says why, with `Silent` where it says nothing. */
   ask(what: string, details: Record<string, unknown> = {}): Promise<Answer> {
     const id = this.next++;
+    if (this.cut) {
+      this.feel("silent");
+      return Promise.reject(new Silent());
+    }
     return new Promise((answer, refuse) => {
       this.waiting.set(id, { answer, refuse });
       setTimeout(() => {
@@ -58,6 +74,11 @@ export class Kernel {
         refuse(new Silent());
       }
     });
+  }
+
+  /** Whether the notebook says that there is no kernel behind the model. */
+  get cut(): boolean {
+    return isCut(this.witness) || isCut(this.model as Witness);
   }
 
   onPulse(listener: () => void): () => void {

@@ -1,5 +1,5 @@
 // A model of which some traits are another's: two viewers that look at the same place.
-import type { Model } from "./model";
+import { tell, type Model } from "./model";
 
 export function linked(own: Model, leader: Model, traits: readonly string[]): Model {
   const side = (event: string) => (traits.includes(event.replace("change:", "")) ? leader : own);
@@ -7,8 +7,8 @@ export function linked(own: Model, leader: Model, traits: readonly string[]): Mo
     get: (name) => side(name).get(name),
     set: (name, value) => side(name).set(name, value),
     save_changes: () => {
-      leader.save_changes();
-      own.save_changes();
+      tell(leader);
+      tell(own);
     },
     on: (event, callback) => side(event).on(event, callback),
     off: (event, callback) => side(event).off(event, callback),

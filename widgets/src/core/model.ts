@@ -1,5 +1,6 @@
 // A widget's model as anywidget gives it, and its traits as hooks.
 import { useCallback, useEffect, useState } from "preact/hooks";
+import { kernelOf } from "./kernel";
 
 export interface Model {
   get(name: string): any;
@@ -9,6 +10,11 @@ export interface Model {
   off(event: string, callback: (...args: any[]) => void): void;
   send(content: unknown, callbacks?: unknown, buffers?: ArrayBuffer[]): void;
   widget_manager: { get_model(id: string): Promise<Model> };
+}
+
+/** Tells the kernel what was set, where there is one. */
+export function tell(model: Model): void {
+  if (!kernelOf(model).cut) model.save_changes();
 }
 
 /** A trait's value, kept up to date, and what sets it here and in Python. */
@@ -23,7 +29,7 @@ export function useTrait<T>(model: Model, name: string): [T, (value: T) => void]
   const set = useCallback(
     (next: T) => {
       model.set(name, next);
-      model.save_changes();
+      tell(model);
     },
     [model, name],
   );

@@ -25,8 +25,8 @@ function useStored(model: Model) {
   const [stored, setStored] = useState<{ codes: Uint8Array; levels: Float64Array } | null>();
   useEffect(() => {
     let current = true;
-    inflate(model.get("codes"))
-      .then((codes) => current && setStored({ codes, levels: doublesOf(model.get("levels")) }))
+    Promise.all([inflate(model.get("codes")), inflate(model.get("levels"))])
+      .then(([codes, levels]) => current && setStored({ codes, levels: doublesOf(levels) }))
       .catch(() => current && setStored(null));
     return () => {
       current = false;

@@ -3,7 +3,7 @@ import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { robust, type Palette } from "../core/colour";
 import { bytes, number, shape as shapeText, visible } from "../core/format";
 import { kernelOf, Refused } from "../core/kernel";
-import { useTrait, type Model } from "../core/model";
+import { tell, useTrait, type Model } from "../core/model";
 import { Menu, Notice, useWidth } from "../core/parts";
 import { useGround } from "../core/theme";
 import { Axes, type Axis } from "./axes";
@@ -266,7 +266,7 @@ function selectToken(selection: Model | null, axes: Axis[], drawn: [number, numb
   const way = drawn.findIndex((axis) => axis >= 0 && axes[axis].labels.length > 0);
   if (!selection || way < 0) return;
   selection.set("token", at[way]);
-  selection.save_changes();
+  tell(selection);
 }
 
 function usePointer(

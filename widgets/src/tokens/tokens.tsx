@@ -2,7 +2,7 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { cachedScale, css, inkOn, place, type Ground } from "../core/colour";
 import { number, visible } from "../core/format";
-import { useTrait, type Model } from "../core/model";
+import { tell, useTrait, type Model } from "../core/model";
 import { Notice, Token } from "../core/parts";
 import { useGround } from "../core/theme";
 import { usePacked } from "../core/packed";
@@ -64,8 +64,9 @@ export function useSelectedNumber(selection: Model | null, name: "token" | "step
   }, [selection]);
   return [value, (next) => {
     setValue(next);
-    selection?.set(name, next);
-    selection?.save_changes();
+    if (!selection) return;
+    selection.set(name, next);
+    tell(selection);
   }];
 }
 

@@ -2,7 +2,7 @@
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { bytes, count } from "../core/format";
 import { kernelOf } from "../core/kernel";
-import { useTrait, type Model } from "../core/model";
+import { tell, useTrait, type Model } from "../core/model";
 import { usePacked } from "../core/packed";
 import { Notice } from "../core/parts";
 import { Details } from "./details";
@@ -123,8 +123,9 @@ function useSelected(selection: Model | null): [string, (path: string) => void] 
   }, [selection]);
   const set = (path: string) => {
     setSelected(path);
-    selection?.set("module", path);
-    selection?.save_changes();
+    if (!selection) return;
+    selection.set("module", path);
+    tell(selection);
   };
   return [selected, set];
 }
