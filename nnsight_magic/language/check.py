@@ -23,7 +23,6 @@ from nnsight_magic.language.problems import (
 )
 from nnsight_magic.language.program import Link, Program, Reference
 from nnsight_magic.language.tree import (
-    ROOT_MODULES,
     below_root,
     children,
     has_attribute,
@@ -33,6 +32,7 @@ from nnsight_magic.language.tree import (
     numbered,
     standard,
 )
+from nnsight_magic.model.names import ROOT_NAMES
 
 AT_ROOT = ("logits", "tokens", "prompt")  # of the model, and of a prompt's view of it
 BUILTINS = frozenset(dir(builtins)) | {"__name__", "__file__", "__doc__", "get_ipython", "display"}
@@ -112,7 +112,7 @@ class Paths:
         """The first thing wrong on one path, if anything is."""
         if found.name == "model" or found.name in self.prompts:
             handle = self.model
-        elif found.name in TRACE_NAMES and found.name not in ROOT_MODULES:
+        elif found.name in TRACE_NAMES and found.name not in ROOT_NAMES:
             return None
         else:
             handle = named(self.model, found.name)

@@ -89,8 +89,9 @@ def touch(found: Reference) -> Touch | None:
     if found.name in ("logits", "output"):
         return Touch(found.name, "output", found.stored or _in_place(found), found.span)
     for position, link in enumerate(found.links):
-        if link.kind == "attribute" and link.value in VALUE_ATTRIBUTES:
-            kind = "output" if link.value in ("output", "_output") else "input"
+        at_root = position == 0 and link.value == "logits"  # `model.logits`, `clean.logits`
+        if link.kind == "attribute" and (link.value in VALUE_ATTRIBUTES or at_root):
+            kind = "input" if str(link.value).startswith("input") else "output"
             rest = Reference(found.name, found.span, found.links[position + 1 :], found.stored)
             return Touch(
                 as_written(found, position), kind, found.stored or _in_place(rest), link.span

@@ -43,7 +43,7 @@ class CellRewriter(ScopedTransformer):
         self.wants_gradients = False
         self._step_loops = 0
         self._before_loop: frozenset[str] = frozenset()
-        self._carriers: set[str] = set()  # names assigned from a value of the forward
+        self._carriers: dict[str, str] = {}  # names assigned from a value, with its path
 
     # -- statements ---------------------------------------------------------------------------
 
@@ -141,17 +141,18 @@ class CellRewriter(ScopedTransformer):
     def _note_value(self, target: ast.expr, value: ast.AST) -> None:
         if isinstance(target, ast.Name) and self.is_global(target.id):
             self.values[target.id] = value
-            if isinstance(value, ast.expr) and self._touches_forward(value):
-                self._carriers.add(target.id)
+            touched = self._touched_by(value) if isinstance(value, ast.expr) else None
+            if touched is not None:
+                self._carriers[target.id] = touched.path
         elif isinstance(target, ast.Tuple | ast.List):
             for element in target.elts:
                 self._note_value(element, value)
 
-    def _touches_forward(self, value: ast.expr) -> bool:
+    def _touched_by(self, value: ast.expr) -> Touch | None:
         root, nodes = unwind(value)
         if not (isinstance(root, ast.Name) and self._is_trace_name(root.id)):
-            return False
-        return touch(reference(root, nodes, self.positions, False)) is not None
+            return None
+        return touch(reference(root, nodes, self.positions, False))
 
     def _note_trace_name_bound(self, found: Binding) -> None:
         plain = found.how in ("assign", "augment", "annotate", "for", "with")
@@ -212,13 +213,12 @@ class CellRewriter(ScopedTransformer):
         return inner
 
     def _looked_up(self, part: ast.expr) -> ast.expr:
-        """Attributes that the scope finds: `model.x`, and `x.heads`."""
-        if not isinstance(part, ast.Attribute) or not isinstance(part.ctx, ast.Load):
-            return part
-        match part.value:
-            case ast.Attribute(value=ast.Name(id=name), attr="model") if name == SCOPE_NAME:
-                return self._scope_call("_of_model", ast.Constant(part.attr), part)
-        return self._scope_call("_heads", part.value, part) if part.attr == "heads" else part
+        """`model.x` is looked up by the scope."""
+        match part:
+            case ast.Attribute(value=ast.Attribute(value=ast.Name(id=name), attr="model")):
+                if name == SCOPE_NAME and isinstance(part.ctx, ast.Load):
+                    return self._scope_call("_of_model", ast.Constant(part.attr), part)
+        return part
 
     def _scope_call(
         self, method: str, argument: ast.expr, near: ast.expr | None = None
@@ -245,8 +245,8 @@ class CellRewriter(ScopedTransformer):
             return
         if root.id in self._carriers and stored and nodes:
             # `h = layers[3].output` and later `h[:, -1] = 0`
-            span = self.positions.of(root)
-            self.touches.append(Touch(root.id, "output", True, span))
+            path, span = self._carriers[root.id], self.positions.of(root)
+            self.touches.append(Touch(path, "output", True, span))
         if self.is_global(root.id):
             self.wants_gradients |= root.id == "autograd"
             if isinstance(root.ctx, ast.Load | ast.Del):
@@ -258,7 +258,8 @@ class CellRewriter(ScopedTransformer):
             if name.id not in self.trace_names:
                 self.uses.append(Use(name.id, self.positions.of(name)))
                 if name.id in self._carriers:
-                    self.touches.append(Touch(name.id, "output", True, self.positions.of(name)))
+                    path, span = self._carriers[name.id], self.positions.of(name)
+                    self.touches.append(Touch(path, "output", True, span))
         return self.generic_visit(node)
 
     def visit_NamedExpr(self, node: ast.NamedExpr):

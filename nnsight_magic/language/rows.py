@@ -10,9 +10,14 @@ from typing import Any
 
 import torch
 
+from nnsight_magic.engine.heads import Heads, head_layout
 from nnsight_magic.errors import WrongValueError
 from nnsight_magic.language.names import VALUE_ATTRIBUTES
 from nnsight_magic.language.tokens import PromptRow
+
+# Values by their names in the batch (`layers[5].output`), each with the names by which prompts
+# touched it (`corrupt.layers[5].output`), in their order.
+TouchedBy = dict[str, dict[str, None]]
 
 _VALUES = frozenset(VALUE_ATTRIBUTES) | {"logits"}
 
@@ -36,10 +41,13 @@ def part(value: torch.Tensor, row: PromptRow, batch: int) -> torch.Tensor:
 class Row:
     """A module, or the whole model, as one prompt of the batch sees it."""
 
-    __slots__ = ("_batch", "_handle", "_row", "_tracer")
+    __slots__ = ("_batch", "_handle", "_row", "_touched", "_tracer")
 
-    def __init__(self, handle: Any, row: PromptRow, batch: int, tracer: Any = None) -> None:
+    def __init__(
+        self, handle: Any, row: PromptRow, batch: int, touched: TouchedBy, tracer: Any = None
+    ) -> None:
         put = object.__setattr__
+        put(self, "_touched", touched)
         put(self, "_handle", handle)
         put(self, "_row", row)
         put(self, "_batch", batch)
@@ -53,13 +61,17 @@ class Row:
             return self._tracer.prompts[row.index]
         found = getattr(self._handle, name)
         if name in _VALUES:
+            self._note(name)
             return self._part(found)
+        if isinstance(found, Heads):
+            return Heads(self, *head_layout(self._handle))
         return self._wrapped(found)
 
     def __setattr__(self, name: str, new: Any) -> None:
         if name not in _VALUES:
             setattr(self._handle, name, new)  # raises the handle's own error
             return
+        self._note(name)
         self._write(getattr(self._handle, name), new, f"{self._row.name}.{self._where(name)}")
 
     def __getitem__(self, index: Any) -> Any:
@@ -84,6 +96,12 @@ class Row:
         self._handle.next()
         return self
 
+    def _note(self, name: str) -> None:
+        """Notes by which prompt's name a value was touched: the engine knows the batch alone."""
+        kind = "input" if name.startswith("input") else "output"
+        found = self._touched.setdefault(self._where(kind), {})
+        found[f"{self._row.name}.{self._where(name.removeprefix('_'))}"] = None
+
     def _where(self, name: str) -> str:
         return f"{self._handle.name}.{name}" if self._handle.name else name
 
@@ -91,7 +109,7 @@ class Row:
         if isinstance(found, list):
             return [self._wrapped(each) for each in found]
         if hasattr(found, "ancestors"):  # a handle
-            return Row(found, self._row, self._batch)
+            return Row(found, self._row, self._batch, self._touched)
         return found
 
     def _part(self, value: Any) -> Any:

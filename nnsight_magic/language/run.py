@@ -9,6 +9,7 @@ from typing import Any
 from nnsight_magic.language.keep import Notebook, Saved
 from nnsight_magic.language.names import SCOPE_NAME
 from nnsight_magic.language.program import Program
+from nnsight_magic.language.rows import TouchedBy
 from nnsight_magic.language.scope import Scope, prompt_rows
 from nnsight_magic.language.tokens import PromptRow
 
@@ -25,6 +26,19 @@ class Outcome:
     report: Any = None
     last: Any = None  # what `at_end` gave
     notices: list[str] = field(default_factory=list)
+    touched: TouchedBy = field(default_factory=dict)
+
+    def names_of(self, touch: Any, program: Program) -> list[str]:
+        """How the cell calls what it touched: `corrupt.layers[5].output` where a prompt's name
+        stood before it, `layers[5].output` where all prompts are meant or it cannot be told."""
+        where = touch.where.partition(" at step ")[0]
+        found = list(self.touched.get(where, ()))
+        if touch.wrote:
+            writers = {each.path.partition(".")[0] for each in program.touches if each.writes}
+            found = [name for name in found if name.partition(".")[0] in writers]
+        if where == "output" and "logits" in program.trace_names:
+            where = "logits"
+        return found or [where]
 
 
 def run(
@@ -61,6 +75,7 @@ def run(
         else:
             namespace[SCOPE_NAME] = hidden
         if scope is not None:
+            outcome.touched = scope._touched
             scope._end_step()  # the one in which the cell was left by an error
             scope._gather()
         saved = {each.name: each for each in notebook.leave()}

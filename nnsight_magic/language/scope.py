@@ -8,12 +8,11 @@ from typing import Any
 import torch
 
 from nnsight_magic.engine.generation import Step
-from nnsight_magic.engine.heads import Heads, head_layout
 from nnsight_magic.language.keep import kept, stacked
 from nnsight_magic.language.names import VALUE_ATTRIBUTES
 from nnsight_magic.language.rows import Row
 from nnsight_magic.language.tokens import ByText, PromptRow, token_texts
-from nnsight_magic.language.tree import below_root, is_handle, named
+from nnsight_magic.language.tree import below_root
 
 _MISSING = object()
 
@@ -46,6 +45,7 @@ class Scope:
         put(self, "_noted", {})
         put(self, "_saved", {})
         put(self, "_rows_made", None)
+        put(self, "_touched", {})
 
     # -- names ----------------------------------------------------------------------------------
 
@@ -75,9 +75,8 @@ class Scope:
     def __getattr__(self, name: str) -> Any:
         if name in self._names:
             rows = self._rows()
-            return Row(self.model, rows[self._names.index(name)], len(rows), self._tracer)
-        if name == "output" or name == "logits":
-            return getattr(self.model, name)
+            row = rows[self._names.index(name)]
+            return Row(self.model, row, len(rows), self._touched, self._tracer)
         return getattr(self.model, name)
 
     def __setattr__(self, name: str, new: Any) -> None:
@@ -109,13 +108,6 @@ class Scope:
         """`model.name`, where `name` may also stand in the model's child called `model`."""
         found = below_root(self.model, name) if name not in VALUE_ATTRIBUTES else None
         return getattr(self.model, name) if found is None else found
-
-    def _heads(self, of: Any) -> Any:
-        """`attn.heads`; for anything but a module, its own attribute of that name."""
-        handle = of._handle if isinstance(of, Row) else of
-        if not is_handle(handle) or named(handle, "heads") is not None:
-            return of.heads
-        return Heads(of, *head_layout(handle))
 
     def _by_text(self, value: Any) -> Any:
         if not isinstance(value, torch.Tensor):

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-# Standard names of the root, and of a decoder block.
-ROOT_MODULES = ("layers", "embed", "norm", "unembed")
-BLOCK_MODULES = ("attn", "mlp")
+from nnsight_magic.model.names import BLOCK_NAMES, ROOT_NAMES, part_of_block
 
 
 def is_handle(thing: Any) -> bool:
@@ -41,12 +39,25 @@ def numbered(handle: Any) -> list[Any]:
 def standard(handle: Any) -> dict[str, Any]:
     """The modules that go by a standard name here (`layers` at the root, `mlp` in a block), and
     by a name of the user's own."""
-    module, model = module_of(handle), handle._model
-    found = {name: handle._standard(name, module) for name in (*ROOT_MODULES, *BLOCK_MODULES)}
-    for alias in model._rename.values():
-        for name in (alias,) if isinstance(alias, str) else alias:
-            found[name] = handle._renamed(name)
-    return {name: model._handle(path) for name, path in found.items() if path is not None}
+    model = handle._model
+    paths: dict[str, str | None] = {}
+    if handle is model:
+        paths = {name: model.names.path_of(name) for name in ROOT_NAMES}
+    elif model.names.is_block(handle.path):
+        paths = {name: part_of_block(module_of(handle), name) for name in BLOCK_NAMES}
+    found = {name: _below(handle, path) for name, path in paths.items() if path}
+    for real, aliases in model._rename.items():
+        module = _below(handle, real)
+        if module is not None:
+            found.update(dict.fromkeys([aliases] if isinstance(aliases, str) else aliases, module))
+    return found
+
+
+def _below(handle: Any, path: str) -> Any:
+    """The module at a real path relative to `handle`, or `None`."""
+    for part in path.split("."):
+        handle = None if handle is None else children(handle).get(part)
+    return handle
 
 
 def named(handle: Any, name: str) -> Any:
