@@ -190,8 +190,8 @@ def result_of(cell: Cell, program: Program, clean_runs: CleanRuns, number: int) 
     outcome, found = cell.outcome, cell.outcome.last or {}
     report = outcome.report
     touches = found.get("touches", report.touches)
-    wrote = _unique(_written(t.where, program) for t in touches if t.wrote)
-    read = _unique(t.where for t in touches if not t.wrote)
+    wrote = _unique(n for t in touches if t.wrote for n in outcome.names_of(t, program))
+    read = _unique(n for t in touches if not t.wrote for n in outcome.names_of(t, program))
     notices = [*report.notices, *_shadowed(program, cell)]
     if cell.magic == "generate":
         prompts = _generations(cell, found, bool(wrote), clean_runs)
@@ -216,13 +216,8 @@ def result_of(cell: Cell, program: Program, clean_runs: CleanRuns, number: int) 
     )
 
 
-def _written(where: str, program: Program) -> str:
-    """The model's own output is called `logits` where the cell called it so."""
-    return "logits" if where == "output" and "logits" in program.trace_names else where
-
-
 def _unique(names) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(name.partition(" at step ")[0] for name in names))
+    return tuple(dict.fromkeys(names))
 
 
 def _shadowed(program: Program, cell: Cell) -> list[str]:
