@@ -70,4 +70,14 @@ grid = GridView([top(model.lm_head(model.model.norm(h[0])).detach())
 grid
 """
 
-CELLS = [SETUP, TREE, TENSOR, BIG, HOSTILE, RESULT, STEPS, GRID]
+HUGE = """
+# Every list has a length of its own, so that none is folded away: 100,000 rows.
+huge = torch.nn.Module()
+for k in range(400):
+    children = [torch.nn.Identity() for _ in range(50 + k)]
+    huge.add_module(f"part{k}", torch.nn.Sequential(*children, torch.nn.Linear(2, k + 1)))
+huge_tree = tree_view(huge, "huge")
+huge_tree
+"""
+
+CELLS = [SETUP, TREE, TENSOR, BIG, HOSTILE, RESULT, STEPS, GRID, HUGE]

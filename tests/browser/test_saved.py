@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -181,7 +182,7 @@ def test_what_a_result_adds_to_the_file_is_bounded(lab: Lab, tmp_path: Path) -> 
         book = nbformat.read(lab.notebook("bounded.ipynb", cells[:count]), 4)
         nbclient.NotebookClient(book, timeout=120, kernel_name="python3").execute()
         sizes.append(len(nbformat.writes(book)))
-    added = [after - before for before, after in zip(sizes, sizes[1:], strict=False)]
+    added = [after - before for before, after in pairwise(sizes)]
     assert max(added) < 200_000, added
     assert sizes[0] < 60_000
 

@@ -72,6 +72,52 @@ def test_the_source_of_a_module_is_shown(notebook: Notebook) -> None:
     expect(details.locator("pre")).to_contain_text("def forward(self, x)")
 
 
+def test_a_tree_of_100_000_modules_opens_and_scrolls(notebook: Notebook) -> None:
+    tree = view(notebook, "modules of huge")
+    expect(tree).to_contain_text("100,601 modules")
+    notebook.evaluate(
+        "huge_tree.expanded = [''] + [f'part{k}' for k in range(400)]"
+        " + [f'part{k}.0…{49 + k}' for k in range(400)]"
+    )
+    rows = tree.get_by_role("tree")
+    end = "rows => { rows.scrollTop = rows.scrollHeight; return rows.scrollHeight; }"
+    assert until(lambda: rows.evaluate(end) > 2_400_000)
+    expect(rows.get_by_role("treeitem").last).to_contain_text("[449]")
+    assert rows.get_by_role("treeitem").count() < 60
+    rows.focus()
+    for key in ("Home", "ArrowDown", "End"):
+        notebook.page.keyboard.press(key)
+    expect(rows.locator(".nnv-active")).to_contain_text("[449]")
+    tree.get_by_label("search the modules").fill("part399.200")
+    expect(tree.get_by_role("treeitem").first).to_contain_text("part399.200")
+    assert tree.get_by_role("treeitem").count() < 60
+    tree.get_by_label("search the modules").fill("")
+    notebook.evaluate("huge_tree.expanded = ['']")
+
+
+@pytest.mark.parametrize("width", [1280, 900, 700])
+def test_nothing_sticks_out_of_a_narrow_notebook(notebook: Notebook, width: int) -> None:
+    """The side bars take 400 of these pixels."""
+    page = notebook.page
+    page.set_viewport_size({"width": width, "height": 1000})
+    script = """root => {
+        const right = root.getBoundingClientRect().right + 1;
+        const scrolls = e => e && e !== root && (getComputedStyle(e).overflowX !== 'visible' || scrolls(e.parentElement));
+        return [...root.querySelectorAll('*')].filter(e => {
+            const box = e.getBoundingClientRect();
+            return box.width && box.right > right && !scrolls(e.parentElement);
+        }).map(e => e.outerHTML.slice(0, 90) + e.closest("section").ariaLabel);
+    }"""
+    roots = page.locator(".nnv")
+    outside = []
+    for k in range(roots.count()):
+        roots.nth(k).scroll_into_view_if_needed()
+        page.wait_for_timeout(120)  # until it is laid out in its new width
+        outside += roots.nth(k).evaluate(script)
+    page.set_viewport_size({"width": 1280, "height": 1000})
+    assert outside == []
+
+
 def test_a_tensor_is_sliced_hovered_and_read_exactly(notebook: Notebook) -> None:
     heat = view(notebook, "tensor heat")
     slider = heat.get_by_role("slider", name="place on head")
