@@ -59,11 +59,11 @@ def complete(
     model: Any,
     prompts: Iterable[str] = (),
     tokens: Iterable[str] = (),
-    shapes: Mapping[str, tuple[int, ...]] | None = None,
+    shapes: Mapping[str, Any] | None = None,
 ) -> Completions | None:
     """What can stand at the end of `line`, the part of a cell's line before the cursor.
 
-    `tokens` are the prompt's, `shapes` what was seen last at `layers[3].mlp.output` and the like.
+    `tokens` are the prompt's, `shapes` what is known of `layers[3].mlp.output` and the like.
     """
     shapes = shapes or {}
     prompts = tuple(prompts)
@@ -94,12 +94,12 @@ def _tokens(fragment: str, quote: str, tokens: Iterable[str]) -> Completions:
     return Completions(fragment, found, True)
 
 
-def _of_handle(handle: Any, fragment: str, shapes: Mapping[str, tuple[int, ...]]) -> Completions:
+def _of_handle(handle: Any, fragment: str, shapes: Mapping[str, Any]) -> Completions:
     modules = {**children(handle), **standard(handle)}
     found = [Candidate(n, hint(m, shapes)) for n, m in modules.items() if n.isidentifier()]
     for name in OFFERED:
         if name in VALUE_ATTRIBUTES:
-            shape = shapes.get(f"{handle.name}.{name}")
+            shape = shapes.get(f"{handle.name}.{name}" if handle.name else name)
             found.append(Candidate(name, str(shape) if shape else VALUE_ATTRIBUTES[name]))
         elif hasattr(type(handle), name) or (name == "heads" and handle.name.endswith("attn")):
             found.append(Candidate(name, HANDLE_ATTRIBUTES[name]))
@@ -107,7 +107,7 @@ def _of_handle(handle: Any, fragment: str, shapes: Mapping[str, tuple[int, ...]]
     return Completions(fragment, picked, True)
 
 
-def _indices(handle: Any, fragment: str, shapes: Mapping[str, tuple[int, ...]]) -> Completions:
+def _indices(handle: Any, fragment: str, shapes: Mapping[str, Any]) -> Completions:
     found = tuple(
         Candidate(f"{name}]", hint(child, shapes))
         for name, child in children(handle).items()
@@ -161,15 +161,20 @@ def _follow(handle: Any, part: ast.expr) -> Any:
     return None
 
 
-def hint(handle: Any, shapes: Mapping[str, tuple[int, ...]]) -> str:
-    """`LlamaMLP (1, 8, 576)`: the class, and the shape of the output seen last."""
+def hint(handle: Any, shapes: Mapping[str, Any]) -> str:
+    """`LlamaMLP (1, 8, 576)`: the class, and the shape of the output where it is known."""
     shape = shapes.get(f"{handle.name}.output")
     return f"{kind_of(handle)} {shape}" if shape else kind_of(handle)
 
 
-def about(handle: Any, shapes: Mapping[str, tuple[int, ...]] | None = None) -> str:
-    """What `layers[3].mlp?` shows: class, parameters with shapes, values seen, source."""
-    shapes = shapes or {}
+def about(
+    handle: Any, seen: Mapping[str, Any] | None = None, scanned: Mapping[str, Any] | None = None
+) -> str:
+    """What `layers[3].mlp?` shows: class, parameters, shapes of the values, source.
+
+    `seen` are the shapes that cells have met, `scanned` those that a scan of the model tells.
+    """
+    seen, scanned = seen or {}, scanned or {}
     module = module_of(handle)
     cls = type(module)
     lines = [f"{handle.name or 'model'}: {cls.__name__} ({cls.__module__})"]
@@ -190,8 +195,11 @@ def about(handle: Any, shapes: Mapping[str, tuple[int, ...]] | None = None) -> s
     if modules and not parameters[8:]:
         lines.append(f"modules: {listing(modules)}")
     for kind in ("input", "output"):
-        if shape := shapes.get(f"{handle.name}.{kind}"):
-            lines.append(f"{kind} seen last: {shape}")
+        name = f"{handle.name}.{kind}" if handle.name else kind
+        shapes = [str(scanned[name])] if name in scanned else []
+        shapes += [f"seen last: {seen[name]}"] if name in seen else []
+        if shapes:
+            lines.append(f"{kind}: {', '.join(shapes)}")
     if extra := module.extra_repr():
         lines.append(f"settings: {extra}")
     try:

@@ -67,7 +67,8 @@ def in_plain_cell(before: str, magics: Any) -> Completions | None:
     if found is None or found[1] not in models:
         return None
     path = "model" + before[found.end(1) :]
-    return complete(path, models[found[1]], (), (), magics.shapes)
+    model = models[found[1]]
+    return complete(path, model, (), (), magics.shapes.known(model))
 
 
 def in_body(before: str, line: str, magics: Any) -> Completions | None:
@@ -81,7 +82,8 @@ def in_body(before: str, line: str, magics: Any) -> Completions | None:
     except NnsightError:
         return None
     names = [piece.name for piece in pieces if piece.quoted and piece.name]
-    return complete(before, model, names, _tokens(pieces, model, magics), magics.shapes)
+    tokens = _tokens(pieces, model, magics)
+    return complete(before, model, names, tokens, magics.shapes.known(model))
 
 
 def _tokens(pieces: list[Piece], model: Any, magics: Any) -> list[str]:

@@ -291,3 +291,26 @@ def test_a_long_generation_shows_a_bar_and_a_short_one_does_not(shell, cell, mon
     assert "generating" in shell.text
     shell.run(cell(body, f"{line} -q", "generate"))
     assert "generating" not in shell.text
+
+
+@pytest.mark.parametrize(
+    ("body", "wrote"),
+    [
+        (
+            "corrupt.layers[1].output[:, -1] = clean.layers[1].output[:, -1]",
+            ("corrupt.layers[1].output",),
+        ),
+        ("corrupt.layers[1].output = 0", ("corrupt.layers[1].output",)),
+        ("h = clean.layers[0].output\nh[:, -1] = 0", ("clean.layers[0].output",)),
+        ("corrupt.logits[:, -1] = 0", ("corrupt.logits",)),
+        ("clean.layers[2].attn.heads[1] = 0", ("clean.layers[2].attn.o_proj.input",)),
+        ("layers[1].output[:, -1] = 0", ("layers[1].output",)),
+        (
+            "for row in (clean, corrupt):\n    row.layers[1].output[:] = 0",
+            ("layers[1].output",),
+        ),
+    ],
+)
+def test_a_result_names_what_was_written_by_its_prompt(shell, body, wrote):
+    line = f'%%trace clean="{PROMPT}" corrupt="The Colosseum is in the city of"\n'
+    assert shell.run(line + body).wrote == wrote

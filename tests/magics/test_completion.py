@@ -90,3 +90,41 @@ def test_without_a_model_or_outside_our_cells_nothing_is_added(bare):
     with provisionalcompleter():
         for text in (HEAD + "x = layers[1].m", "layers[1].m", "%%bash\nlayers[1].m"):
             assert list(bare.ip.Completer.completions(text, len(text))) == []
+
+
+def test_everything_that_a_cell_touched_has_its_shape(complete, shell):
+    shell.run(HEAD + "for i in range(3):\n    _ = layers[i].output.norm()")
+    width = len(shell.ns["model"].tokenizer(PROMPT)["input_ids"])
+    found = complete(HEAD + "x = layers[")
+    assert set(found.values()) == {f"LlamaDecoderLayer (1, {width}, 32)"}
+    assert complete(HEAD + "x = layers[2].outp") == {
+        HEAD + "x = layers[2].output": f"(1, {width}, 32)"
+    }
+
+
+def test_shapes_of_one_model_are_no_hints_for_another(complete, shell, tiny, tiny_tokenizer):
+    from nnsight_magic import LanguageModel
+
+    shell.run(HEAD + "_ = layers[1].mlp.output.norm()")
+    shell.ns["other"] = LanguageModel(tiny("gpt2"), tiny_tokenizer)
+    line = f'%%trace "{PROMPT}" -m other\n'
+    assert complete(line + "x = layers[1].m") == {line + "x = layers[1].mlp": "GPT2MLP"}
+
+
+def test_a_scan_gives_the_shapes_that_no_cell_has_met(complete, shell):
+    shell.run("layers[1].mlp?")
+    assert "input: (batch, tokens, 32)\noutput: (batch, tokens, 32)" in shell.text
+    assert "loaded" not in shell.text
+    hint = complete(HEAD + "x = layers[2].self_attn.q_p")[HEAD + "x = layers[2].self_attn.q_proj"]
+    assert hint == "Linear (batch, tokens, 32)"
+    shell.run(HEAD + "h = layers[1].mlp.output")
+    shell.run("layers[1].mlp?")
+    assert f"output: (batch, tokens, 32), seen last: {tuple(shell.ns['h'].shape)}" in shell.text
+
+
+def test_a_model_without_tokens_is_not_scanned(shell):
+    shell.run("import torch\nfrom nnsight_magic import Model")
+    shell.run("net = Model(torch.nn.Sequential(torch.nn.Linear(3, 4)))")
+    shell.run("net[0]?")
+    assert "Linear" in shell.text
+    assert "(4, 3)" in shell.text
