@@ -21,6 +21,7 @@ from nnsight_magic.magics.errors_shown import show_cell_error, show_from_cell
 from nnsight_magic.magics.history import Runs
 from nnsight_magic.magics.models import Models
 from nnsight_magic.magics.options import HelpShown, Line, help_text, line_error, read_line
+from nnsight_magic.magics.shapes import Shapes
 from nnsight_magic.magics.where import Place, place_of
 
 
@@ -47,7 +48,7 @@ class NNsightMagic(Magics, Configurable):
         super().__init__(shell)
         self.models = Models(shell.user_ns)
         self.runs_made = Runs()
-        self.shapes: dict[str, tuple[int, ...]] = {}  # seen last, by `layers[3].mlp.output`
+        self.shapes = Shapes()
         self._clean_runs: Any = None
 
     @property
@@ -141,7 +142,7 @@ class NNsightMagic(Magics, Configurable):
             raise
         result = running.result_of(cell, program, self._clean_runs, self.runs_made.next_number)
         self.runs_made.add(result)
-        self.shapes.update(cell.outcome.shapes)
+        self.shapes.note(model, cell.outcome)
         if read.output:
             self.shell.user_ns[read.output] = result
         return None if read.quiet else result
@@ -236,7 +237,8 @@ class NNsightMagic(Magics, Configurable):
                 return
             self.models.find(None)
             raise OptionError(f"{read.words[0]!r} is no module of the model in use")
-        print(about(handle, self.shapes))
+        model = handle._model
+        print(about(handle, self.shapes.seen(model), self.shapes.scanned(model)))
 
     def _list_models(self, read: Line) -> None:
         from nnsight_magic.magics import lists
