@@ -17,6 +17,7 @@ PARTS = ("real", "imag", "abs", "angle")
 SAMPLE = 1 << 16
 EXACT_STATISTICS = 1 << 22  # values up to which statistics look at every one
 MOST_LOOKED_AT = 1 << 29  # values up to which they can be made to
+MOST_SORTED = 1 << 26  # values of a plane whose columns can stand by their norm
 BINS = 48
 
 
@@ -143,6 +144,8 @@ class Array:
     def order(self, axes: Sequence[int], index: Sequence[int], part: str = "real") -> np.ndarray:
         """The columns by their norm, the largest first."""
         plane = self.slice(axes, index, part)
+        if plane.numel() > MOST_SORTED:
+            raise BadInputError("too large to be sorted by norm; slice it first")
         squares = np.zeros(plane.shape[1])
         at_once = max(1, CHUNK // max(1, plane.shape[1]))
         for top in range(0, plane.shape[0], at_once):
@@ -274,8 +277,6 @@ def histogram(values: np.ndarray, low: float, high: float) -> tuple[list[float],
 def _reordered(plane: Any, order: np.ndarray) -> Any:
     import torch
 
-    if plane.numel() > 1 << 26:
-        raise BadInputError("too large to be sorted")
     return plane[:, torch.from_numpy(order).to(plane.device)]
 
 

@@ -70,6 +70,17 @@ grid = GridView([top(model.lm_head(model.model.norm(h[0])).detach())
 grid
 """
 
+BAD = """
+bad = [show(torch.tensor(3.25), "scalar"), show(torch.randn(*[2] * 8), "rank eight"),
+    show(torch.full((40, 40), float("nan")), "only NaN"), show(torch.zeros(0, 3), "empty"),
+    show(torch.arange(50_000.0).expand(50_000, 50_000), "ten gigabytes"),
+    show(torch.tensor([[True, False]]), "truth"), show(torch.randn(4, 4) * 1j, "complex"),
+    show(torch.tensor([[float("inf"), -float("inf"), 1.0, 1e38]]), "ends"),
+    show(torch.randn(3, 5).to(torch.float8_e4m3fn), "float8"),
+    show(torch.randn(3, 5).bfloat16(), "bfloat16"), show(torch.arange(7), "integers")]
+for each in bad: display(each)
+"""
+
 HUGE = """
 # Every list has a length of its own, so that none is folded away: 100,000 rows.
 huge = torch.nn.Module()

@@ -138,6 +138,18 @@ class Notebook:
         self.page.evaluate("() => window.jupyterapp.commands.execute('notebook:run-all-cells')")
         self.await_idle(timeout)
 
+    def run_new_cell(self, code: str) -> None:
+        """Adds a cell at the end and runs it, without waiting for it."""
+        self.page.evaluate(
+            """code => {
+                const panel = window.jupyterapp.shell.currentWidget;
+                panel.model.sharedModel.addCell({cell_type: 'code', source: code});
+                panel.content.activeCellIndex = panel.content.widgets.length - 1;
+                window.jupyterapp.commands.execute('notebook:run-cell');
+            }""",
+            code,
+        )
+
     def await_idle(self, timeout: float = 120) -> None:
         """Waits until every cell has run, or one has failed."""
         state = self.page.wait_for_function(

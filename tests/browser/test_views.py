@@ -102,7 +102,8 @@ def test_nothing_sticks_out_of_a_narrow_notebook(notebook: Notebook, width: int)
     page.set_viewport_size({"width": width, "height": 1000})
     script = """root => {
         const right = root.getBoundingClientRect().right + 1;
-        const scrolls = e => e && e !== root && (getComputedStyle(e).overflowX !== 'visible' || scrolls(e.parentElement));
+        const scrolls = e => e && e !== root
+            && (getComputedStyle(e).overflowX !== 'visible' || scrolls(e.parentElement));
         return [...root.querySelectorAll('*')].filter(e => {
             const box = e.getBoundingClientRect();
             return box.width && box.right > right && !scrolls(e.parentElement);
@@ -307,15 +308,7 @@ for k in range(600):
     time.sleep(0.02)
 live.finish()
 """
-    notebook.page.evaluate(
-        """code => {
-            const panel = window.jupyterapp.shell.currentWidget;
-            panel.model.sharedModel.addCell({cell_type: 'code', source: code});
-            panel.content.activeCellIndex = panel.content.widgets.length - 1;
-            window.jupyterapp.commands.execute('notebook:run-cell');
-        }""",
-        code,
-    )
+    notebook.run_new_cell(code)
     live = notebook.page.get_by_label("generation live")
     expect(live).to_contain_text("t3")
     live.get_by_role("button", name="stop").click()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import numpy as np
 import pytest
 import torch
@@ -137,6 +139,27 @@ def test_ten_gigabytes_are_neither_copied_nor_gone_through_whole() -> None:
     assert plane.sampled
     assert plane.low.codes.shape == (256, 256)
     assert array.statistics()["looked_at"] < 1 << 17
+
+
+def test_showing_ten_gigabytes_takes_a_few_megabytes() -> None:
+    """The most memory that a process of its own ever held, before and after."""
+    code = (
+        "import resource, torch\n"
+        "from nnsight_magic.views import show\n"
+        "most = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "show(torch.randn(512, 512)).still()\n"
+        "huge = torch.arange(50_000.0).expand(50_000, 50_000)\n"
+        "before = most()\n"
+        "view = show(huge, 'huge')\n"
+        "view.still(), view.still_png(), view.array.text((49_999, 3))\n"
+        "place = {'drawn': [0, 1], 'index': [0, 0], 'size': [512, 512]}\n"
+        "answer = view.answers['plane']({**place, 'window': [0, 9000, 0, 50_000]})\n"
+        "print((most() - before) // 1024)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=True
+    )
+    assert int(done.stdout) < 200  # megabytes, of 10,000
 
 
 def test_statistics_are_those_of_the_values() -> None:

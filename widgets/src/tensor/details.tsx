@@ -102,7 +102,7 @@ function Profile({ name, values }: { name: string; values: Float32Array }) {
   const bars = Array.from({ length: columns }, (_, k) => {
     const part = values.subarray(Math.floor((k * values.length) / columns), Math.max(Math.floor(((k + 1) * values.length) / columns), Math.floor((k * values.length) / columns) + 1));
     let salient = 0;
-    for (const value of part) if (Math.abs(value) > Math.abs(salient)) salient = value;
+    for (const value of part) if (Number.isFinite(value) && Math.abs(value) > Math.abs(salient)) salient = value;
     return salient;
   });
   const step = WIDTH / columns;

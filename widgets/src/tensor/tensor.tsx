@@ -92,7 +92,7 @@ function Viewer({ model, selection, thumb = false, pane = false, follows = false
   const layers = useLayers([planes.base, planes.sharp], colouring);
   const marked = useMarked(selection, axes, drawn);
   const at: [number, number] | null =
-    hover ?? (cell.length === shape.length && cell.length ? [cell[drawn[0]] ?? 0, cell[drawn[1]] ?? 0] : null);
+    hover ?? (shape.length === 0 ? [0, 0] : cell.length === shape.length ? [cell[drawn[0]] ?? 0, cell[drawn[1]] ?? 0] : null);
 
   useEffect(() => {
     if (!canvas.current || !width) return;
@@ -344,7 +344,7 @@ function Readout({ model, at, axes, drawn, index, planes, place, order }: Readou
   const [exact, setExact] = useState<{ key: string; text: string; index: number[] } | null>(null);
   const key = at ? `${path}|${place.part}|${place.ordered}` : "";
   useEffect(() => {
-    if (!at || model.get("about").complex && place.part !== "real" || kernelOf(model).pulse === "silent") return;
+    if (!at || model.get("about").complex && place.part !== "real" || kernelOf(model).cut) return;
     const timer = setTimeout(() => {
       const ordered = place.ordered && !order;
       kernelOf(model).ask("text", { ...place, index: path, ordered }).then(
