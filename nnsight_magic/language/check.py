@@ -38,14 +38,21 @@ AT_ROOT = ("logits", "tokens", "prompt")  # of the model, and of a prompt's view
 BUILTINS = frozenset(dir(builtins)) | {"__name__", "__file__", "__doc__", "get_ipython", "display"}
 
 
-def check(program: Program, model: Any, namespace: Mapping[str, Any], prompts=()) -> None:
+def check(
+    program: Program,
+    model: Any,
+    namespace: Mapping[str, Any],
+    prompts: Iterable[str] = (),
+    more: Iterable[Problem] = (),
+) -> None:
     """Raises `CellError` with every problem of the cell, in the order of its lines.
 
     `model` mirrors a module tree (`children()`, attributes, indices); `namespace` are the
-    notebook's variables; `prompts` the names of the prompts.
+    notebook's variables; `prompts` the names of the prompts; `more` what the kind of cell forbids.
     """
     problems = [
         *program.problems,
+        *more,
         *unknown_names(program, model, namespace, prompts),
         *unknown_paths(program, model, prompts),
     ]

@@ -26,8 +26,11 @@ def read(
     filename: str = "<trace>",
     first_line: int = 1,
     transform: Callable[[str], str] | None = None,
+    rules: Callable[[Program], list[Problem]] | None = None,
 ) -> Program:
     """Parses and checks a cell; see `parse` and `check` for the arguments.
+
+    `rules` are those of a kind of cell: they give the problems that it has besides.
 
     Raises `CellError` with all problems. Where a line is no Python, the other lines are read
     without it, so that their problems are reported too.
@@ -43,7 +46,7 @@ def read(
     except CellError as error:
         others = _in_other_lines(source, error, parsed, first_line, model, prompts)
         raise cell_error([*error.problems, *others], list(error.lines)) from None
-    check(program, model, namespace, prompts)
+    check(program, model, namespace, prompts, rules(program) if rules is not None else ())
     return program
 
 

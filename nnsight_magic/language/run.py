@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,22 +59,17 @@ def run(
     """
     __tracebackhide__ = True
     notebook = Notebook(program, namespace)
-    hidden = namespace.get(SCOPE_NAME, _MISSING)
     scope = None
     try:
         with trace as tracer:
             outcome.report = tracer.report
             scope = Scope(tracer, namespace, names, show)
-            namespace[SCOPE_NAME] = scope
             outcome.rows = prompt_rows(tracer, names)
-            exec(program.code, namespace)
+            with bound_scope(namespace, scope):
+                exec(program.code, namespace)
             if at_end is not None:
                 outcome.last = at_end(tracer)
     finally:
-        if hidden is _MISSING:
-            namespace.pop(SCOPE_NAME, None)
-        else:
-            namespace[SCOPE_NAME] = hidden
         if scope is not None:
             outcome.touched = scope._touched
             scope._end_step()  # the one in which the cell was left by an error
@@ -83,3 +79,17 @@ def run(
             saved.setdefault(name, Saved(name, "save(…)", value))
         outcome.saved = tuple(saved.values())
         outcome.shapes = notebook.shapes
+
+
+@contextmanager
+def bound_scope(namespace: MutableMapping[str, Any], scope: Scope) -> Iterator[None]:
+    """The scope under its hidden name; a cell that runs inside a cell gives the name back."""
+    hidden = namespace.get(SCOPE_NAME, _MISSING)
+    namespace[SCOPE_NAME] = scope
+    try:
+        yield
+    finally:
+        if hidden is _MISSING:
+            namespace.pop(SCOPE_NAME, None)
+        else:
+            namespace[SCOPE_NAME] = hidden

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from nnsight_magic.model.names import BLOCK_NAMES, ROOT_NAMES, part_of_block
-
 
 def is_handle(thing: Any) -> bool:
     """Whether `thing` is a module of a wrapped model."""
@@ -39,6 +37,8 @@ def numbered(handle: Any) -> list[Any]:
 def standard(handle: Any) -> dict[str, Any]:
     """The modules that go by a standard name here (`layers` at the root, `mlp` in a block), and
     by a name of the user's own."""
+    from nnsight_magic.model.names import BLOCK_NAMES, ROOT_NAMES, part_of_block  # brings torch
+
     model = handle._model
     paths: dict[str, str | None] = {}
     if handle is model:

@@ -11,11 +11,10 @@ from IPython.core.completer import CompletionContext, SimpleCompletion, context_
 
 from nnsight_magic.errors import NnsightError
 from nnsight_magic.language.complete import Candidate, Completions, complete
-from nnsight_magic.magics.options import OPTIONS, Piece, split
+from nnsight_magic.magics.options import CELLS, OPTIONS, Piece, split
 
 _MAGIC = re.compile(r"^\s*(%{1,2})(\w+)\s?(.*)$")
 _FROM_VARIABLE = re.compile(r"(?<![\w.])([^\W\d]\w*)[.\[][\w.\[\]\-]*$")
-CELLS = ("trace", "generate")
 
 
 def matcher(magics: Any) -> Callable[[CompletionContext], dict]:
@@ -146,7 +145,18 @@ def on_line(magic: str, before: str, magics: Any) -> Completions | None:
         return _fitting(fragment, offered, exclusive=False)
     if magic == "saved":
         return _fitting(fragment, [Candidate(n, "saved") for n in magics.saved_names()])
+    if magic == "edits":
+        return _fitting(fragment, _edits(split(before), magics))
     return None
+
+
+def _edits(pieces: list[Piece], magics: Any) -> list[Candidate]:
+    model = magics.models.find(option_value(pieces, "-m", "--model"))[1]
+    return [
+        Candidate(name, "on" if edit.enabled else "off")
+        for name, edit in model.edits.items()
+        if name.isidentifier()
+    ]
 
 
 def _fitting(fragment: str, offered: list[Candidate], exclusive: bool = True) -> Completions:

@@ -133,17 +133,6 @@ def compared(first: TraceResult, second: TraceResult) -> str:
     return rendered(table_of(heads, rows))
 
 
-def edits(name: str, model: Any, clear: bool) -> str:
-    """The edits that stay on the model after the cell that made them."""
-    made = getattr(model, "edits", None)
-    if made is None or not made:
-        return f"{name} has no edits"
-    if clear:
-        model.clear_edits()
-        return f"all edits of {name} are taken back"
-    return rendered(table_of(("edit",), [(str(each),) for each in made]))
-
-
 def _best(result: TraceResult) -> str:
     if not result.prompts:
         return ""

@@ -60,6 +60,8 @@ SHARED = (
 FULL = Option("full", "switch", "run the forward to its end", setting="full")
 NEW_TOKENS = Option("new-tokens", "number", "how many tokens to generate", "n", "N", "new_tokens")
 
+CELLS = ("trace", "generate", "edit")  # the magics of whole cells
+
 OPTIONS: dict[str, tuple[Option, ...]] = {
     "trace": (*SHARED[:5], FULL, *SHARED[5:]),
     "generate": (NEW_TOKENS, *SHARED),
@@ -70,7 +72,20 @@ OPTIONS: dict[str, tuple[Option, ...]] = {
     ),
     "saved": (Option("drop", "flag", "delete the named variables, or all that are listed"),),
     "models": (),
-    "edits": (Option("clear", "flag", "take all edits of the model back"),),
+    "edit": (
+        SHARED[0],
+        Option("steps", "text", "the steps of a generation it is for (default: all)",
+               metavar="0,2-4"),
+        Option("quiet", "switch", "show nothing", "q", setting="quiet"),
+    ),
+    "edits": (
+        SHARED[0],
+        Option("off", "flag", "switch the named edits off, or all of them"),
+        Option("on", "flag", "switch them on again"),
+        Option("remove", "flag", "take them back for good"),
+        Option("save", "file", "store the model's edits in a file", metavar="FILE"),
+        Option("load", "file", "add the edits that are stored in a file", metavar="FILE"),
+    ),
     "runs": (),
     "about": (),
 }  # fmt: skip
@@ -81,7 +96,8 @@ SUMMARY = {
     "model": "Load a model, or adopt one of the notebook: %model demo",
     "saved": "List what traces have saved, with sizes; --drop deletes: %saved --drop resid",
     "models": "List the models of the notebook.",
-    "edits": "List the edits of the current model.",
+    "edit": "Make an edit, writes that every later run carries out: %%edit silence",
+    "edits": "List the model's edits, switch, remove, store or load them: %edits silence --off",
     "about": "Show what a module is: %about layers[3].mlp, or layers[3].mlp? in any cell.",
     "runs": "List the runs of this session, or compare two: %runs 3 5",
 }
@@ -296,7 +312,7 @@ def parser(magic: str, settings: Mapping[str, Any]) -> argparse.ArgumentParser:
 
 def help_text(magic: str) -> str:
     """What `--help` prints."""
-    cell = magic in ("trace", "generate")
+    cell = magic in CELLS
     rows = []
     for option in OPTIONS[magic]:
         short = f"-{option.short}, " if option.short else "    "
@@ -308,6 +324,8 @@ def help_text(magic: str) -> str:
         "trace": '%%trace "PROMPT" ["PROMPT" …] [options]   (or name="PROMPT" name="PROMPT")',
         "generate": '%%generate "PROMPT" [-n N] [options] [--temperature 0.7 …]',
         "model": "%model NAME_OR_VARIABLE [options]",
+        "edit": "%%edit [NAME] [options]",
+        "edits": "%edits [NAME …] [options]",
         "saved": "%saved [NAME …] [--drop]",
         "runs": "%runs [A B]",
         "about": "%about PATH",
@@ -341,7 +359,7 @@ def _is_number(word: str) -> bool:
 
 def line_error(magic: str, line: str, error: Exception, where: str) -> CellError:
     """The error of a magic's line, shown with the line as a cell's error is."""
-    written = f"{'%%' if magic in ('trace', 'generate') else '%'}{magic} {line}".rstrip()
+    written = f"{'%%' if magic in CELLS else '%'}{magic} {line}".rstrip()
     word = re.search(r"'([^']+)'", str(error))
     start = written.find(word[1]) if word else -1
     span = Span(1, start, start + len(word[1])) if start >= 0 else Span(1, 0, len(magic) + 2)

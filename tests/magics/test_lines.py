@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from nnsight_magic.magics.options import OPTIONS
+from nnsight_magic.magics.options import CELLS, OPTIONS
 
 
 def test_model_adopts_a_variable_and_shows_its_tree(bare, tiny):
@@ -120,8 +120,7 @@ def test_a_question_about_a_notebook_variable_is_ipython_s(shell):
 
 @pytest.mark.parametrize("magic", OPTIONS)
 def test_help_is_printed_and_nothing_runs(bare, magic):
-    cells = magic in ("trace", "generate")
-    bare.run(f"%%{magic} --help\nx = 1" if cells else f"%{magic} --help")
+    bare.run(f"%%{magic} --help\nx = 1" if magic in CELLS else f"%{magic} --help")
     assert "--help" in bare.text
     assert "x" not in bare.ns
 
