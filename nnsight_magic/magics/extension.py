@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from IPython.core.magic import (
@@ -88,23 +90,57 @@ class NNsightMagic(Magics, Configurable):
         __tracebackhide__ = True
         return self._run("generate", line, cell)
 
+    @no_var_expand
+    @cell_magic("edit")
+    def edit_magic(self, line: str, cell: str) -> None:
+        __tracebackhide__ = True
+        self._run("edit", line, cell)
+
     def _run(self, magic: str, line: str, body: str) -> Any:
         __tracebackhide__ = True
         place = place_of(self.shell, magic, line, body)
-        try:
+        with self._errors_of_line(magic, line, place.title):
             read = self._read(magic, line)
             if read is None:
                 return None
             if not body.strip():
                 raise OptionError("the cell is empty; write what to read or change below the line")
             self.models.namespace = self.shell.user_ns
-            model = self.models.find(read.model)[1]
-        except CellError as error:
-            raise show_cell_error(error, place.title, self.colour) from None
-        except NnsightError as error:
-            shown = line_error(magic, line, error, place.title)
-            raise show_cell_error(shown, place.title, self.colour) from None
+            name, model = self.models.find(read.model)
+        if magic == "edit":
+            return self._record_edit(name, model, read, body, place, line)
         return self._run_on(model, magic, read, body, place, line)
+
+    @contextmanager
+    def _errors_of_line(self, magic: str, line: str, title: str) -> Iterator[None]:
+        """Errors of this package, shown with the cell's lines or with the magic's line."""
+        try:
+            yield
+        except CellError as error:
+            raise show_cell_error(error, title, self.colour) from None
+        except NnsightError as error:
+            shown = line_error(magic, line, error, title)
+            raise show_cell_error(shown, title, self.colour) from None
+
+    def _record_edit(
+        self, name: str, model: Any, read: Line, body: str, place: Place, line: str
+    ) -> None:
+        __tracebackhide__ = True
+        from nnsight_magic.magics import edits
+
+        namespace = self.shell.user_ns
+        with self._errors_of_line("edit", line, place.title):
+            if name not in self.models.all():
+                raise OptionError(f"{name!r} is not loaded here; first: %model {name}")
+            transform = self.shell.transform_cell
+            program, edit = edits.prepared(read, body, place, model, namespace, transform)
+        try:
+            told = edits.made(program, edit, model, name, namespace, self._show)
+        except BaseException as error:
+            show_from_cell(error, self.shell)
+            raise
+        if not read.quiet:
+            print(told)
 
     def _run_on(
         self, model: Any, magic: str, read: Line, body: str, place: Place, line: str
@@ -125,13 +161,8 @@ class NNsightMagic(Magics, Configurable):
             self.shell.transform_cell,
             self._show,
         )
-        try:
+        with self._errors_of_line(magic, line, place.title):
             program = running.prepared(cell)
-        except CellError as error:
-            raise show_cell_error(error, place.title, self.colour) from None
-        except NnsightError as error:
-            shown = line_error(magic, line, error, place.title)
-            raise show_cell_error(shown, place.title, self.colour) from None
         try:
             running.execute(cell, program)
         except BaseException as error:
@@ -196,13 +227,10 @@ class NNsightMagic(Magics, Configurable):
 
     def _line(self, magic: str, line: str, act: Any) -> None:
         __tracebackhide__ = True
-        try:
+        with self._errors_of_line(magic, line, f"%{magic}"):
             read = self._read(magic, line)
             if read is not None:
                 act(read)
-        except NnsightError as error:
-            shown = line_error(magic, line, error, f"%{magic}")
-            raise show_cell_error(shown, f"%{magic}", self.colour) from None
 
     def _load_model(self, read: Line) -> None:
         from nnsight_magic.magics import models
@@ -256,12 +284,13 @@ class NNsightMagic(Magics, Configurable):
         print(lists.runs(self.runs_made, read.words))
 
     def _list_edits(self, read: Line) -> None:
-        from nnsight_magic.magics import lists
+        name, model = self.models.find(read.model)
+        from nnsight_magic.magics import edits
 
-        print(lists.edits(*self.models.find(None), read.clear))
+        print(edits.listed(read, name, model))
 
 
 for _name in ("trace", "generate"):
     getattr(NNsightMagic, _name).__doc__ = help_text(_name)
-for _name in ("model", "models", "saved", "runs", "edits", "about"):
+for _name in ("edit", "model", "models", "saved", "runs", "edits", "about"):
     getattr(NNsightMagic, f"{_name}_magic").__doc__ = help_text(_name)
