@@ -190,6 +190,9 @@ def test_limits_are_typed_and_nonsense_is_put_back(notebook: Notebook) -> None:
     upper.blur()
     expect(upper).to_have_value("5000")
     heat.get_by_role("button", name="robust limits").click()
+    heat.get_by_role("button", name="full range").click()
+    assert until(lambda: notebook.evaluate("print(heat.limits)").strip() == "[0.0, 98303.0]")
+    heat.get_by_role("button", name="robust limits").click()
 
 
 def test_tokens_are_shown_as_they_are(notebook: Notebook) -> None:
@@ -209,6 +212,15 @@ def test_a_token_selected_in_one_view_is_marked_in_the_others(notebook: Notebook
     expect(result.get_by_label("tokens ", exact=True).first).to_contain_text("after token 3")
     notebook.evaluate("result.selection.token = 5")
     expect(strip.nth(5)).to_have_attribute("aria-selected", "true")
+
+
+def test_a_head_or_step_is_the_same_in_all_views_of_a_selection(notebook: Notebook) -> None:
+    heat = view(notebook, "tensor heat")
+    heat.get_by_role("slider", name="place on head").fill("7")
+    assert until(lambda: notebook.evaluate("print(heat.selection.head)").strip() == "7")
+    notebook.evaluate("heat.selection.head = 11")
+    assert until(lambda: notebook.evaluate("print(heat.index[0])").strip() == "11")
+    expect(heat.get_by_role("slider", name="place on head")).to_have_value("11")
 
 
 def test_probabilities_stand_with_and_without_the_writes(notebook: Notebook) -> None:

@@ -6,6 +6,8 @@ import { number } from "../core/format";
 interface Props {
   limits: [number, number];
   automatic: boolean;
+  /** the least and the greatest value */
+  range: [number, number] | null;
   palette: Palette;
   chosen: string;
   ground: Ground;
@@ -46,6 +48,11 @@ export function Scale(props: Props) {
           <option key={each}>{each}</option>
         ))}
       </select>
+      {props.range && props.range[0] < props.range[1] && limits.join() !== props.range.join() && (
+        <button onClick={() => props.onLimits(props.range!)} title="limits at the least and the greatest value">
+          full range
+        </button>
+      )}
       {!props.automatic && (
         <button onClick={() => props.onLimits([])} title="limits from the values, without the outermost">
           robust limits

@@ -91,6 +91,8 @@ function Viewer({ model, selection, thumb = false, pane = false, follows = false
   };
   const layers = useLayers([planes.base, planes.sharp], colouring);
   const marked = useMarked(selection, axes, drawn);
+  const goTo = (axis: number, to: number) => setIndex(index.map((each, k) => (k === axis ? to : each)));
+  useFollowed(thumb || follows ? null : selection, axes, drawn, index, setIndex);
   const at: [number, number] | null =
     hover ?? (shape.length === 0 ? [0, 0] : cell.length === shape.length ? [cell[drawn[0]] ?? 0, cell[drawn[1]] ?? 0] : null);
 
@@ -178,7 +180,7 @@ function Viewer({ model, selection, thumb = false, pane = false, follows = false
         <Axes
           axes={axes} drawn={drawn} index={index}
           onDrawn={(next) => { setWindow([]); setDrawn(next); }}
-          onIndex={(axis, to) => setIndex(index.map((each, k) => (k === axis ? to : each)))}
+          onIndex={(axis, to) => { goTo(axis, to); select(selection, axes[axis].role, to); }}
           onRole={(axis, role) => setAxes(axes.map((each, k) => (k === axis ? { ...each, role } : each)))}
         />
       )}
@@ -187,6 +189,7 @@ function Viewer({ model, selection, thumb = false, pane = false, follows = false
         <Readout model={model} at={at} axes={axes} drawn={drawn} index={index} planes={[planes.sharp, planes.base]} place={place} order={planes.order} />
         {lead && <Scale
           limits={colouring.limits} automatic={limits.length !== 2} palette={colouring.palette} chosen={chosen}
+          range={typeof stats["min"] === "number" ? [stats["min"], stats["max"]] : null}
           ground={ground} nan={marksIn(stats, "nan", "NaN")} inf={marksIn(stats, "inf", "±∞")} onLimits={setLimits} onPalette={setPalette}
         />}
       </footer>
@@ -260,6 +263,37 @@ function useMarked(selection: Model | null, axes: Axis[], drawn: [number, number
   }, [selection]);
   const on = (axis: number) => (token >= 0 && axis >= 0 && axes[axis].labels.length > token ? token : null);
   return { rows: on(drawn[0]), columns: on(drawn[1]) };
+}
+
+const FOLLOWED = ["step", "head"] as const;
+
+/** The place on step and head axes is that of the selection, once there is one. */
+function useFollowed(
+  selection: Model | null, axes: Axis[], drawn: [number, number], index: number[], setIndex: (index: number[]) => void,
+): void {
+  const latest = useRef({ axes, drawn, index });
+  latest.current = { axes, drawn, index };
+  useEffect(() => {
+    if (!selection) return;
+    const changed = () => {
+      const now = latest.current;
+      const next = now.index.map((at, axis) => {
+        const role = FOLLOWED.find((each) => each === now.axes[axis].role);
+        const to = role && !now.drawn.includes(axis) ? (selection.get(role) as number) : -1;
+        return to >= 0 && to < now.axes[axis].size ? to : at;
+      });
+      if (next.join() !== now.index.join()) setIndex(next);
+    };
+    changed();
+    FOLLOWED.forEach((role) => selection.on(`change:${role}`, changed));
+    return () => FOLLOWED.forEach((role) => selection.off(`change:${role}`, changed));
+  }, [selection]);
+}
+
+function select(selection: Model | null, role: string, to: number): void {
+  if (!selection || !FOLLOWED.some((each) => each === role)) return;
+  selection.set(role, to);
+  tell(selection);
 }
 
 function selectToken(selection: Model | null, axes: Axis[], drawn: [number, number], at: [number, number]): void {
