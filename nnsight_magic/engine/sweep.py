@@ -31,6 +31,7 @@ from nnsight_magic.engine.site import Site, Touch
 from nnsight_magic.engine.tracer import Tracer
 from nnsight_magic.engine.value import Parts, Value, entries, is_container, own_copy, rebuild
 from nnsight_magic.errors import WrongValueError
+from nnsight_magic.progress import progress_bar
 
 # Rows times tokens of one batch: more of them make a forward on a CPU no cheaper per row.
 TOKENS_PER_BATCH = 1024
