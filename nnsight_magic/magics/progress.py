@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tqdm.auto import tqdm
+from nnsight_magic.progress import progress_bar
 
 DELAY = 2.0  # seconds before a bar appears; most cells are done by then
 
@@ -13,7 +13,7 @@ class TokenProgress:
     """Counts new tokens for a bar: a streamer, as transformers' `generate` calls one."""
 
     def __init__(self, total: int) -> None:
-        self._bar = tqdm(total=total, desc="generating", unit="token", delay=DELAY, leave=False)
+        self._bar = progress_bar(total=total, desc="generating", unit="token", delay=DELAY)
         self._prompt_seen = False
 
     def put(self, tokens: Any) -> None:
