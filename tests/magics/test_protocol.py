@@ -66,8 +66,8 @@ def _environment(folder):
     return {**os.environ, "IPYTHONDIR": str(folder), "PYTHONPATH": root}
 
 
-def test_a_result_comes_as_text_and_html(kernel):
-    reply, messages = kernel.run(HEAD + "h = layers[1].output")
+def test_a_result_without_views_comes_as_text_and_html(kernel):
+    reply, messages = kernel.run(f'%%trace "{PROMPT}" --no-view\nh = layers[1].output')
     assert reply["status"] == "ok"
     (data,) = [content["data"] for kind, content in messages if kind == "execute_result"]
     assert "stopped after layers[1].output" in data["text/plain"]
@@ -112,3 +112,53 @@ def test_a_cell_with_await_in_the_notebook_runs_before_and_after(kernel):
 def test_print_in_a_cell_arrives(kernel):
     _, messages = kernel.run(HEAD + "print('seen', layers[1].output.ndim)")
     assert any("seen 3" in content["text"] for kind, content in messages if kind == "stream")
+
+
+SLOW = """
+import time
+def slowly(*_):
+    time.sleep(0.15)
+hook = model.module.model.layers[0].register_forward_hook(slowly)
+def zero(block):
+    model.layers[block].mlp.output[:] = 0
+    return model.logits.sum().item()
+"""
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        f'%%generate "{PROMPT}" -n 25 --do_sample False --eos_token_id 319 --no-view --no-compare\n'
+        "for step in steps: h = logits",
+        f'effects = model.sweep("{PROMPT}", zero, [0, 1, 2] * 6, batch_size=1)',
+    ],
+    ids=["generation", "sweep"],
+)
+def test_a_bar_is_shown_and_leaves_no_widget_behind(kernel, cell):
+    assert kernel.run(SLOW)[0]["status"] == "ok"
+    reply, messages = kernel.run(cell)
+    kernel.run("hook.remove()")
+    assert reply["status"] == "ok"
+    bars = [
+        content["data"]
+        for kind, content in messages
+        if kind in ("display_data", "update_display_data") and "text/html" in content["data"]
+    ]
+    bars = [data for data in bars if data["text/html"] == "" or "<progress" in data["text/html"]]
+    assert len(bars) > 2
+    assert "value=" in bars[0]["text/html"]
+    assert bars[-1] == {"text/plain": "", "text/html": ""}
+    assert not any("comm" in kind for kind, _ in messages)
+    assert not any(kind == "stream" for kind, _ in messages)
+
+
+def test_an_interrupted_generation_leaves_its_steps(kernel):
+    assert kernel.run(SLOW)[0]["status"] == "ok"
+    interrupt = "import threading, _thread\nthreading.Timer(1.5, _thread.interrupt_main).start()"
+    line = f'%%generate "{PROMPT}" -n 60 --do_sample False --eos_token_id 319\n'
+    kernel.run(interrupt)
+    reply, _ = kernel.run(line + "for step in steps:\n    seen = logits[:, -1]")
+    kernel.run("hook.remove()")
+    assert reply["ename"] == "KeyboardInterrupt"
+    _, messages = kernel.run("print(1 < len(seen) < 60, type(seen).__name__)")
+    assert ("stream", "True Tensor\n") in [(kind, c.get("text")) for kind, c in messages]
