@@ -149,7 +149,7 @@ def _share(p: float, kind: str) -> str:
 def _saved(result: TraceResult) -> str:
     rows = []
     for each in result.saved:
-        shape = "" if each.shape is None else "(" + ", ".join(map(str, each.shape)) + ")"
+        shape = "" if each.shape is None else str(tuple(each.shape))
         kind = shape if each.kind == "tensor" else f"{each.kind} {shape}".rstrip()
         cells = (f"<b class='mono'>{escape(each.name)}</b>", escape(kind), each.dtype, each.device)
         row = "".join(f"<td>{cell}</td>" for cell in cells)

@@ -191,7 +191,7 @@ def _saved_table(result: TraceResult) -> Table:
     for name in ("saved", "shape", "dtype", "device", "from"):
         table.add_column(name, no_wrap=name != "from")
     for each in result.saved:
-        shape = "" if each.shape is None else "(" + ", ".join(map(str, each.shape)) + ")"
+        shape = "" if each.shape is None else str(tuple(each.shape))
         kind = shape if each.kind == "tensor" else f"{each.kind} {shape}".rstrip()
         table.add_row(
             Text(each.name, style="bold cyan"), kind, each.dtype, each.device, Text(each.where)
