@@ -139,10 +139,13 @@ class TraceResult:
     read: tuple[str, ...] = ()
     notices: tuple[str, ...] = ()
     source: str = ""
+    failed: str = ""  # "interrupted", or which error ended the cell
 
     @property
     def extent(self) -> str:
         """`ran 10 of 30 blocks, stopped after layers[9].output`."""
+        if self.failed:
+            return self.failed
         if self.magic == "generate":
             count = max((len(each.generated) for each in self.prompts), default=0)
             return f"{count} new token{'s' * (count != 1)}"
