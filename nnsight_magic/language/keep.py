@@ -72,7 +72,8 @@ def _kept_tensor(value: torch.Tensor) -> torch.Tensor:
     ours = isinstance(value, Value)
     if not ours and value.grad_fn is None:
         return value  # the user's own tensor
-    gradient = value.grad if ours else (value.grad if value.retains_grad else None)
+    source = (value if value._source is None else value._source) if ours else value
+    gradient = value.grad if source.is_leaf or source.retains_grad else None  # else torch warns
     result = plain(value).detach()
     used = result.numel() * result.element_size()
     if result.layout is torch.strided and result.untyped_storage().nbytes() > used:

@@ -9,7 +9,14 @@ from nnsight_magic.errors import NoModelError, OptionError
 from nnsight_magic.language.problems import did_you_mean
 from nnsight_magic.magics.history import Runs
 from nnsight_magic.magics.models import Models, title
-from nnsight_magic.magics.result import TraceResult, percent, size_text, visible
+from nnsight_magic.magics.result import (
+    SavedVariable,
+    TraceResult,
+    describe_saved,
+    percent,
+    size_text,
+    visible,
+)
 from nnsight_magic.magics.result_text import rendered, table_of
 
 _MISSING = object()
@@ -22,7 +29,7 @@ def saved(runs: Runs, namespace: MutableMapping[str, Any], names: Iterable[str],
         for each in result.saved:
             found.pop(each.name, None)
             now = namespace.get(each.name, _MISSING)
-            if now is not _MISSING and (each.ref is None or each.tensor is now):
+            if now is not _MISSING and _is_still(each, now):
                 found[each.name] = (result, each)
     names = list(names)
     for name in names:
@@ -56,6 +63,13 @@ def saved(runs: Runs, namespace: MutableMapping[str, Any], names: Iterable[str],
         total += each.bytes
     table = table_of(("name", "shape", "dtype", "device", "size", "run", "from"), rows)
     return f"{rendered(table)}\n{size_text(total)} in all"
+
+
+def _is_still(saved: SavedVariable, now: Any) -> bool:
+    """Whether a variable holds what a trace saved, and not something that came after it."""
+    if saved.ref is not None:
+        return saved.tensor is now
+    return describe_saved(saved.name, saved.where, now, saved.stepped) == saved
 
 
 def models(found: Models) -> str:

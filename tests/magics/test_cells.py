@@ -114,6 +114,28 @@ def test_a_result_keeps_no_tensor_alive(shell, cell):
     assert "layers[0].output" in repr(result)
 
 
+@pytest.mark.filterwarnings("error::UserWarning")
+@pytest.mark.parametrize("magic", ["trace", "generate"])
+def test_a_result_keeps_no_graph_and_no_activation_alive(shell, magic):
+    line = "-n 2 --do_sample False --eos_token_id 319" if magic == "generate" else ""
+    body = "layers[0].output.requires_grad_()\nh = layers[1].output * 2\nx = logits.sum().item()"
+    gc.collect()
+    before = {id(each) for each in gc.get_objects() if issubclass(type(each), torch.Tensor)}
+    result = shell.run(f'%%{magic} "{PROMPT}" --grad --fresh {line}\n{body}')
+    shell.ns["model"].resume.clear()
+    shell.run("del h")
+    gc.collect()
+    alive = [
+        each
+        for each in gc.get_objects()
+        if issubclass(type(each), torch.Tensor) and id(each) not in before
+    ]
+    assert result.saved
+    # What the comparison with the clean run remembers are numbers of the vocabulary's size.
+    assert [tuple(each.shape) for each in alive if each.numel() > 400] == []
+    assert not any(each.requires_grad or each.grad_fn is not None for each in alive)
+
+
 def test_generate_shows_the_new_text_and_collects_over_steps(shell, cell):
     body = "for step in steps:\n    h = layers[-1].output[:, -1]"
     result = shell.run(cell(body, "-n 3 --do_sample False --eos_token_id 319", "generate"))

@@ -71,6 +71,27 @@ def test_saved_leaves_out_what_was_assigned_anew(shell, cell):
     assert shell.ns["a"] == 3
 
 
+@pytest.mark.parametrize("value", ["[1, 2]", "'text'", "len"])
+def test_saved_never_drops_what_the_user_put_there(shell, cell, value):
+    shell.run(cell("a = [layers[0].output]\nb = 3"))
+    shell.run(f"a = b = {value}")
+    shell.run("%saved --drop")
+    assert "nothing is saved" in shell.text
+    assert "a" in shell.ns
+    assert "b" in shell.ns
+
+
+def test_what_a_cell_saved_before_its_error_is_listed(shell, cell):
+    shell.fails(cell("kept = layers[0].output\nlayers[1].output[:] = 0\n1 / 0"))
+    shell.run("%saved")
+    assert shell.text.split("\n")[1].split()[0] == "kept"
+    shell.run("%runs")
+    row = shell.text.split("\n")[1]
+    assert "ended by ZeroDivisionError" in row
+    assert "layers[1].output" in row
+    assert shell.run(cell("h = layers[0].output")).number == 2
+
+
 def test_runs_are_listed_and_compared(shell, cell):
     shell.run(cell("layers[1].mlp.output *= 0"))
     shell.run(cell("x = logits"))

@@ -162,3 +162,10 @@ def test_an_interrupted_generation_leaves_its_steps(kernel):
     assert reply["ename"] == "KeyboardInterrupt"
     _, messages = kernel.run("print(1 < len(seen) < 60, type(seen).__name__)")
     assert ("stream", "True Tensor\n") in [(kind, c.get("text")) for kind, c in messages]
+
+
+def test_a_shown_result_keeps_its_tensors_no_longer_than_the_notebook_does(kernel):
+    assert kernel.run(HEAD + "h = layers[1].output")[0]["status"] == "ok"
+    code = "import gc, weakref\nalive = weakref.ref(h)\ndel h\ngc.collect()\nprint(alive() is None)"
+    _, messages = kernel.run(code)
+    assert ("stream", "True\n") in [(kind, content.get("text")) for kind, content in messages]

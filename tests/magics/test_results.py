@@ -147,6 +147,14 @@ def test_bars_are_drawn_in_eighths(share, shown):
     assert bar(share, 4) == shown
 
 
+def test_a_shape_of_one_axis_is_written_as_python_writes_it():
+    import torch
+
+    result = a_result(saved=(describe_saved("p", "logits[0, -1]", torch.zeros(49152)),))
+    for text in (plain_text(result), html(result)):
+        assert "(49152,)" in text
+
+
 def test_numbers_read_well():
     assert [percent(p) for p in (0.656, 0.0001, 0)] == ["65.6%", "<0.1%", "0"]
     assert [size_text(n) for n in (12, 20736, 3_000_000, 5e9)] == [
