@@ -148,6 +148,7 @@ class NNsightMagic(Magics, Configurable):
         __tracebackhide__ = True
         from nnsight_magic.magics import trace as running
         from nnsight_magic.magics.predict import CleanRuns
+        from nnsight_magic.magics.unfinished import unfinished
 
         if self._clean_runs is None:
             self._clean_runs = CleanRuns()
@@ -169,6 +170,9 @@ class NNsightMagic(Magics, Configurable):
             if isinstance(error, NnsightError) and not cell.outcome.report:
                 shown = line_error(magic, line, error, place.title)
                 raise show_cell_error(shown, place.title, self.colour) from None
+            if cell.outcome.report is not None:
+                number = self.runs_made.next_number
+                self.runs_made.add(unfinished(cell, program, error, number))
             show_from_cell(error, self.shell)
             raise
         result = running.result_of(cell, program, self._clean_runs, self.runs_made.next_number)
