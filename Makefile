@@ -21,13 +21,15 @@ WIDGET_SOURCES := $(shell find widgets -type f -not -path '*/node_modules/*' 2>/
 FRONT_END := $(if $(wildcard widgets/package.json),$(STATIC)/.built)
 DRIVES_BROWSER := $(and $(filter yes,$(BROWSER)),$(wildcard tests/browser/test_*.py))
 
-.PHONY: help demo lab test bench lint widgets demo-model clean
+.PHONY: help demo lab test bench bench-views screenshots lint widgets demo-model clean
 
 help:
 	@echo "make demo    run the quickstart notebook on the demo model and print what it shows"
 	@echo "make lab     open the same notebook in JupyterLab"
 	@echo "make test    run all tests (ARGS=… for pytest, BROWSER=no without the browser's)"
 	@echo "make bench   measure against plain forwards, hand-written hooks and nnsight"
+	@echo "make bench-views   measure the views, in a browser and beside other libraries"
+	@echo "make screenshots   take the documentation's pictures of the views again"
 	@echo "make lint    check the style of the code"
 	@echo "make clean   remove the environment and everything built"
 
@@ -44,6 +46,12 @@ test: demo-model $(FRONT_END) $(if $(DRIVES_BROWSER),$(STAMPS)/browser)
 
 bench: demo-model $(STAMPS)/bench
 	$(BIN)/python -m benchmarks $(ARGS)
+
+bench-views: demo-model $(FRONT_END) $(STAMPS)/bench $(STAMPS)/browser
+	$(BIN)/python -m benchmarks.views $(ARGS)
+
+screenshots: demo-model $(FRONT_END) $(STAMPS)/browser
+	$(BIN)/python docs/screenshots.py $(ARGS)
 
 lint: $(STAMPS)/installed
 	$(BIN)/ruff check .

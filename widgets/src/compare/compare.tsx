@@ -1,9 +1,9 @@
 // Two tensors and their difference, at one place and in one colour scale.
-import { useMemo } from "preact/hooks";
+import { useMemo, useState } from "preact/hooks";
 import { linked } from "../core/linked";
 import { useReferred, useTrait, type Model } from "../core/model";
 import { Notice } from "../core/parts";
-import { TensorView } from "../tensor/tensor";
+import { TensorView, type Pointed } from "../tensor/tensor";
 
 const PLACE = ["drawn", "index", "window", "part", "ordered", "cell"] as const;
 const COLOURS = ["limits", "palette"] as const;
@@ -18,6 +18,7 @@ export function CompareView({ model, selection }: { model: Model; selection: Mod
       difference: difference ? linked(difference, first, PLACE) : null,
     };
   }, [first, second, difference]);
+  const pointed = useState<[number, number] | null>(null) as Pointed;
   const title = model.get("title") as string;
   if (!first || !panes) return <section aria-busy="true" style={{ minHeight: "240px" }} />;
   const notice = model.get("notice") as string;
@@ -34,9 +35,9 @@ export function CompareView({ model, selection }: { model: Model; selection: Mod
         </header>
       )}
       <div class="nnv-panes">
-        <TensorView model={first} selection={selection} pane />
-        <TensorView model={panes.second} selection={selection} pane follows />
-        {panes.difference && <TensorView key={String(amplified)} model={panes.difference} selection={selection} pane follows ownScale={amplified} />}
+        <TensorView model={first} selection={selection} pointed={pointed} pane />
+        <TensorView model={panes.second} selection={selection} pointed={pointed} pane follows />
+        {panes.difference && <TensorView key={String(amplified)} model={panes.difference} selection={selection} pointed={pointed} pane follows ownScale={amplified} />}
       </div>
       {notice && <Notice text={notice} />}
     </section>

@@ -9,7 +9,7 @@ export function number(value: number): string {
   let text: string;
   if (Number.isInteger(value) && size < 1e7) text = String(size);
   else if (size >= 1e5 || size < 1e-3) text = size.toExponential(2).replace("e+", "e");
-  else text = size.toPrecision(4);
+  else text = size >= 1e4 ? String(Math.round(size)) : size.toPrecision(4);
   return (value < 0 ? "−" : "") + text.replace("e-", "e−");
 }
 

@@ -26,7 +26,11 @@ interface Props {
   follows?: boolean;
   /** colours by the tensor's own values, whatever scale it was given */
   ownScale?: boolean;
+  /** the value pointed at in all panes, by row and column, and what sets it */
+  pointed?: Pointed;
 }
+
+export type Pointed = [at: [number, number] | null, set: (at: [number, number] | null) => void];
 
 export function TensorView(props: Props) {
   const { model } = props;
@@ -46,7 +50,7 @@ function Empty({ model, about }: { model: Model; about: { shape: number[]; dtype
   );
 }
 
-function Viewer({ model, selection, thumb = false, pane = false, follows = false, ownScale = false }: Props) {
+function Viewer({ model, selection, thumb = false, pane = false, follows = false, ownScale = false, pointed }: Props) {
   const about = model.get("about");
   const shape = about.shape as number[];
   const root = useRef<HTMLElement>(null);
@@ -65,7 +69,8 @@ function Viewer({ model, selection, thumb = false, pane = false, follows = false
   const [given] = useTrait<Record<string, any>>(model, "scale");
   const [details, setDetails] = useState(false);
   const [said, setSaid] = useState("");
-  const [hover, setHover] = useState<[number, number] | null>(null);
+  const alone = useState<[number, number] | null>(null);
+  const [hover, setHover] = pointed ?? alone;
   const [measure, width] = useWidth();
   const canvas = useRef<HTMLCanvasElement>(null);
   const stats = useStats(model, part);

@@ -162,6 +162,14 @@ function Rows(props: RowsProps) {
     if (k * ROW < box.scrollTop) box.scrollTop = k * ROW;
     else if ((k + 1) * ROW > box.scrollTop + box.clientHeight) box.scrollTop = (k + 1) * ROW - box.clientHeight;
   };
+  // What was selected elsewhere is brought into view once, as soon as its row is there.
+  const shown = useRef("");
+  useEffect(() => {
+    const k = props.selected ? rows.findIndex((row) => row.path === props.selected && row.count === 1) : -1;
+    if (k < 0 || shown.current === props.selected || props.query) return;
+    shown.current = props.selected;
+    reveal(k);
+  }, [props.selected, rows]);
   const go = (k: number) => {
     const to = Math.min(rows.length - 1, Math.max(0, k));
     if (!rows[to]) return;
