@@ -29,6 +29,7 @@ _HOMES = {
     "View": "view",
     "compare": "comparison",
     "describe": "modules",
+    "likeliest": "tokens",
     "show": "tensor",
     "tokens_view": "tokens",
     "tree_view": "tree",

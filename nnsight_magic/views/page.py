@@ -11,8 +11,10 @@ from typing import Any
 import ipywidgets
 
 from nnsight_magic.views import bundle
+from nnsight_magic.views.tensor import TensorView
 from nnsight_magic.views.view import View
 
+STORED_ON_PAGE = 1 << 20  # values of all tensors of a page together
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title>
 <meta name="viewport" content="width=device-width">
@@ -25,9 +27,13 @@ padding: 0 12px; background: Canvas; color: CanvasText }}</style></head>
 LEFT_OUT = {"_esm", "_css", "_code", "layout", "tabbable", "tooltip", "comm"}
 
 
-def models_of(view: ipywidgets.Widget) -> dict[str, dict[str, Any]]:
-    """The state of a view and of all it refers to, by model id; bytes as `{"bytes": base64}`."""
+def models_of(view: ipywidgets.Widget, values: int = 0) -> dict[str, dict[str, Any]]:
+    """The state of a view and of all it refers to, by model id; bytes as `{"bytes": base64}`.
+
+    With `values`, so many values of its tensors together instead of what a notebook stores.
+    """
     found: dict[str, dict[str, Any]] = {}
+    tensors: list[TensorView] = []
     waiting = [view]
     while waiting:
         each = waiting.pop()
@@ -40,6 +46,11 @@ def models_of(view: ipywidgets.Widget) -> dict[str, dict[str, Any]]:
             waiting += _widgets(getattr(each, name))
             state[name] = _plain(value)
         found[each.model_id] = state
+        if isinstance(each, TensorView):
+            tensors.append(each)
+    for each in tensors if values else ():
+        more = each.stored_in(values // len(tensors))
+        found[each.model_id] |= {name: _plain(value) for name, value in more.items()}
     return found
 
 
@@ -61,7 +72,8 @@ def _plain(value: Any) -> Any:
 
 def page(view: View) -> str:
     """The page's text."""
-    state = json.dumps({"root": view.model_id, "models": models_of(view)}, separators=(",", ":"))
+    models = models_of(view, STORED_ON_PAGE)
+    state = json.dumps({"root": view.model_id, "models": models}, separators=(",", ":"))
     title = getattr(view, "title", "") or view.kind
     return PAGE.format(
         title=escape(title),

@@ -12,7 +12,7 @@ import numpy as np
 import traitlets
 
 from nnsight_magic.errors import BadInputError
-from nnsight_magic.views.array import PARTS, Array, Plane
+from nnsight_magic.views.array import PARTS, Array, GoneError, Plane
 from nnsight_magic.views.levels import MINUS_INFINITY, NAN, PLUS_INFINITY, Coded, encode, pack
 from nnsight_magic.views.pooling import numbers
 from nnsight_magic.views.roles import drawn_axes, infer_axes
@@ -102,35 +102,44 @@ class TensorView(View):
             expression=expression or title,
             about=facts,
             axes=[asdict(each) for each in places],
-            **self._store(state["drawn"], state["index"], stored, state.get("part", "real")),
+            **self._stored(state["drawn"], state["index"], stored, state.get("part", "real")),
             **state,
         )
 
-    def _store(self, drawn: list[int], index: list[int], budget: int, part: str) -> dict[str, Any]:
-        """Statistics, and the image that comes first and that stays in a saved notebook."""
+    def _stored(self, drawn: list[int], index: list[int], budget: int, part: str) -> dict[str, Any]:
+        """The traits that hold the image which comes first and stays in a saved notebook."""
+        traits, self._first = self._store(drawn, index, budget, part)
+        return traits
+
+    def stored_in(self, budget: int) -> dict[str, Any]:
+        """The same of what is drawn now, in another number of values, while the tensor is there."""
+        try:
+            return self._store(list(self.drawn), list(self.index), budget, self.part)[0]
+        except GoneError:
+            return {}
+
+    def _store(
+        self, drawn: list[int], index: list[int], budget: int, part: str
+    ) -> tuple[dict[str, Any], tuple[Coded, Coded | None] | None]:
+        """Statistics and codes as traits hold them, and the codes as they are."""
         array = self.array
         if not array.size:
-            return {"stats": {"count": 0}, "stored": {"form": "empty"}}
+            return {"stats": {"count": 0}, "stored": {"form": "empty"}}, None
         stats = array.statistics(part)
         if not budget:
-            return {"stats": stats, "stored": {"form": "none", "part": part}}
+            return {"stats": stats, "stored": {"form": "none", "part": part}}, None
+        first: tuple[Coded, Coded | None]
         if array.size <= budget:
             coded = encode(numbers(array.real(part)))
             form = {"form": "whole", "part": part}
-            self._first: tuple[Coded, Coded | None] = coded, None
-            codes = coded.codes
+            first, codes = (coded, None), coded.codes
         else:
             plane = self._pooled(drawn, index, part, budget // 2)
             form = {"form": "plane", "part": part, **_facts(plane), "drawn": drawn, "index": index}
-            self._first = plane.low, plane.high
-            coded, codes = plane.low, _both(plane)
+            first, coded, codes = (plane.low, plane.high), plane.low, _both(plane)
             _widen(stats, plane)
-        return {
-            "stats": stats,
-            "stored": form,
-            "levels": pack(coded.levels),
-            "codes": pack(codes),
-        }
+        traits = {"stats": stats, "stored": form}
+        return traits | {"levels": pack(coded.levels), "codes": pack(codes)}, first
 
     def _pooled(self, drawn: list[int], index: list[int], part: str, budget: int) -> Plane:
         """One plane in at most `budget` pairs of numbers, shaped as the plane is."""

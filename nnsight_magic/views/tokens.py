@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -174,6 +174,25 @@ class GridView(View):
         from nnsight_magic.views.still.tokens import grid_html
 
         return grid_html(self)
+
+
+def likeliest(logits: Any, decode: Callable[[list[int]], str], count: int = 5) -> list[list[Guess]]:
+    """The likeliest next tokens at each position, the likeliest first.
+
+    `logits` is `(tokens, vocabulary)`, or `(1, tokens, vocabulary)`; `decode` makes a text of
+    token ids, as a tokenizer's does.
+    """
+    if logits.ndim == 3 and logits.shape[0] == 1:
+        logits = logits[0]
+    if logits.ndim != 2:
+        raise BadInputError(
+            f"logits of shape {tuple(logits.shape)}; (tokens, vocabulary) is needed, one prompt"
+        )
+    best = logits.detach().float().softmax(-1).topk(min(count, logits.shape[-1]))
+    return [
+        [(decode([token]), p) for token, p in zip(ids, ps, strict=True)]
+        for ids, ps in zip(best.indices.tolist(), best.values.tolist(), strict=True)
+    ]
 
 
 def tokens_view(strips: Any, title: str = "", **options: Any) -> TokensView:

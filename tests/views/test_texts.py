@@ -24,7 +24,7 @@ from nnsight_magic.views import (
     tree_view,
 )
 from nnsight_magic.views.display import still_bundle
-from nnsight_magic.views.page import page
+from nnsight_magic.views.page import models_of, page
 from nnsight_magic.views.tokens import GridView
 from nnsight_magic.views.trace import stored_share
 
@@ -104,9 +104,9 @@ def test_a_result_is_bounded_whatever_the_tensors(count: int) -> None:
     ]
     strip = TokenStrip([f" t{k}" for k in range(64)], top=[TOP[0] * 3] * 64, clean=[TOP[0]] * 64)
     view = TraceView("run", tokens=tokens_view(strip), tensors=tensors)
-    models = json.loads(page(view).split('id="state">')[1].split("</script>")[0])
     still = sum(map(len, still_bundle(view).values()))
-    assert len(json.dumps(models)) + still < 200_000
+    assert len(json.dumps(models_of(view))) + still < 200_000
+    assert len(page(view)) < 2_000_000
 
 
 def test_views_of_a_result_share_one_selection() -> None:
@@ -131,6 +131,16 @@ def test_a_page_needs_nothing_from_anywhere(tmp_path: Path) -> None:
     assert "@import" not in text
     assert text.count("http://") == text.count("http://www.w3.org/")
     assert len(text) < 200_000
+
+
+def test_a_page_stores_more_of_a_tensor_than_a_notebook() -> None:
+    view = show(torch.randn(64, 64, 64))
+    stored = json.loads(page(view).split('id="state">')[1].split("</script>")[0])
+    state = stored["models"][view.model_id]
+    assert view.stored["form"] == "plane"
+    assert state["stored"]["form"] == "whole"
+    view.release()
+    assert json.loads(page(view).split('id="state">')[1].split("</script>")[0])["models"]
 
 
 def test_a_picture_stands_beside_the_html() -> None:
