@@ -73,7 +73,7 @@ class Resume:
         """What the block outputs of this call depend on; `None` if they cannot be remembered."""
         if not self.enabled or self._budget <= 0:
             return None
-        weights = _weights(root, ours)
+        weights = weights_of(root, ours)
         arguments = _arguments(args, kwargs)
         if weights is None or arguments is None:
             return None
@@ -140,7 +140,7 @@ def _size(tensor: torch.Tensor) -> int:
     return tensor.numel() * tensor.element_size()
 
 
-def _weights(root: nn.Module, ours: type) -> tuple | None:
+def weights_of(root: nn.Module, ours: type) -> tuple | None:
     """Identity, address and version of every weight; `None` where foreign code has a say."""
     if nn.modules.module._has_any_global_hook():
         return None

@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 
 from nnsight_magic.engine.attached import tree_text
-from nnsight_magic.engine.edits import Edit, EditError, Edits, functional
+from nnsight_magic.engine.edits import Edit, Edits, functional
 from nnsight_magic.engine.handle import Handle
 from nnsight_magic.engine.inputs import Inputs, prepare, with_positions
 from nnsight_magic.engine.interrupt import watch
@@ -74,6 +74,7 @@ class Model(Handle):
             _lock=threading.Lock(),
             _owner=None,
             _active=None,
+            _packs={},
             resume=Resume(),
             edits=Edits(self),
             block_index_zero=block_index_zero,
@@ -189,13 +190,16 @@ class Model(Handle):
         variants: Iterable[Any],
         *,
         batch_size: int | None = None,
+        pack: bool = True,
         progress: bool = True,
         **kwargs: Any,
     ) -> list[Any]:
-        """Run `change` once for every variant, as rows of as few batches as possible.
+        """Run `change` once for every variant, in as few forwards as possible.
 
-        The results are what a loop of traces gives: `with model.trace(inputs): change(variant)`.
-        The blocks before a variant's first touch are run once for all.
+        The results are what a loop of traces gives, `with model.trace(inputs): change(variant)`,
+        up to rounding (1e-4 in single precision). The blocks before a variant's first touch are
+        run once for all. In a causal decoder neither are the tokens before a variant's first
+        write run again: what is written at a position changes none before it.
 
         Args:
             inputs: as in `trace`.
@@ -203,6 +207,8 @@ class Model(Handle):
                 body of a trace, of one copy of the inputs. What it returns is its result.
             variants: what `change` is called with.
             batch_size: variants in one batch; by default as many as make 1,024 tokens.
+            pack: leave out tokens that stay as they are. It is done where the model has been seen,
+                on this prompt, to give the same numbers so.
             progress: show a bar if it takes longer than a second.
             kwargs: further arguments of the model's `forward`, such as `logits_to_keep=1`.
 
@@ -217,13 +223,8 @@ class Model(Handle):
         >>> len(model.sweep("The Eiffel Tower is in the city of", without_mlp, range(3)))
         3
         """
-        if self.edits.in_force:
-            raise EditError(
-                "A sweep does not carry out edits.\nSwitch them off for it (edit.enabled = False), "
-                "or make their writes in the function that it calls."
-            )
         tracer = self.trace(inputs, **kwargs)
-        return Sweep(tracer, change, variants, batch_size).run(progress)
+        return Sweep(tracer, change, variants, batch_size, pack).run(progress)
 
     def _trace_of(
         self, handle: Handle, inputs: tuple, kwargs: dict, full: bool, grad: bool | None

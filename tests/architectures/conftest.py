@@ -1,0 +1,20 @@
+"""One thread for the tiny models of this folder.
+
+Handing out work to a second thread takes longer than their operations do, twenty times longer
+where another process wants that core.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+
+@pytest.fixture(autouse=True, scope="package")
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
