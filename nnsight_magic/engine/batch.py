@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from greenlet import getcurrent, greenlet
@@ -14,7 +14,7 @@ from nnsight_magic.engine.forward import Forward
 from nnsight_magic.engine.layout import NotTokenwise, Packed, Rows, merged
 from nnsight_magic.engine.pause import Change, Pause
 from nnsight_magic.engine.site import Site, Touch
-from nnsight_magic.engine.value import Parts, Value, own_copy
+from nnsight_magic.engine.value import Parts, Value, entries, is_container, own_copy
 
 
 class Variant:
@@ -161,12 +161,20 @@ class EachVariant:
             written: dict[tuple, list[tuple[int, Any]]] = {}
             for number in range(self._layout.count):
                 part = self._layout.part(raw, number)
-                new = change(part, step, call)
-                if new is not part:
-                    written.setdefault((), []).append((number, new))
+                for path, new in _changes(part, change(part, step, call)):
+                    written.setdefault(path, []).append((number, new))
             return merged(raw, written, self._layout)
 
         self._forward.edit(line, kind, change_each)
+
+
+def _changes(old: Any, new: Any, path: tuple = ()) -> Iterator[Change]:
+    """What is another object in `new`, and where."""
+    if is_container(old):
+        for key, item in entries(old):
+            yield from _changes(item, new[key], (*path, key))
+    elif new is not old:
+        yield path, new
 
 
 def late_write(pause: Pause) -> str:
