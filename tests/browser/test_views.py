@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,25 @@ def view(notebook: Notebook, name: str) -> Any:
     found = notebook.page.get_by_label(name, exact=True).first
     found.scroll_into_view_if_needed()
     return found
+
+
+@pytest.fixture
+def opened(notebook: Notebook) -> Iterator[Notebook]:
+    """With everything unfolded that can be."""
+    notebook.evaluate(
+        "result.open_tensors = [0, 1]; result.tree_open = True; result.selection.token = 3\n"
+        "tree.selection.module = 'model.layers.3.mlp.down_proj'; tree.query = 'mlp'\n"
+        "heat.cell = [3, 2, 1]; steps.selection.step = 1; grid.cell = [1, 2]\n"
+    )
+    statistics = view(notebook, "tensor heat").get_by_role("button", name="statistics")
+    statistics.click()
+    expect(view(notebook, "comparison block 23")).to_be_visible()
+    yield notebook
+    statistics.click()
+    notebook.evaluate(
+        "result.open_tensors = []; result.tree_open = False; result.selection.token = -1\n"
+        "tree.selection.module = tree.query = ''; heat.cell = []; grid.cell = []\n"
+    )
 
 
 def test_a_tree_opens_and_is_walked_by_keys(notebook: Notebook) -> None:
@@ -96,9 +115,9 @@ def test_a_tree_of_100_000_modules_opens_and_scrolls(notebook: Notebook) -> None
 
 
 @pytest.mark.parametrize("width", [1280, 900, 700])
-def test_nothing_sticks_out_of_a_narrow_notebook(notebook: Notebook, width: int) -> None:
+def test_nothing_sticks_out_of_a_narrow_notebook(opened: Notebook, width: int) -> None:
     """The side bars take 400 of these pixels."""
-    page = notebook.page
+    page = opened.page
     page.set_viewport_size({"width": width, "height": 1000})
     script = """root => {
         const right = root.getBoundingClientRect().right + 1;
@@ -331,7 +350,8 @@ live.finish()
 
 
 @pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
-def test_nobody_is_shut_out(notebook: Notebook, theme: str) -> None:
+def test_nobody_is_shut_out(opened: Notebook, theme: str) -> None:
+    notebook = opened
     notebook.theme(theme)
     notebook.page.add_script_tag(path=str(AXE))
     roots = notebook.page.locator(".nnv")
