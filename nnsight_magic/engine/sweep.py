@@ -22,7 +22,6 @@ from typing import Any
 import torch
 from greenlet import getcurrent, greenlet
 from torch import nn
-from tqdm.auto import tqdm
 
 from nnsight_magic.engine.batch import Batch, EachVariant, Variant, late_write
 from nnsight_magic.engine.bypass import Bypasses, hidden_of
@@ -81,7 +80,7 @@ class Sweep(Tracer):
         """All variants' results, in their order."""
         with (
             self,
-            tqdm(total=len(self._variants), delay=1, disable=not progress, leave=False) as bar,
+            progress_bar(total=len(self._variants), delay=1, disable=not progress) as bar,
         ):
             self._scheduler = getcurrent()
             try:
