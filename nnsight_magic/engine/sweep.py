@@ -34,6 +34,7 @@ from nnsight_magic.engine.report import RunReport
 from nnsight_magic.engine.shortcut import Shortcut, in_block_layout
 from nnsight_magic.engine.site import Touch
 from nnsight_magic.engine.tracer import Tracer
+from nnsight_magic.progress import progress_bar
 
 # Rows times tokens of one batch: more of them make a forward on a CPU no cheaper per row.
 TOKENS_PER_BATCH = 1024
