@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { byNorm, cut, MINUS, NAN, pictureOf, PLUS, pooled, salient, strides, valuesAt } from "../src/tensor/picture";
+import { byNorm, cut, MINUS, NAN, pictureOf, PLUS, pooled, salient, strides, thinned, valuesAt } from "../src/tensor/picture";
 
 const levels = Float64Array.from({ length: 24 }, (_, k) => k - 12);
 
@@ -47,6 +47,22 @@ describe("pooled", () => {
     const plane = cut(Uint8Array.from([5, 1, 2, 9]), levels, [1, 4], [0, 1], [0, 0]);
     expect(valuesAt(pooled(plane, [0, 1, 0, 4], 1, 2), 0, 3)).toEqual([-10, -3]);
     expect(valuesAt(plane, 0, 4)).toBeNull();
+  });
+});
+
+describe("thinned", () => {
+  const spiky = { ...cut(Uint8Array.from([5, 1, 2, 9, 3, 4, 7]), levels, [1, 7], [0, 1], [0, 0]), block: [1, 10] as [number, number], window: [0, 1, 0, 70] as [number, number, number, number] };
+  it("loses no spike where there are more blocks than pixels", () => {
+    const small = thinned(spiky, [0, 1, 0, 70], 1, 3);
+    expect([small.rows, small.columns, small.block]).toEqual([1, 3, [1, 30]]);
+    expect([Array.from(small.low), Array.from(small.high!)]).toEqual([[1, 3, 7], [5, 9, 7]]);
+  });
+  it("leaves a picture alone of which fewer blocks are seen", () => {
+    expect(thinned(spiky, [0, 1, 0, 30], 1, 3)).toBe(spiky);
+  });
+  it("keeps NaN", () => {
+    const marked = { ...spiky, low: Uint8Array.from([5, NAN, 2, 9, NAN, 4, 7]) };
+    expect(Array.from(thinned(marked, [0, 1, 0, 70], 1, 3).high!)).toEqual([NAN, NAN, 7]);
   });
 });
 

@@ -117,6 +117,34 @@ export function pooled(picture: Picture, window: Window, height: number, width: 
   return { ...picture, rows, columns, window, block: [down, across], low, high };
 }
 
+/** A picture that has more blocks in a window than the screen has pixels, with fewer: drawing would
+ * leave out some, and with them a spike. */
+export function thinned(picture: Picture, [top, bottom, left, right]: Window, height: number, width: number): Picture {
+  const down = Math.max(1, Math.ceil((bottom - top) / picture.block[0] / height));
+  const across = Math.max(1, Math.ceil((right - left) / picture.block[1] / width));
+  if (down === 1 && across === 1) return picture;
+  const rows = Math.ceil(picture.rows / down);
+  const columns = Math.ceil(picture.columns / across);
+  const low = new Uint8Array(rows * columns);
+  const high = new Uint8Array(rows * columns);
+  const seen = new Uint8Array(rows * columns);
+  for (let r = 0, from = 0; r < picture.rows; r++) {
+    const into = Math.floor(r / down) * columns;
+    for (let c = 0; c < picture.columns; c++, from++) {
+      const at = into + Math.floor(c / across);
+      const [least, most] = [picture.low[from], (picture.high ?? picture.low)[from]];
+      if (seen[at] && low[at] === NAN) continue;
+      if (least === NAN || !seen[at]) [low[at], high[at]] = [least, least === NAN ? NAN : most];
+      else {
+        if (rank(least) < rank(low[at])) low[at] = least;
+        if (rank(most) > rank(high[at])) high[at] = most;
+      }
+      seen[at] = 1;
+    }
+  }
+  return { ...picture, rows, columns, block: [picture.block[0] * down, picture.block[1] * across], low, high };
+}
+
 const rank = (code: number) => (code === MINUS ? -1 : code);
 
 export function valueOf(levels: Float64Array, code: number): number {

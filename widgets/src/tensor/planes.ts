@@ -3,7 +3,7 @@
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { doublesOf, inflate, kernelOf, type Answer } from "../core/kernel";
 import type { Model } from "../core/model";
-import { byNorm, covers, cut, extent, pictureOf, pooled, type Picture, type Window } from "./picture";
+import { byNorm, covers, cut, extent, pictureOf, pooled, thinned, type Picture, type Window } from "./picture";
 import { whole } from "./viewport";
 
 export interface Place {
@@ -38,6 +38,8 @@ function useStored(model: Model) {
 export interface Planes {
   base: Picture | null;
   sharp: Picture | null;
+  /** all that is known of values, the finest first */
+  known: Picture[];
   order: number[] | null;
   trouble: string;
 }
@@ -92,11 +94,16 @@ export function usePlanes(model: Model, place: Place, window: Window | null, pix
   });
 
   const fitting = useMemo(
-    () => (local && isWhole(local.picture, size) ? pooled(local.picture, seen, pixels[0], pixels[1]) : base),
+    () => {
+      if (local && isWhole(local.picture, size)) return pooled(local.picture, seen, pixels[0], pixels[1]);
+      return base && thinned(base, seen, pixels[0], pixels[1]);
+    },
     [local, base, seen.join(), pixels.join()],
   );
   const close = sharp.current?.key === key ? sharp.current.picture : null;
-  return { base: fitting, sharp: close, order: local?.order ?? null, trouble };
+  const area = ({ block }: Picture) => block[0] * block[1];
+  const known = [close, base].filter((each) => each !== null).sort((a, b) => area(a) - area(b));
+  return { base: fitting, sharp: close, known, order: local?.order ?? null, trouble };
 }
 
 /** Whether a picture has every value of its plane, so that it can be pooled here. */

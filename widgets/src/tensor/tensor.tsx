@@ -191,7 +191,7 @@ function Viewer({ model, selection, thumb = false, pane = false, follows = false
       )}
       <div class="nnv-plot" ref={measure} style={{ minHeight: `${layout.total[1]}px` }}>{picture}</div>
       <footer>
-        <Readout model={model} at={at} axes={axes} drawn={drawn} index={index} planes={[planes.sharp, planes.base]} place={place} order={planes.order} />
+        <Readout model={model} at={at} axes={axes} drawn={drawn} index={index} planes={planes.known} place={place} order={planes.order} />
         {lead && <Scale
           limits={colouring.limits} automatic={limits.length !== 2} palette={colouring.palette} chosen={chosen}
           range={typeof stats["min"] === "number" ? [stats["min"], stats["max"]] : null}
@@ -369,7 +369,7 @@ interface ReadoutProps {
   axes: Axis[];
   drawn: [number, number];
   index: number[];
-  planes: (Picture | null)[];
+  planes: Picture[];
   place: Place;
   order: number[] | null;
 }
@@ -394,7 +394,7 @@ function Readout({ model, at, axes, drawn, index, planes, place, order }: Readou
     return () => clearTimeout(timer);
   }, [key]);
   if (!at) return <output class="nnv-readout nnv-dim" aria-live="polite">point at a value</output>;
-  const found = planes.map((picture) => picture && valuesAt(picture, at[0], at[1])).find(Boolean);
+  const found = planes.map((picture) => valuesAt(picture, at[0], at[1])).find(Boolean);
   const known = exact?.key === key && exact.text ? exact : null;
   const shown = known?.index ?? path;
   const words = shown.map((place, axis) => {

@@ -5,7 +5,7 @@ import { together, type Guess } from "./strips";
 
 export function Bars({ now, clean, head = "next token" }: { now: Guess[]; clean: Guess[]; head?: string }) {
   const compared = clean.length > 0;
-  const rows = together(now, clean.slice(0, 3));
+  const rows = together(now, clean);
   return (
     <table class="nnv-bars">
       <thead>

@@ -1,0 +1,27 @@
+import { describe, expect, it } from "vitest";
+import { limitsOf, together } from "../src/tokens/strips";
+
+const guess = (token: string, p: number) => ({ token, p });
+
+describe("two predictions together", () => {
+  it("list the first in order with the second beside it, however unlikely there", () => {
+    const rows = together([guess("a", 0.5), guess("b", 0.1)], [guess("c", 0.6), guess("b", 0.01)]);
+    expect(rows).toEqual([
+      { token: "a", now: 0.5, clean: null },
+      { token: "b", now: 0.1, clean: 0.01 },
+      { token: "c", now: null, clean: 0.6 },
+    ]);
+  });
+  it("add only the best of the second, in whatever order it comes", () => {
+    const clean = [guess("w", 0.1), guess("x", 0.2), guess("y", 0.3), guess("z", 0.05)];
+    expect(together([], clean, 2).map(({ token }) => token)).toEqual(["y", "x"]);
+  });
+});
+
+describe("limits of numbers", () => {
+  it("are around zero where signs differ, from zero where not, and skip what is no number", () => {
+    expect(limitsOf([-1, null, 3])).toEqual([-3, 3]);
+    expect(limitsOf([2, null])).toEqual([0, 2]);
+    expect(limitsOf([null])).toEqual([0, 1]);
+  });
+});
