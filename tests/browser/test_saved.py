@@ -137,6 +137,17 @@ def test_with_stored_state_the_views_go_on_over_what_was_stored(
     assert notebook.errors == []
 
 
+def test_notebook_7_shows_the_same(lab: Lab, tab: Any, with_state: Path) -> None:
+    tab.goto(f"{lab.url}/notebooks/state.ipynb?token={lab.token}")
+    heat = tab.get_by_label("tensor attention", exact=True)
+    expect(heat.get_by_role("img").first).to_be_visible(timeout=60_000)
+    heat.get_by_role("slider", name="place on head").fill("7")
+    heat.get_by_role("img").first.hover()
+    expect(heat.locator("output.nnv-readout")).to_contain_text("[7, ")
+    for k in range(tab.locator(".nnv-still").count()):
+        expect(tab.locator(".nnv-still").nth(k)).to_be_hidden()
+
+
 def test_what_needs_the_kernel_says_that_it_is_gone(lab: Lab, tab: Any, with_state: Path) -> None:
     shutil.copy(with_state, lab.folder / "killed.ipynb")
     notebook = Notebook(tab).open(lab.address("killed.ipynb"))
@@ -185,6 +196,39 @@ def test_what_a_result_adds_to_the_file_is_bounded(lab: Lab, tmp_path: Path) -> 
     added = [after - before for before, after in pairwise(sizes)]
     assert max(added) < 200_000, added
     assert sizes[0] < 60_000
+
+
+def pages() -> dict[str, tuple[Any, str]]:
+    """Views of every kind, and a text that a page of them shows."""
+    import torch
+
+    from nnsight_magic import views
+
+    top = [[(" <i>a</i>", 0.5)]] * 2
+    steps = [views.Step(" c", 0.5, top[0])]
+    return {
+        "grid": (views.GridView([top, top], ["<s>", " b"], title="lens"), "·<i>a</i>"),
+        "steps": (views.StepsView(["<s>", " b"], steps), "1 new token"),
+        "compare": (views.compare(torch.eye(9), torch.ones(9, 9), "two"), "amplify"),
+        "huge": (views.show(torch.randn(3000, 3000), "huge"), "(3000, 3000)"),
+    }
+
+
+@pytest.mark.parametrize("kind", ["grid", "steps", "compare", "huge"])
+def test_every_view_makes_a_page(tab: Any, tmp_path: Path, kind: str) -> None:
+    view, text = pages()[kind]
+    view.save_html(tmp_path / "view.html")
+    errors: list[str] = []
+    tab.on("console", lambda m: errors.append(m.text) if m.type == "error" else None)
+    tab.on("pageerror", lambda error: errors.append(str(error)))
+    tab.goto((tmp_path / "view.html").as_uri())
+    expect(tab.locator(".nnv")).to_contain_text(text)
+    for button in ("zoom in", "amplify the difference", "statistics"):
+        found = tab.get_by_role("button", name=button)
+        if found.count():
+            found.first.click()
+    tab.wait_for_timeout(300)
+    assert errors == []
 
 
 def test_a_page_of_its_own_is_interactive_offline(tab: Any, tmp_path: Path) -> None:
