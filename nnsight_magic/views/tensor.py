@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +13,8 @@ import numpy as np
 import traitlets
 
 from nnsight_magic.errors import BadInputError
-from nnsight_magic.views.array import PARTS, Array, GoneError, Plane
+from nnsight_magic.views.array import PARTS, Array, GoneError, Plane, as_tensor
+from nnsight_magic.views.held import HELD
 from nnsight_magic.views.levels import MINUS_INFINITY, NAN, PLUS_INFINITY, Coded, encode, pack
 from nnsight_magic.views.pooling import numbers
 from nnsight_magic.views.roles import drawn_axes, infer_axes
@@ -81,8 +83,22 @@ class TensorView(View):
         stored: int = STORED,
         **state: Any,
     ) -> None:
-        self.array = Array(tensor, weak)
-        array = self.array
+        """A view of `tensor`.
+
+        Args:
+            axes: what the axes stand for, where it cannot be inferred.
+            tokens: the prompt's tokens, which label the token axes.
+            sizes: the model's sizes by role, such as `{"head": 9, "feature": 576}`.
+            expression: how the tensor is written; it is what the export copies.
+            weak: never keeps the tensor alive; otherwise it is one of those shown last that are
+                kept, a gigabyte of them.
+            stored: how many values are stored with the view.
+            state: any of the attributes, as they are to be at first.
+        """
+        tensor = as_tensor(tensor)
+        array = self.array = Array(tensor, weak=True)
+        if not weak:
+            HELD.keep(tensor)
         places = infer_axes(array.shape, axes, tokens, sizes)
         self._orders: dict[tuple, np.ndarray] = {}
         facts = {
@@ -222,6 +238,8 @@ class TensorView(View):
 
     def release(self) -> None:
         """Lets go of the tensor; the view goes on with what it stored."""
+        with contextlib.suppress(GoneError):
+            HELD.release(self.array.tensor)
         self.array.release()
         self._orders.clear()
 

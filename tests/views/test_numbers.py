@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import weakref
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from nnsight_magic.errors import BadInputError
 from nnsight_magic.views.array import Array, GoneError
+from nnsight_magic.views.held import Held
 from nnsight_magic.views.levels import LEVELS, encode
 from nnsight_magic.views.pooling import pool
 
@@ -196,6 +198,20 @@ def test_numbers_that_are_no_tensor() -> None:
 
 def test_sparse_tensors_are_shown_in_full() -> None:
     assert Array(torch.eye(3).to_sparse()).text((1, 1)) == "1"
+
+
+def test_the_tensors_shown_last_are_held_and_no_more() -> None:
+    held = Held(budget=3000)
+    tensors = [torch.zeros(250) for _ in range(4)]  # a thousand bytes each
+    gone = [weakref.ref(tensor) for tensor in tensors]
+    for tensor in tensors:
+        held.keep(tensor)
+    held.keep(tensors[1])
+    del tensor, tensors
+    assert [ref() is None for ref in gone] == [True, False, False, False]
+    held.keep(torch.zeros(5000))
+    assert [ref() is None for ref in gone] == [True, True, True, True]
+    assert held.bytes == 20_000  # the newest is held, whatever its size
 
 
 def test_a_weakly_held_tensor_may_go() -> None:
