@@ -8,6 +8,7 @@ import sys
 import zlib
 from pathlib import Path
 
+import ipywidgets
 import pytest
 import torch
 
@@ -120,6 +121,16 @@ def test_views_of_a_result_share_one_selection() -> None:
     assert view.tensors[0].selection.token == 1
     assert view.tensors[1].difference.selection is view.selection
     assert view.tree.selection is view.tokens.selection
+
+
+def test_views_share_a_layout_until_they_are_given_one() -> None:
+    first, second = show([1.0]), show([2.0], layout=ipywidgets.Layout(width="60%"))
+    assert first.layout is tokens_view(["a"]).layout
+    with pytest.raises(AttributeError, match=r"view.layout = ipywidgets.Layout\(width='60%'\)"):
+        first.layout.width = "60%"
+    second.layout.width = "50%"
+    first.layout = ipywidgets.Layout(width="40%")
+    assert (first.layout.width, second.layout.width) == ("40%", "50%")
 
 
 def test_a_page_needs_nothing_from_anywhere(tmp_path: Path) -> None:
