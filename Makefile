@@ -28,6 +28,7 @@ help:
 	@echo "make demo    run the quickstart notebook on the demo model and print what it shows"
 	@echo "make lab     open the same notebook in JupyterLab"
 	@echo "make test    run all tests (ARGS=… for pytest, BROWSER=no without the browser's)"
+	@echo "make test-gpu  run the tests that need an accelerator"
 	@echo "make bench   measure against plain forwards, hand-written hooks and nnsight"
 	@echo "make bench-views   measure the views, in a browser and beside other libraries"
 	@echo "make screenshots   take the documentation's pictures of the views again"
@@ -51,6 +52,21 @@ test-ipython8: export PYTHONPATH := $(CURDIR)/$(IPYTHON8)
 test-ipython8: $(STAMPS)/ipython8
 	@$(BIN)/python -c 'import IPython; v = IPython.__version__; print("IPython", v); assert v[0] == "8"'
 	$(BIN)/python -m pytest tests/magics -m "not demo" $(ARGS)
+
+# Where nothing could be tested, it says so and fails: whoever asked for it has to know.
+.PHONY: test-gpu
+test-gpu: $(STAMPS)/installed
+	@$(BIN)/python -c "$$FIND_DEVICE"
+	$(BIN)/python -m pytest -m gpu tests/gpu $(ARGS)
+
+define FIND_DEVICE
+import os, sys, torch
+cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+if not (cuda or mps or os.environ.get("TEST_DEVICE")):
+    sys.exit("There is no accelerator here: neither torch.cuda nor torch.mps is available "
+             f"(torch {torch.__version__}). Nothing was tested.")
+endef
+export FIND_DEVICE
 
 bench: demo-model $(STAMPS)/bench
 	$(BIN)/python -m benchmarks $(ARGS)

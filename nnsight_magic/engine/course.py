@@ -354,12 +354,19 @@ def _before(path: tuple[str, ...], other: tuple[str, ...], root: nn.Module) -> b
     return False
 
 
-def _random_state() -> tuple[torch.Tensor, Sequence[torch.Tensor]]:
+def _random_state() -> tuple[torch.Tensor, Sequence[torch.Tensor], torch.Tensor | None]:
+    """Of the CPU, of every CUDA device, and of Apple's GPU."""
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
-    return torch.get_rng_state(), cuda
+    mps = torch.mps.get_rng_state() if torch.backends.mps.is_available() else None
+    return torch.get_rng_state(), cuda, mps
 
 
-def _set_random_state(state: tuple[torch.Tensor, Sequence[torch.Tensor]]) -> None:
-    torch.set_rng_state(state[0])
-    if state[1]:
-        torch.cuda.set_rng_state_all(list(state[1]))
+def _set_random_state(
+    state: tuple[torch.Tensor, Sequence[torch.Tensor], torch.Tensor | None],
+) -> None:
+    cpu, cuda, mps = state
+    torch.set_rng_state(cpu)
+    if cuda:
+        torch.cuda.set_rng_state_all(list(cuda))
+    if mps is not None:
+        torch.mps.set_rng_state(mps)

@@ -1,9 +1,11 @@
 """What a thread carries besides its stack, kept apart for the two sides of a switch.
 
-Grad mode, inference mode, autocast and the stack of torch function modes belong to the thread,
-not to the greenlet. A forward that is suspended inside `torch.no_grad()` must not leave the
-user's code without gradients, and the user's `torch.inference_mode()` block must not reach into
-the forward. So each side takes its own state along.
+Grad mode, inference mode, autocast, the stack of torch function modes and the CUDA stream belong
+to the thread, not to the greenlet. A forward that is suspended inside `torch.no_grad()` must not
+leave the user's code without gradients, and the user's `torch.inference_mode()` block must not
+reach into the forward. So each side takes its own state along. Where the two sides are on
+different streams, the one that goes on waits for what the other has launched: the program's
+order holds.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch.overrides import TorchFunctionMode
 
-_DEVICES = ("cpu", "cuda")
+_DEVICES = ("cpu", "cuda", "mps", "xpu")
 
 
 class ThreadState(NamedTuple):
@@ -23,16 +25,20 @@ class ThreadState(NamedTuple):
     inference: bool
     autocast: tuple[tuple[bool, torch.dtype], ...] | None
     modes: tuple[TorchFunctionMode, ...]
+    stream: torch.cuda.Stream | None = None  # where CUDA is in use
 
     @classmethod
     def capture(cls) -> ThreadState:
         autocast = _autocast_now() if torch._C._is_any_autocast_enabled() else None
         grad, inference = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
-        return cls(grad, inference, autocast, _modes_now())
+        stream = torch.cuda.current_stream() if torch.cuda.is_initialized() else None
+        return cls(grad, inference, autocast, _modes_now(), stream)
 
     def restore(self, now: ThreadState) -> None:
         """Set all but inference mode, for which see `inference_guard`; `now` is what holds."""
         torch._C._set_grad_enabled(self.grad)
+        if now.stream != self.stream:
+            _change_stream(now.stream, self.stream)
         if now.autocast != self.autocast:
             off = [(False, dtype) for _, dtype in _autocast_now()]
             for device, (enabled, dtype) in zip(_DEVICES, self.autocast or off, strict=True):
@@ -47,6 +53,14 @@ class ThreadState(NamedTuple):
     def inference_guard(self):
         """A context that has this state's inference mode, and restores the present one."""
         return torch.inference_mode(self.inference)
+
+
+def _change_stream(now: torch.cuda.Stream | None, then: torch.cuda.Stream | None) -> None:
+    """Go on in another stream, behind all that was launched in the present one."""
+    if now is None or then is None:
+        return  # CUDA was initialised by one side: both are on its default stream
+    then.wait_stream(now)
+    torch.cuda.set_stream(then)
 
 
 def _autocast_now() -> tuple[tuple[bool, torch.dtype], ...]:

@@ -22,6 +22,7 @@ from torch import nn
 from nnsight_magic.engine.value import own_copy
 
 DEFAULT_BUDGET = 256 * 2**20  # bytes
+_AUTOCAST = ("cpu", "cuda", "mps", "xpu")
 _SAMPLED = 16  # numbers of each weight
 
 
@@ -184,7 +185,10 @@ def _settings(root: nn.Module) -> Hashable:
         getattr(config, "_attn_implementation", None),
         torch.get_float32_matmul_precision(),
         torch.get_num_threads(),
-        torch.is_autocast_enabled("cpu"),
-        torch.is_autocast_enabled("cuda"),
+        *(
+            (torch.is_autocast_enabled(d), torch.get_autocast_dtype(d))
+            for d in ("cpu", "cuda", "mps")
+        ),
+        torch.backends.cuda.matmul.allow_tf32,
         torch.are_deterministic_algorithms_enabled(),
     )
