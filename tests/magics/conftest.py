@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import builtins
 import re
 
@@ -68,6 +69,8 @@ def bare(tmp_path, monkeypatch):
     shell = Shell(ip)
     shell.run("%load_ext nnsight_magic")
     yield shell
+    # Every shell resets itself at exit, which collects garbage: half a second for each test.
+    atexit.unregister(ip.atexit_operations)
     InteractiveShell.clear_instance()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import time
 
+import IPython
 import pytest
 from jupyter_client.manager import start_new_kernel
 
@@ -26,7 +27,7 @@ class Kernel:
     def run(self, code):
         """Executes a cell; gives its reply and the messages on iopub."""
         sent = self.client.execute(code)
-        reply = self.client.get_shell_msg(timeout=120)["content"]
+        reply = self._reply(sent)
         messages = []
         end = time.monotonic() + 120
         while time.monotonic() < end:
@@ -42,8 +43,14 @@ class Kernel:
         raise TimeoutError(code)
 
     def complete(self, code):
-        self.client.complete(code, len(code))
-        return self.client.get_shell_msg(timeout=120)["content"]
+        return self._reply(self.client.complete(code, len(code)))
+
+    def _reply(self, sent):
+        """The reply to one message: others may be late, of those that asked whether it is up."""
+        while True:
+            message = self.client.get_shell_msg(timeout=120)
+            if message["parent_header"].get("msg_id") == sent:
+                return message["content"]
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +70,13 @@ def _environment(folder):
     from pathlib import Path
 
     root = str(Path(__file__).parents[2])
-    return {**os.environ, "IPYTHONDIR": str(folder), "PYTHONPATH": root}
+    folders = filter(None, (os.environ.get("PYTHONPATH"), root))
+    return {**os.environ, "IPYTHONDIR": str(folder), "PYTHONPATH": os.pathsep.join(folders)}
+
+
+def test_the_kernel_has_the_ipython_of_the_tests(kernel):
+    _, messages = kernel.run("import IPython; print(IPython.__version__)")
+    assert ("stream", f"{IPython.__version__}\n") in [(k, c.get("text")) for k, c in messages]
 
 
 def test_a_result_without_views_comes_as_text_and_html(kernel):
@@ -130,7 +143,7 @@ def zero(block):
     [
         f'%%generate "{PROMPT}" -n 25 --do_sample False --eos_token_id 319 --no-view --no-compare\n'
         "for step in steps: h = logits",
-        f'effects = model.sweep("{PROMPT}", zero, [0, 1, 2] * 6, batch_size=1)',
+        f'effects = model.sweep("{PROMPT}", zero, [0] * 16, batch_size=1)',
     ],
     ids=["generation", "sweep"],
 )
