@@ -74,7 +74,9 @@ def as_text(output: nbformat.NotebookNode) -> str:
     elif output.output_type == "error":
         text = "\n".join(output.traceback)
     else:
-        text = output.data.get("text/plain", "")
+        # A live view stands beside its still twin, which says the same.
+        live = "application/vnd.jupyter.widget-view+json" in output.data
+        text = "" if live else output.data.get("text/plain", "")
     return CONTROL.sub("", text).rstrip()
 
 

@@ -161,6 +161,8 @@ class NNsightMagic(Magics, Configurable):
             self.shell.user_ns,
             self.shell.transform_cell,
             self._show,
+            on_screen=self._screen(read, model),
+            number=self.runs_made.next_number,
         )
         with self._errors_of_line(magic, line, place.title):
             program = running.prepared(cell)
@@ -182,9 +184,22 @@ class NNsightMagic(Magics, Configurable):
             self.shell.user_ns[read.output] = result
         return None if read.quiet else result
 
+    def _screen(self, read: Line, model: Any) -> Any:
+        """What shows the result by views, where there is a notebook and they are wanted."""
+        if read.quiet or not read.view or not hasattr(self.shell, "kernel"):
+            return None
+        from nnsight_magic.magics.result_view import OnScreen
+
+        return OnScreen(model)
+
     def _show(self, value: Any) -> None:
         from nnsight_magic.magics.result_text import terminal_map
 
+        if hasattr(value, "untyped_storage") and hasattr(self.shell, "kernel"):
+            from nnsight_magic.views import show
+
+            display(show(value))
+            return
         drawn = terminal_map(value)
         if drawn is not None:
             print(drawn)
@@ -253,7 +268,12 @@ class NNsightMagic(Magics, Configurable):
             raise OptionError(f"{name!r} cannot be the name of a variable")
         self.shell.user_ns[name] = model
         self.models.current = name
-        print(models.description(name, model))
+        if hasattr(self.shell, "kernel") and self.view:
+            from nnsight_magic.magics.result_view import plain_tree
+
+            display(plain_tree(model, models.description(name, model)))
+        else:
+            print(models.description(name, model))
 
     def _about(self, read: Line) -> None:
         from nnsight_magic.language.complete import about
@@ -285,7 +305,13 @@ class NNsightMagic(Magics, Configurable):
     def _list_runs(self, read: Line) -> None:
         from nnsight_magic.magics import lists
 
-        print(lists.runs(self.runs_made, read.words))
+        if len(read.words) == 2 and hasattr(self.shell, "kernel") and self.view:
+            first, second = (self.runs_made.get(each) for each in read.words)
+            view = first.compare(second)
+            view.words = lists.compared(first, second)
+            display(view)
+        else:
+            print(lists.runs(self.runs_made, read.words))
 
     def _list_edits(self, read: Line) -> None:
         name, model = self.models.find(read.model)

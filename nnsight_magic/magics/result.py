@@ -23,9 +23,22 @@ class Prediction:
     clean: float | None = None
 
 
+Guesses = tuple[tuple[str, float], ...]  # tokens with their probabilities, the likeliest first
+
+
 @dataclass(frozen=True)
 class PromptResult:
-    """One prompt: its tokens, what is predicted after it, and the text generated, if any."""
+    """One prompt.
+
+    Attributes:
+        text, tokens, name: as they were given; `name` is `None` for a prompt without one.
+        predictions: the candidates for the token after the prompt.
+        generated, generated_clean: the new tokens, and those without the cell's writes.
+        top, top_clean: after each token of the prompt what is predicted, and what is without the
+            writes; empty where nobody looks, as in a console.
+        kl: the divergence KL(clean ‖ with writes) at each token, in nats.
+        steps: for each new token the candidates it was chosen from.
+    """
 
     text: str
     tokens: tuple[str, ...]
@@ -33,6 +46,10 @@ class PromptResult:
     predictions: tuple[Prediction, ...] = ()
     generated: tuple[str, ...] = ()
     generated_clean: tuple[str, ...] = ()
+    top: tuple[Guesses, ...] = ()
+    top_clean: tuple[Guesses, ...] = ()
+    kl: tuple[float, ...] = ()
+    steps: tuple[Guesses, ...] = ()
 
     @property
     def compared(self) -> bool:
@@ -40,8 +57,23 @@ class PromptResult:
 
 
 @dataclass(frozen=True)
+class ModuleTouch:
+    """A module that the cell read or wrote: its real path, its name, and the shapes seen."""
+
+    path: str
+    name: str
+    kind: str  # "input" or "output"
+    shape: tuple[int, ...] | None
+    wrote: bool
+
+
+@dataclass(frozen=True)
 class SavedVariable:
-    """A saved variable in words. `ref` holds a tensor weakly; it is `None` for other kinds."""
+    """A saved variable in words.
+
+    `ref` holds a tensor weakly; it is `None` for other kinds. `stepped` tells that the first axis
+    is the steps of a generation.
+    """
 
     name: str
     kind: str
@@ -51,6 +83,7 @@ class SavedVariable:
     where: str
     bytes: int
     ref: Any = field(default=None, repr=False, compare=False)
+    stepped: bool = False
 
     @property
     def tensor(self) -> Any:
@@ -61,7 +94,7 @@ class SavedVariable:
         return {**self.__dict__, "ref": None}  # a weak reference cannot be pickled
 
 
-def describe_saved(name: str, where: str, value: Any) -> SavedVariable:
+def describe_saved(name: str, where: str, value: Any, stepped: bool = False) -> SavedVariable:
     """What a table can say about a saved value."""
     import torch
 
@@ -75,6 +108,7 @@ def describe_saved(name: str, where: str, value: Any) -> SavedVariable:
             where,
             value.numel() * value.element_size(),
             weakref.ref(value),
+            stepped,
         )
     tensors = list(_tensors_in(value))
     size = sum(each.numel() * each.element_size() for each in tensors)
@@ -121,6 +155,9 @@ class TraceResult:
         wrote: names of what the cell wrote, such as `layers[22].mlp.output`.
         notices: what the user should know about the run.
         source: the cell's text.
+        modules: the modules that were read or written.
+        idle: paths of the blocks that were not run.
+        sizes: the model's own sizes by role, such as `{"feature": 576}`.
     """
 
     magic: str
@@ -140,6 +177,10 @@ class TraceResult:
     notices: tuple[str, ...] = ()
     source: str = ""
     failed: str = ""  # "interrupted", or which error ended the cell
+    modules: tuple[ModuleTouch, ...] = ()
+    idle: tuple[str, ...] = ()
+    sizes: dict[str, int] = field(default_factory=dict, compare=False)
+    on_screen: Any = field(default=None, repr=False, compare=False)
 
     @property
     def extent(self) -> str:
@@ -180,6 +221,32 @@ class TraceResult:
         from nnsight_magic.magics.result_html import html
 
         return html(self)
+
+    def _ipython_display_(self) -> None:
+        """The live view with its still twin, where there is a notebook; else as any object."""
+        if self.on_screen is None:
+            raise NotImplementedError
+        self.on_screen.show(self)
+
+    @property
+    def view(self) -> Any:
+        """The view of this result, a `TraceView`: what it shows can be read and set by Python."""
+        from nnsight_magic.magics.result_view import view_of
+
+        return view_of(self) if self.on_screen is None else self.on_screen.view(self)
+
+    def compare(self, other: TraceResult) -> Any:
+        """This run and another side by side: predictions, and saved tensors with differences."""
+        from nnsight_magic.magics.result_view import comparison_of
+
+        return comparison_of(self, other)
+
+    def save_html(self, path: Any) -> None:
+        """Writes one self-contained interactive page, for a browser without a kernel."""
+        self.view.save_html(path)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "on_screen": None}
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
         from nnsight_magic.magics.result_text import terminal_text

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, MutableMapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,16 @@ from nnsight_magic.language.run import Outcome, run
 from nnsight_magic.language.tokens import PromptRow, token_texts
 from nnsight_magic.magics.models import title
 from nnsight_magic.magics.options import Line
-from nnsight_magic.magics.predict import CleanRuns, next_token_probabilities, predictions
-from nnsight_magic.magics.result import PromptResult, TraceResult, describe_saved
+from nnsight_magic.magics.predict import (
+    CleanRuns,
+    NextTokens,
+    divergence,
+    guesses,
+    next_tokens,
+    predictions,
+)
+from nnsight_magic.magics.result import ModuleTouch, PromptResult, TraceResult, describe_saved
+from nnsight_magic.magics.wanted import asked_for, gathered, keep_wanted
 from nnsight_magic.magics.where import Place
 
 
@@ -38,8 +46,11 @@ class Cell:
     show: Callable[..., None] = print
     inputs: Any = None
     names: tuple[str, ...] = ()
+    number: int = 0  # of the run
+    on_screen: Any = None  # where the result is shown, if it is shown by views
     outcome: Outcome = field(default_factory=Outcome)
-    now: Any = None  # probabilities of the next token, or sequences of a generation
+    wanted: Any = None  # modules whose output was asked for in a tree
+    stream: Any = None  # a generation's `Stream`, while views show it
 
 
 def prepared(cell: Cell) -> Program:
@@ -122,20 +133,35 @@ def in_chat(inputs: Any, tokenizer: Any) -> Any:
 
 
 def execute(cell: Cell, program: Program) -> None:
-    """Runs the program; `cell.outcome` and `cell.now` have what came of it, after an error too."""
+    """Runs the program; `cell.outcome` has what came of it, after an error too."""
     __tracebackhide__ = True
     line = cell.line
     grad = bool(line.grad) or program.wants_gradients
-    with _progress(cell) as extra:
+    with _watched(cell) as extra:
         run(
             program,
-            _begin(cell, grad, **extra),
+            asked_for(_begin(cell, grad, **extra), cell),
             cell.namespace,
             cell.outcome,
             cell.names,
             cell.show,
             at_end=lambda tracer: _at_end(cell, program, tracer),
         )
+
+
+@contextlib.contextmanager
+def _watched(cell: Cell):
+    """Arguments by which a generation is watched: by its view as it streams in, or by a bar."""
+    if cell.magic == "generate" and cell.on_screen is not None:
+        from nnsight_magic.magics.stream import Stream
+
+        if Stream.can_follow(cell.line.generation):
+            cell.stream = Stream(cell)
+            with cell.stream as extra:
+                yield extra
+            return
+    with _progress(cell) as extra:
+        yield extra
 
 
 @contextlib.contextmanager
@@ -172,6 +198,8 @@ def _at_end(cell: Cell, program: Program, tracer: Any) -> dict[str, Any]:
     """The cell's own code is through: take what the result needs while the forward stands."""
     touches = list(tracer.report.touches)
     found: dict[str, Any] = {"touches": touches}
+    if cell.wanted:
+        found["wanted"] = gathered(cell.wanted)
     if cell.magic == "generate":
         found["sequences"] = tracer.result
         found["tracer"] = tracer
@@ -179,7 +207,8 @@ def _at_end(cell: Cell, program: Program, tracer: Any) -> dict[str, Any]:
     wrote = program.writes or tracer.wrote
     reached = any(touch.name == "" for touch in touches)
     if wrote or reached or cell.line.full:
-        found["probabilities"] = next_token_probabilities(tracer, cell.outcome.rows)
+        everywhere = cell.on_screen is not None
+        found["next"] = next_tokens(tracer, cell.outcome.rows, everywhere)
     found["key"] = CleanRuns.key(cell.model, tracer) if wrote and cell.line.compare else None
     found["inputs"] = dict(tracer.inputs) if wrote and cell.line.compare else None
     return found
@@ -193,6 +222,7 @@ def result_of(cell: Cell, program: Program, clean_runs: CleanRuns, number: int) 
     wrote = _unique(n for t in touches if t.wrote for n in outcome.names_of(t, program))
     read = _unique(n for t in touches if not t.wrote for n in outcome.names_of(t, program))
     notices = [*report.notices, *_shadowed(program, cell)]
+    keep_wanted(cell, found)
     if cell.magic == "generate":
         prompts = _generations(cell, found, bool(wrote), clean_runs)
     else:
@@ -202,7 +232,10 @@ def result_of(cell: Cell, program: Program, clean_runs: CleanRuns, number: int) 
         number=number,
         model=title(cell.model),
         prompts=prompts,
-        saved=tuple(describe_saved(s.name, s.where, s.value) for s in outcome.saved),
+        saved=tuple(
+            describe_saved(s.name, s.where, s.value, s.name in program.collected)
+            for s in outcome.saved
+        ),
         blocks_run=report.blocks_run,
         blocks=report.blocks,
         stopped_at=report.stopped_at,
@@ -213,7 +246,29 @@ def result_of(cell: Cell, program: Program, clean_runs: CleanRuns, number: int) 
         read=read,
         notices=tuple(notices),
         source=program.source,
+        modules=tuple(
+            ModuleTouch(".".join(t.parts), t.name, t.kind, t.shape, t.wrote) for t in touches
+        ),
+        idle=_idle(cell.model, report) if cell.magic == "trace" else (),
+        sizes=sizes_of(cell.model),
+        on_screen=cell.on_screen,
     )
+
+
+def sizes_of(model: Any) -> dict[str, int]:
+    """The model's sizes by the role that an axis of such a size has."""
+    config = getattr(model, "config", None)
+    config = getattr(config, "text_config", config)
+    names = {"head": "num_attention_heads", "feature": "hidden_size", "vocabulary": "vocab_size"}
+    sizes = {role: getattr(config, name, None) for role, name in names.items()}
+    return {role: size for role, size in sizes.items() if isinstance(size, int)}
+
+
+def _idle(model: Any, report: Any) -> tuple[str, ...]:
+    """The blocks that did not run: those remembered, and those behind the end of the forward."""
+    layers = model.names.layers
+    ran = range(report.blocks_skipped, report.blocks_skipped + report.blocks_run)
+    return tuple(f"{layers}.{k}" for k in range(report.blocks) if k not in ran)
 
 
 def _unique(names) -> tuple[str, ...]:
@@ -246,26 +301,35 @@ def _texts(cell: Cell) -> list[tuple[str, PromptRow | None]]:
 def _predictions(
     cell: Cell, found: dict[str, Any], wrote: bool, clean_runs: CleanRuns
 ) -> tuple[PromptResult, ...]:
-    now = found.get("probabilities")
+    now = found.get("next")
     clean = None
     if now is not None and wrote and cell.line.compare and found.get("inputs") is not None:
-        clean = _clean_probabilities(cell, found, clean_runs)
+        clean = _clean_predictions(cell, found, now, clean_runs)
+    tokenizer = cell.model.tokenizer
     prompts = []
     for index, (text, row) in enumerate(_texts(cell)):
-        candidates = ()
-        if now is not None and index < len(now):
-            beside = None if clean is None else clean[index]
-            candidates = predictions(now[index], beside, cell.model.tokenizer)
-        prompts.append(PromptResult(text, row.tokens, row.name, candidates))
+        if now is None or index >= len(now.rows):
+            prompts.append(PromptResult(text, row.tokens, row.name))
+            continue
+        mine, beside = now.rows[index], None if clean is None else clean.rows[index]
+        prompt = PromptResult(text, row.tokens, row.name, predictions(mine, beside, tokenizer))
+        if cell.on_screen is not None and row.tokens:
+            count = len(row.tokens)
+            top, top_clean = guesses(mine, beside, tokenizer, count)
+            kl = () if beside is None else divergence(beside, mine, count)
+            prompt = replace(prompt, top=top, top_clean=top_clean, kl=kl)
+        prompts.append(prompt)
     return tuple(prompts)
 
 
-def _clean_probabilities(cell: Cell, found: dict[str, Any], clean_runs: CleanRuns) -> Any:
-    key = found["key"]
+def _clean_predictions(
+    cell: Cell, found: dict[str, Any], now: NextTokens, clean_runs: CleanRuns
+) -> NextTokens | None:
+    key, shapes = found["key"], [row.shape for row in now.rows]
     known = clean_runs.get(key) if key is not None else None
-    if known is None:
+    if known is None or [row.shape for row in known.rows] != shapes:
         with cell.model.trace(dict(found["inputs"]), grad=False) as tracer:
-            known = next_token_probabilities(tracer, cell.outcome.rows)
+            known = next_tokens(tracer, cell.outcome.rows, cell.on_screen is not None)
         if key is not None:
             clean_runs.put(key, cell.model, known)
     return known
@@ -283,7 +347,9 @@ def _generations(
     for index, (text, row) in enumerate(_texts(cell)):
         after = now[index] if index < len(now) else ()
         before = clean[index] if index < len(clean) else ()
-        prompts.append(PromptResult(text, row.tokens, row.name, (), after, before))
+        steps = cell.stream.candidates(index) if cell.stream else ()
+        steps = steps[: len(after)]
+        prompts.append(PromptResult(text, row.tokens, row.name, (), after, before, steps=steps))
     return tuple(prompts)
 
 
@@ -295,7 +361,8 @@ def _clean_texts(cell: Cell, tracer: Any, clean_runs: CleanRuns) -> list[tuple[s
     key = CleanRuns.key(cell.model, tracer, "generate", how)
     known = clean_runs.get(key) if key is not None else None
     if known is None:
-        with _progress(cell) as extra, _begin(cell, False, **extra) as again:
+        watching = contextlib.nullcontext({}) if cell.stream else _progress(cell)
+        with watching as extra, _begin(cell, False, **extra) as again:
             sequences = again.result
         known = _new_texts(cell, sequences)
         if key is not None:

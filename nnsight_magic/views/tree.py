@@ -45,6 +45,7 @@ class TreeView(View):
     expanded = traitlets.List(traitlets.Unicode()).tag(sync=True)
     query = traitlets.Unicode().tag(sync=True)
     wanted = traitlets.List(traitlets.Unicode()).tag(sync=True)
+    words = ""  # the tree as text, where somebody says it better
 
     def __init__(
         self,
@@ -116,6 +117,8 @@ class TreeView(View):
     # -- without a kernel ---------------------------------------------------------------------
 
     def text(self) -> str:
+        if self.words:
+            return self.words
         from nnsight_magic.views.still.tree import text
 
         return text(self)

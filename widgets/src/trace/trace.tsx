@@ -30,8 +30,8 @@ export function TraceView({ model, selection }: { model: Model; selection: Model
         )}
       </header>
       {notices.map((text, k) => <div class="nnv-notice" key={k}>{text}</div>)}
-      {tokens && <View model={tokens} selected={selection} />}
       {steps && <View model={steps} selected={selection} />}
+      {tokens && <View model={tokens} selected={selection} />}
       {tensors.length > 0 && (
         <ul class="nnv-thumbs" aria-label="saved tensors">
           {tensors.map((each, k) => each && <Thumb key={k} model={each} selection={selection} open={open.includes(k)} onToggle={() => toggle(k)} />)}

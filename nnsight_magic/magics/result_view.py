@@ -1,0 +1,319 @@
+"""A result as a live view: tokens with predictions, steps, saved tensors, modules."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from nnsight_magic.magics.models import title
+from nnsight_magic.magics.result import PromptResult, SavedVariable, TraceResult
+from nnsight_magic.magics.result_text import plain_text
+from nnsight_magic.views.comparison import CompareView
+from nnsight_magic.views.modules import ModuleNote
+from nnsight_magic.views.roles import infer_axes
+from nnsight_magic.views.steps import Step, StepsView
+from nnsight_magic.views.tensor import TensorView
+from nnsight_magic.views.tokens import TokenStrip, TokensView
+from nnsight_magic.views.trace import TraceView, stored_share
+from nnsight_magic.views.tree import TreeView, tree_view
+from nnsight_magic.views.view import Selection
+
+
+class OnScreen:
+    """Where one result is shown: the view that was made last, and what a new one needs.
+
+    `live` is a view that stands on the screen already, since a generation streamed into it.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._model = weakref.ref(model)
+        self._view: TraceView | None = None
+        self.live: TraceView | None = None
+
+    def view(self, result: TraceResult) -> TraceView:
+        if self._view is None:
+            self._view = view_of(result, lambda: tree_of(self._model(), result))
+        return self._view
+
+    def show(self, result: TraceResult) -> None:
+        """Shows the result; where its live view stands already, that is filled."""
+        from nnsight_magic.views.display import show_still, show_view
+
+        if self.live is None:
+            show_view(self.view(result))
+            return
+        self._view, self.live = self.live, None
+        fill(self._view, result, lambda: tree_of(self._model(), result))
+        show_still(self._view)
+
+
+def view_of(
+    result: TraceResult, make_tree: Callable[[], TreeView | None] | None = None
+) -> TraceView:
+    """A new view of a result."""
+    selection = Selection()
+    return TraceView(
+        f"run {result.number}",
+        facts(result),
+        wrote=result.wrote,
+        notices=result.notices,
+        tokens=tokens_of(result, selection),
+        steps=steps_of(result, selection),
+        tensors=tensors_of(result, selection),
+        others=others(result),
+        make_tree=make_tree,
+        words=plain_text(result),
+        selection=selection,
+    )
+
+
+def fill(view: TraceView, result: TraceResult, make_tree: Callable[[], TreeView | None]) -> None:
+    """Puts a result into the view that its generation streamed into; its steps stay."""
+    selection = view.selection
+    view.facts, view.wrote = facts(result), list(result.wrote)
+    view.notices, view.others = list(result.notices), others(result)
+    view.put(tokens=tokens_of(result, selection), tensors=tensors_of(result, selection))
+    view.grow(make_tree)
+    view.words = plain_text(result)
+
+
+def facts(result: TraceResult) -> list[str]:
+    found = [result.model, result.extent, result.time]
+    if result.prompts and all(p.generated and not differs(p) for p in result.prompts):
+        found.append("the same without the writes")
+    return found
+
+
+def differs(prompt: PromptResult) -> bool:
+    """Whether the text is another without the writes, or nobody knows."""
+    return prompt.generated != prompt.generated_clean
+
+
+def others(result: TraceResult) -> list[str]:
+    """What was saved besides tensors, in words."""
+    found = []
+    for each in result.saved:
+        if each.kind != "tensor":
+            shape = f" {tuple(each.shape)}" if each.shape is not None else ""
+            found.append(f"{each.name} ({each.kind}{shape})")
+    return found
+
+
+# -- tokens and steps -------------------------------------------------------------------------
+
+
+def tokens_of(result: TraceResult, selection: Any) -> TokensView | None:
+    """The prompts; of a generation only what its steps do not show already."""
+    several = len(result.prompts) > 1
+    strips = []
+    for k, each in enumerate(result.prompts):
+        name = each.name or (f"prompt {k + 1}" if several and each.generated else "")
+        if not each.generated:
+            tops = each.top or last_guesses(each), clean_tops(each)
+            strips.append(TokenStrip(each.tokens, name, *tops, each.kl))
+        elif each is not steps_of_prompt(result):
+            strips.append(generated_strip(each, name))
+        if each.generated_clean and differs(each):
+            clean = (*each.tokens, *each.generated_clean)
+            without = " ".join(filter(None, (name, "without the writes")))
+            strips.append(TokenStrip(clean, without, generated=len(each.generated_clean)))
+    return TokensView(strips, selection=selection) if strips else None
+
+
+def generated_strip(prompt: PromptResult, name: str) -> TokenStrip:
+    """A prompt with its new tokens, each with what it was chosen from."""
+    tokens = (*prompt.tokens, *prompt.generated)
+    top = ()
+    if len(prompt.steps) >= len(prompt.generated) and prompt.tokens:
+        none = ((),) * (len(prompt.tokens) - 1)
+        top = (*none, *prompt.steps[: len(prompt.generated)], ())
+    return TokenStrip(tokens, name, top, generated=len(prompt.generated))
+
+
+def last_guesses(prompt: PromptResult) -> tuple:
+    """What is predicted after the last token, where that is all that is known."""
+    if not prompt.predictions or not prompt.tokens:
+        return ()
+    last = tuple((each.token, each.p) for each in prompt.predictions)
+    return ((),) * (len(prompt.tokens) - 1) + (last,)
+
+
+def clean_tops(prompt: PromptResult) -> tuple:
+    if prompt.top_clean or not prompt.compared or not prompt.tokens:
+        return prompt.top_clean
+    last = tuple((each.token, each.clean) for each in prompt.predictions if each.clean is not None)
+    return ((),) * (len(prompt.tokens) - 1) + (last,)
+
+
+def steps_of_prompt(result: TraceResult) -> PromptResult | None:
+    """The prompt whose steps are shown: the first, where each step's candidates are known."""
+    first = result.prompts[0] if result.prompts else None
+    return first if first is not None and first.generated and first.steps else None
+
+
+def steps_of(result: TraceResult, selection: Any) -> StepsView | None:
+    prompt = steps_of_prompt(result)
+    if prompt is None:
+        return None
+    saved = [each.name for each in result.saved if each.stepped]
+    steps = [
+        step(token, guesses, saved)
+        for token, guesses in zip(prompt.generated, prompt.steps, strict=False)
+    ]
+    name = (prompt.name or "prompt 1") if len(result.prompts) > 1 else ""
+    return StepsView(list(prompt.tokens), steps, name, selection=selection)
+
+
+def step(token: str, guesses: Sequence[tuple[str, float]], saved: Sequence[str] = ()) -> Step:
+    """A chosen token; its probability is known where it is one of the candidates."""
+    return Step(token, dict(guesses).get(token), guesses, saved)
+
+
+# -- tensors ----------------------------------------------------------------------------------
+
+
+def tensors_of(result: TraceResult, selection: Any) -> list[TensorView]:
+    """Viewers of the saved tensors that are still there, within the result's share of a file."""
+    alive = [each for each in result.saved if each.tensor is not None]
+    return [
+        tensor_of(result, each, selection, stored_share(len(alive), place))
+        for place, each in enumerate(alive)
+    ]
+
+
+def tensor_of(result: TraceResult, saved: SavedVariable, selection: Any, stored: int) -> TensorView:
+    tensor = saved.tensor
+    words = words_for(result, saved)
+    return TensorView(
+        tensor,
+        saved.name,
+        axes=axes_for(result, saved, words),
+        tokens=words,
+        expression=saved.where,
+        weak=True,
+        stored=stored,
+        module=module_of(result, saved),
+        selection=selection,
+    )
+
+
+def words_for(result: TraceResult, saved: SavedVariable) -> list[str] | None:
+    """The tokens that label a token axis: those of the one prompt that the tensor is about."""
+    prompts = result.prompts
+    named = [p for p in prompts if p.name and saved.where.startswith(f"{p.name}.")]
+    one = named[0] if named else prompts[0] if len(prompts) == 1 else None
+    return None if one is None else [*one.tokens, *one.generated]
+
+
+def axes_for(
+    result: TraceResult, saved: SavedVariable, words: list[str] | None
+) -> list[str] | None:
+    """Roles of the axes; the first of a tensor that a generation stacked is its steps."""
+    shape = saved.tensor.shape
+    own = shape[1:] if saved.stepped else shape
+    roles = [axis.role for axis in infer_axes(own, None, words, result.sizes)]
+    return ["step", *roles] if saved.stepped else roles
+
+
+def module_of(result: TraceResult, saved: SavedVariable) -> str:
+    """The real path of the module whose value was saved; "" where the text names none."""
+    named = [each for each in result.modules if each.name and each.name in saved.where]
+    return max(named, key=lambda each: len(each.name)).path if named else ""
+
+
+# -- modules ----------------------------------------------------------------------------------
+
+
+def tree_of(model: Any, result: TraceResult) -> TreeView | None:
+    """The model's tree, with what the run says about its modules."""
+    if model is None:
+        return None
+    return tree_view(model.module, result.model, notes=notes_of(result), aliases=aliases(model))
+
+
+def plain_tree(model: Any, words: str) -> TreeView:
+    """The model's tree before anything ran; `words` is what says the same as text."""
+    tree = tree_view(model.module, title(model), aliases=aliases(model))
+    tree.words = words
+    return tree
+
+
+def aliases(model: Any) -> dict[str, str]:
+    """Standard names by the real paths that they stand for."""
+    names = model.names
+    paths = {name: names.path_of(name) for name in ("layers", "embed", "norm", "unembed")}
+    return {path: name for name, path in paths.items() if path}
+
+
+def notes_of(result: TraceResult) -> dict[str, ModuleNote]:
+    notes: dict[str, dict[str, Any]] = {}
+    for each in result.modules:
+        note = notes.setdefault(each.path, {"saved": ()})
+        if each.shape is not None:
+            note[each.kind] = str(tuple(each.shape))
+        note["wrote"] = note.get("wrote", False) or each.wrote
+    for saved in result.saved:
+        path = module_of(result, saved)
+        if path in notes:
+            notes[path]["saved"] += (saved.name,)
+    for path in result.idle:
+        notes.setdefault(path, {})["idle"] = True
+    return {path: ModuleNote(**note) for path, note in notes.items()}
+
+
+# -- two runs ---------------------------------------------------------------------------------
+
+
+def comparison_of(first: TraceResult, second: TraceResult) -> TraceView:
+    """Two runs: each prompt with both predictions, and what both saved with its difference."""
+    selection = Selection()
+    titles = f"run {first.number}", f"run {second.number}"
+    strips, notices = [], []
+    for result, head in zip((first, second), titles, strict=True):
+        for prompt in result.prompts:
+            name = " ".join(filter(None, (head, prompt.name)))
+            if prompt.generated:
+                strips.append(generated_strip(prompt, name))
+            else:
+                strips.append(TokenStrip(prompt.tokens, name, prompt.top or last_guesses(prompt)))
+    tensors = []
+    others_by_name = {each.name: each for each in second.saved}
+    pairs = [
+        (each, others_by_name[each.name]) for each in first.saved if each.name in others_by_name
+    ]
+    for one, other in pairs:
+        a, b = one.tensor, other.tensor
+        if a is None or b is None:
+            notices.append(
+                f"{one.name} of {titles[a is not None]} is no longer there; save it under another "
+                "name in one of the cells, and it can be compared"
+            )
+        elif a.shape != b.shape:
+            notices.append(f"{one.name} has shapes {tuple(a.shape)} and {tuple(b.shape)}")
+        else:
+            share = stored_share(len(pairs), len(tensors))
+            words = words_for(first, one)
+            tensors.append(
+                CompareView(
+                    a,
+                    b,
+                    one.name,
+                    names=titles,
+                    stored=share,
+                    selection=selection,
+                    axes=axes_for(first, one, words),
+                    tokens=words,
+                )
+            )
+    return TraceView(
+        f"{titles[0]} and {titles[1]}",
+        [
+            f"{t}: {', '.join(r.wrote) or 'no writes'}"
+            for t, r in zip(titles, (first, second), strict=True)
+        ],
+        notices=notices,
+        tokens=TokensView(strips, selection=selection) if strips else None,
+        tensors=tensors,
+        selection=selection,
+    )

@@ -1,0 +1,126 @@
+"""A generation as it is watched: candidates of every step, text that streams in, a stop button."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from transformers import LogitsProcessor, StoppingCriteria
+
+from nnsight_magic.language.tokens import token_texts
+from nnsight_magic.magics.models import title
+from nnsight_magic.magics.predict import Guesses
+from nnsight_magic.magics.result import TOP
+from nnsight_magic.magics.result_view import step
+from nnsight_magic.views.display import show_live, show_still
+from nnsight_magic.views.steps import StepsView
+from nnsight_magic.views.trace import TraceView
+
+# Generations whose rows or tokens are not one new token of one text at a time.
+NOT_FOLLOWED = ("assistant_early_exit", "prompt_lookup_num_tokens", "num_assistant_tokens")
+
+
+class Stream:
+    """Watches one generation from inside transformers' `generate`.
+
+    The view appears with the first step, and shows the first prompt's text.
+    """
+
+    def __init__(self, cell: Any) -> None:
+        self.cell = cell
+        self.steps: StepsView | None = None
+        self.done = False
+        self._total = cell.line.generation.get("max_new_tokens", cell.line.new_tokens)
+        self._rows: list[list[Guesses]] = []  # of each prompt, of each step
+        self._guesses: list[Guesses] = []  # of each prompt, at the step that runs now
+
+    @staticmethod
+    def can_follow(options: Mapping[str, Any]) -> bool:
+        """Whether each step adds one token to each text."""
+        beams = options.get("num_beams", 1) or 1
+        return beams == 1 and not any(options.get(name) for name in NOT_FOLLOWED)
+
+    def candidates(self, index: int) -> tuple[Guesses, ...]:
+        """For each step of the prompt at `index` what its token was chosen from."""
+        return tuple(self._rows[index]) if index < len(self._rows) else ()
+
+    def __enter__(self) -> dict[str, Any]:
+        from transformers import LogitsProcessorList, StoppingCriteriaList
+
+        return {
+            "logits_processor": LogitsProcessorList([_Candidates(self)]),
+            "stopping_criteria": StoppingCriteriaList([_Stop(self)]),
+        }
+
+    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
+        self.done = True
+        view = self.cell.on_screen.live
+        if self.steps is not None:
+            self.steps.finish()
+        if kind is not None and view is not None:
+            view.facts = [*view.facts[:1], "interrupted" if kind is KeyboardInterrupt else "failed"]
+            show_still(view)
+
+    def look(self, scores: torch.Tensor) -> None:
+        """Notes the likeliest tokens of each row; `scores` are logits `(batch, vocabulary)`."""
+        if self.steps is None:
+            self._show()
+        self._shares = scores.float().log_softmax(-1)
+        best = self._shares.topk(min(TOP, scores.shape[-1]), dim=-1)
+        self._ids = best.indices.tolist()
+        self._guesses = [
+            self._named(ids, shares)
+            for ids, shares in zip(self._ids, best.values.exp().tolist(), strict=True)
+        ]
+
+    def chosen(self, tokens: list[int]) -> bool:
+        """Notes each row's new token; whether the user wants the generation to stop."""
+        if self.done or self.steps is None:
+            return False
+        for row, token in enumerate(tokens):
+            if token not in self._ids[row]:  # sampled from further down
+                share = float(self._shares[row, token].exp())
+                self._guesses[row] += self._named([token], [share])
+            if row == len(self._rows):
+                self._rows.append([])
+            self._rows[row].append(self._guesses[row])
+        if len(self.steps.all_steps) < self._total:
+            self.steps.add(step(self._named(tokens[:1], [0])[0][0], self._guesses[0]))
+        return self.steps.stopped
+
+    def _named(self, ids: list[int], shares: list[float]) -> Guesses:
+        texts = token_texts(self.cell.model.tokenizer, ids)
+        return tuple(zip(texts, shares, strict=True))
+
+    def _show(self) -> None:
+        rows = self.cell.outcome.rows
+        tokens = list(rows[0].tokens) if rows else []
+        name = (rows[0].name or "prompt 1") if len(rows) > 1 else ""
+        self.steps = StepsView(tokens, (), name, running=True)
+        number = self.cell.number
+        view = TraceView(f"run {number}", [title(self.cell.model)], steps=self.steps)
+        self.cell.on_screen.live = view
+        show_live(view)
+
+
+class _Candidates(LogitsProcessor):
+    """Sees the logits of every step, and leaves them as they are."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        self._stream.look(scores)
+        return scores
+
+
+class _Stop(StoppingCriteria):
+    """Sees the token that was chosen, and stops where the stop button was pressed."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
+        stop = self._stream.chosen(input_ids[:, -1].tolist())
+        return torch.full((len(input_ids),), stop, dtype=torch.bool, device=input_ids.device)
