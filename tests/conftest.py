@@ -15,6 +15,11 @@ from tests import tiny as tiny_models
 torch.set_num_threads(2)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The fast ring first: what drives a browser comes last."""
+    items.sort(key=lambda item: "browser" in item.keywords)
+
+
 @pytest.fixture
 def tiny() -> Callable[..., nn.Module]:
     """`tiny("gpt2")`: a new transformers model with random weights, in eval mode.

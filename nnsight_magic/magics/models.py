@@ -163,7 +163,10 @@ def names_line(model: Any) -> str:
         if path is not None:
             many = f"[0 … {len(model.blocks) - 1}]" if name == "layers" else ""
             shown.append(f"{name} = {path}{many}")
-    return textwrap.fill(" · ".join(shown), 90, break_long_words=False, break_on_hyphens=False)
+    # Lines break between names only, and within the width of a usual terminal.
+    whole = " · ".join(each.replace(" ", "\0") for each in shown)
+    lines = textwrap.wrap(whole, 78, break_long_words=False, break_on_hyphens=False)
+    return "\n".join(line.replace("\0", " ").removesuffix(" ·") for line in lines)
 
 
 def description(name: str, model: Any) -> str:

@@ -158,14 +158,12 @@ def test_reads_in_any_order_give_the_same(case):
         assert torch.equal(found[path], outputs[path][1]), path
 
 
+# All but ALBERT, which has one block and runs it many times.
+@pytest.mark.parametrize("case", [name for name in models.CASES if name != "albert"], indirect=True)
 def test_a_forward_ends_after_the_last_touch_and_the_next_one_resumes(case):
     model, module, inputs = case
-    if model.names.layers is None or len(model.blocks) < 2:
-        pytest.skip("no list of blocks")
     expected = reference.outputs(module, inputs)
     handle = model.blocks[1]
-    if handle.path not in expected:
-        pytest.skip("its blocks give nothing")
     for _ in range(3):
         with model.trace(inputs) as tracer:
             hidden = handle.output

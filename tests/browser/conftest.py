@@ -18,13 +18,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.browser)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     with serving(tmp_path_factory.mktemp("lab")) as running:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Any]:
     from playwright.sync_api import sync_playwright
 
@@ -59,7 +59,7 @@ def new_page(browser: Any) -> Any:
     return page
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def page(browser: Any) -> Iterator[Any]:
     """The page that the demo notebook is open in."""
     page = new_page(browser)
@@ -67,7 +67,7 @@ def page(browser: Any) -> Iterator[Any]:
     page.context.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def demo_cached() -> None:
     """Converted before a notebook wants it."""
     from nnsight_magic.model.load import open_source
@@ -75,7 +75,7 @@ def demo_cached() -> None:
     open_source("demo").weights()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def notebook(lab: Lab, page: Any, demo_cached: None) -> Notebook:
     """The notebook of `cells.py`, run in JupyterLab."""
     from tests.browser.cells import CELLS
