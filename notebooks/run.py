@@ -1,9 +1,11 @@
 """Execute a notebook without a browser and print what its cells show.
 
-    python notebooks/run.py notebooks/quickstart.ipynb
+    python notebooks/run.py notebooks/quickstart.ipynb [--store]
 
-The outputs appear as each cell ends, in their plain-text form. The file is left as it is. Ends
-with status 1 where a cell fails.
+The outputs appear as each cell ends, in their plain-text form. The file is left as it is, unless
+`--store` is given: then it keeps what its cells showed just now, of the views their still form
+alone, so that it is small and reads the same on every page that shows notebooks. Ends with status 1
+where a cell fails, and then stores nothing.
 """
 
 from __future__ import annotations
@@ -27,13 +29,17 @@ SECONDS_PER_CELL = 600
 CONTROL = re.compile(r"\x1b\[[0-9;]*[A-LN-Za-ln-z]")
 
 
-def run(path: Path, console: Console) -> bool:
+LIVE = "application/vnd.jupyter.widget-view+json"
+
+
+def run(path: Path, console: Console, store: bool = False) -> bool:
     """Execute the notebook; whether all its cells ran."""
     notebook = nbformat.read(path, as_version=4)
     client = NotebookClient(
         notebook,
         timeout=SECONDS_PER_CELL,
         kernel_name="python3",
+        coalesce_streams=True,
         resources={"metadata": {"path": str(path.parent)}},
         extra_arguments=["--IPKernelApp.log_level=40"],
         on_cell_start=lambda cell, cell_index: show_source(cell, console),
@@ -43,7 +49,20 @@ def run(path: Path, console: Console) -> bool:
         client.execute()
     except CellExecutionError:
         return False
+    if store:
+        keep_stills(notebook)
+        nbformat.write(notebook, path)
     return True
+
+
+def keep_stills(notebook: nbformat.NotebookNode) -> None:
+    """Take out what needs a kernel or a script, and what differs by machine and moment."""
+    notebook.metadata.pop("widgets", None)
+    notebook.metadata.pop("language_info", None)
+    for cell in notebook.cells:
+        cell.metadata.pop("execution", None)
+        if cell.cell_type == "code":
+            cell.outputs = [each for each in cell.outputs if LIVE not in each.get("data", {})]
 
 
 def show_source(cell: nbformat.NotebookNode, console: Console) -> None:
@@ -75,18 +94,18 @@ def as_text(output: nbformat.NotebookNode) -> str:
         text = "\n".join(output.traceback)
     else:
         # A live view stands beside its still twin, which says the same.
-        live = "application/vnd.jupyter.widget-view+json" in output.data
-        text = "" if live else output.data.get("text/plain", "")
+        text = "" if LIVE in output.data else output.data.get("text/plain", "")
     return CONTROL.sub("", text).rstrip()
 
 
 def main() -> int:
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("notebook", type=Path)
-    path = arguments.parse_args().notebook
-    if not path.is_file():
-        sys.exit(f"There is no notebook {path}.")
-    return 0 if run(path, Console(highlight=False)) else 1
+    arguments.add_argument("--store", action="store_true", help="keep the outputs in the file")
+    given = arguments.parse_args()
+    if not given.notebook.is_file():
+        sys.exit(f"There is no notebook {given.notebook}.")
+    return 0 if run(given.notebook, Console(highlight=False), given.store) else 1
 
 
 if __name__ == "__main__":
