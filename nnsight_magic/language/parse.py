@@ -43,8 +43,9 @@ def parse(
         python = source if transform is None else transformed(source, transform)
         positions = Positions(python, first_line)
         with warnings.catch_warnings(record=True):  # `compile` below warns, once
-            tree = ast.parse(python, filename)
-        ast.increment_lineno(tree, first_line - 1)
+            # Moved down to where it stands in the cell, so that the parser's messages ("… on
+            # line 2") count as the user does.
+            tree = ast.parse("\n" * (first_line - 1) + python, filename)
         rewriter = CellRewriter(names, positions)
         displays = _last_expression(tree, python)
         rewriter.visit(tree)
@@ -110,13 +111,7 @@ def refusal(error: Exception, positions: Positions, source: str) -> CellError:
 def _syntax_span(error: SyntaxError, positions: Positions) -> Span | None:
     if error.lineno is None:
         return None
-    # The parser counts from the body's first line, the compiler from the tree's moved lines.
-    moved = error.text is None or error.filename is None
-    line = error.lineno
-    in_tree = line - positions.first_line
-    in_text = line - 1
-    index = in_tree if moved and 0 <= in_tree < len(positions.lines) else in_text
-    index = min(max(index, 0), len(positions.lines) - 1)
+    index = min(max(error.lineno - positions.first_line, 0), len(positions.lines) - 1)
     text = positions.lines[index]
     start = min(max((error.offset or 1) - 1, 0), len(text))
     end = (error.end_offset or 0) - 1 if error.end_lineno == error.lineno else start + 1

@@ -192,6 +192,13 @@ def test_binding_a_trace_name_is_a_problem_and_no_crash(source):
     assert "belongs to the trace" in problems[0].message
 
 
+def test_a_line_that_the_parser_speaks_of_is_counted_as_the_cell_counts():
+    with pytest.raises(CellError) as caught:
+        parse("for step in steps:\nx = 1", first_line=2)
+    assert "'for' statement on line 2" in caught.value.message
+    assert "line 3" in caught.value.message
+
+
 def test_a_syntax_error_names_the_line_of_the_cell_and_has_a_caret():
     with pytest.raises(CellError) as raised:
         program("x = 1\ny = (2,\n", first_line=2)
