@@ -98,7 +98,7 @@ WORK = [trace_and_write, generate_and_write, invoke_and_read_back]
 # ── interrupts ────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def ctrl_c():
     """Python's own handler of SIGINT, whatever the one who runs the tests has."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -121,7 +121,7 @@ def interrupted(work, delay):
     killer.join()
 
 
-def test_an_interrupt_at_any_moment_leaves_nothing_behind(model, hf, ctrl_c):
+def test_an_interrupt_at_any_moment_leaves_nothing_behind(model, hf):
     expected = [work(model) for work in WORK]
     random.seed(0)
     for number in range(200):
@@ -174,7 +174,7 @@ def interrupt_at_each(work, model, stride):
     return 0
 
 
-def test_an_interrupt_at_every_line_of_the_engine_leaves_nothing_behind(ctrl_c):
+def test_an_interrupt_at_every_line_of_the_engine_leaves_nothing_behind():
     model = Model(nn.Sequential(nn.Linear(2, 2), nn.Sequential(nn.Tanh(), nn.Linear(2, 2))))
 
     def work():
@@ -191,14 +191,14 @@ def test_an_interrupt_at_every_line_of_the_engine_leaves_nothing_behind(ctrl_c):
 
 
 @pytest.mark.parametrize("work", WORK, ids=lambda work: work.__name__)
-def test_an_interrupt_in_the_engine_leaves_nothing_behind_in_a_language_model(model, work, ctrl_c):
+def test_an_interrupt_in_the_engine_leaves_nothing_behind_in_a_language_model(model, work):
     expected = work(model)
     assert interrupt_at_each(lambda: work(model), model, 37) > 1000
     for mine, theirs in zip(work(model), expected, strict=True):
         assert torch.equal(mine, theirs)
 
 
-def test_an_interrupt_on_the_first_step_of_exit_is_not_lost(model, ctrl_c):
+def test_an_interrupt_on_the_first_step_of_exit_is_not_lost(model):
     after = False
     with pytest.raises(KeyboardInterrupt):
         with model.trace(IDS):
@@ -231,7 +231,7 @@ def test_ones_own_handler_of_interrupts_is_called_and_stays(model):
         signal.signal(signal.SIGINT, before)
 
 
-def test_waiting_for_another_thread_can_be_interrupted(model, ctrl_c):
+def test_waiting_for_another_thread_can_be_interrupted(model):
     began, over = threading.Event(), threading.Event()
 
     def other():
