@@ -108,16 +108,22 @@ class Pause:
         self._refuse_late_write()
         old = self.part(path)
         where = self.describe() + "".join(_key(key) for key in path)
-        self._change(path, fit(new, old, where) if check else _unwrapped(new))
+        new = fit(new, old, where) if check else _unwrapped(new)
+        self._keep_parts(path)
+        self._change(path, new)
+
+    def _keep_parts(self, path: tuple) -> None:
+        """What is at `path` or in it goes: the containers read there keep what they held."""
+        for reference in self._parts:
+            parts = reference()
+            if parts is not None and parts._path[: len(path)] == path:
+                parts._keep()
 
     def leave(self) -> Any:
         """The forward moves on: the value that it goes on with."""
         if self._handed:
             self._fold()
-        for reference in self._parts:
-            parts = reference()
-            if parts is not None:
-                parts._keep()
+        self._keep_parts(())
         self.passed = True
         self._handed.clear()
         current, self.current = self.current, None
@@ -140,12 +146,22 @@ class Pause:
         self._fold()
         for handed in self._handed:
             if handed.weak() is value and handed.age != self.age:
-                raise WrongValueError(
-                    f"This is an older copy of {self.describe()}: that was written to since.\n"
-                    f"Read it again before writing: h = {self.describe()}."
-                )
+                self.refuse_old(self.describe())
             if handed.weak() is value:
                 handed.strong = value  # about to change: it must live to be looked at again
+
+    def refuse_old(self, where: str) -> None:
+        """Refuse a write into what was read before another write, or in a run that is over."""
+        if self.closed:
+            raise AlreadyRanError(
+                f"The run that {where} was read in is over: nothing flows on from it.\n"
+                "Take x.value for a copy of your own."
+            )
+        self._refuse_late_write()
+        raise WrongValueError(
+            f"This is an older copy of {where}: that was written to since.\n"
+            f"Read it again before writing: h = {where}."
+        )
 
     def _refuse_late_write(self) -> None:
         if self.passed or self.passer is not None:

@@ -240,23 +240,34 @@ class Parts:
     """A container (tuple, list, dict, model output) of a forward pass, to read and assign into.
 
     Indexing by position or key, attributes of model outputs, unpacking, `len`, `in`, `keys()`
-    and `to_tuple()` work as on the original. Assigning into it, at any depth, changes what
-    flows on.
+    and `to_tuple()` work as on the original, and `isinstance` says of it what it says of the
+    original: `out[0] if isinstance(out, tuple) else out` means what it always does. Assigning into
+    it, at any depth, changes what flows on.
     """
 
-    __slots__ = ("__weakref__", "_content", "_path", "_pause", "_saved", "where")
+    __slots__ = ("__weakref__", "_content", "_live", "_path", "_pause", "_saved", "where")
 
     def __init__(self, pause: Pause, path: tuple, where: str):
         self._pause, self._path, self.where = pause, path, where
-        self._content: Any = None  # what it held when the forward moved on
+        # Live until the forward moves on or another container is written in its place; what it
+        # held then is its content from then on.
+        self._live, self._content = True, None
         self._saved = False
 
+    @property
+    def __class__(self) -> type:
+        return type(self._raw())
+
     def _raw(self) -> Any:
-        return self._content if self._pause.passed else self._pause.part(self._path)
+        return self._pause.part(self._path) if self._live else self._content
 
     def _keep(self) -> None:
-        """The forward moves on: hold copies from now on, not the model's own tensors."""
-        self._content = copy_tree(self._pause.part(self._path))
+        """Hold copies from now on, not what flows on."""
+        if self._live:
+            self._hold(copy_tree(self._pause.part(self._path)))
+
+    def _hold(self, content: Any) -> None:
+        self._live, self._content = False, content
 
     def _key(self, key: Any) -> Any:
         raw = self._raw()
@@ -272,7 +283,7 @@ class Parts:
             return tuple(self[i] for i in range(len(raw))[key])
         key = self._key(key)
         raw[key]  # raises the container's own IndexError or KeyError
-        if not self._pause.passed:
+        if self._live:
             return self._pause.take((*self._path, key))
         return self._after(raw[key], key)
 
@@ -281,11 +292,13 @@ class Parts:
             return as_value(own_copy(item))
         if is_container(item):
             child = Parts(self._pause, (*self._path, key), f"{self.where}[{key!r}]")
-            child._content = item
+            child._hold(item)
             return child
         return item
 
     def __setitem__(self, key: Any, new: Any) -> None:
+        if not self._live:
+            self._pause.refuse_old(self.where)
         self._pause.put((*self._path, self._key(key)), new)
 
     def __getattr__(self, name: str) -> Any:

@@ -11,6 +11,7 @@ import torch
 from nnsight_magic.engine.generation import Step
 from nnsight_magic.engine.value import Parts, Value, plain
 from nnsight_magic.language.program import Program
+from nnsight_magic.language.rows import RowParts
 
 _MISSING = object()
 
@@ -35,7 +36,7 @@ def kept(value: Any, memo: dict[int, Any] | None = None) -> Any:
         return memo[id(value)][1]
     if isinstance(value, torch.Tensor):
         result = _kept_tensor(value)
-    elif isinstance(value, Parts):
+    elif isinstance(value, Parts | RowParts):
         result = kept(value.value, memo)
     else:
         return _kept_container(value, memo)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from nnsight_magic.engine.heads import Heads, head_layout
+from nnsight_magic.engine.value import entries, is_container, rebuild
 from nnsight_magic.errors import WrongValueError
 from nnsight_magic.language.names import VALUE_ATTRIBUTES
 from nnsight_magic.language.tokens import PromptRow
@@ -36,6 +37,15 @@ def part(value: torch.Tensor, row: PromptRow, batch: int) -> torch.Tensor:
     if hasattr(view, "where"):
         view._row = row
     return view
+
+
+def parts_of(value: Any, row: PromptRow, batch: int) -> Any:
+    """The row's own part of every tensor in a container, at any depth."""
+    if isinstance(value, torch.Tensor):
+        return part(value, row, batch)
+    if is_container(value):
+        return rebuild(value, {key: parts_of(item, row, batch) for key, item in entries(value)})
+    return value
 
 
 class Row:
@@ -135,7 +145,7 @@ class Row:
 
 
 class RowParts:
-    """A tuple or model output, each tensor of it as one prompt sees it."""
+    """A tuple or model output, each tensor of it as one prompt sees it; see `Parts`."""
 
     __slots__ = ("_owner", "_parts")
 
@@ -143,7 +153,13 @@ class RowParts:
         object.__setattr__(self, "_parts", parts)
         object.__setattr__(self, "_owner", owner)
 
+    @property
+    def __class__(self) -> type:
+        return self._parts.__class__
+
     def __getitem__(self, key: Any) -> Any:
+        if isinstance(key, slice):
+            return tuple(self)[key]
         return self._owner._part(self._parts[key])
 
     def __getattr__(self, name: str) -> Any:
@@ -156,6 +172,11 @@ class RowParts:
 
     def __setattr__(self, name: str, new: Any) -> None:
         self[name] = new
+
+    @property
+    def value(self) -> Any:
+        """A copy in the container's own type, with the row's part of its tensors."""
+        return parts_of(self._parts.value, self._owner._row, self._owner._batch)
 
     def __len__(self) -> int:
         return len(self._parts)

@@ -137,6 +137,44 @@ def test_a_tuple_item_is_written(model, hf):
     assert torch.equal(logits, expected)
 
 
+def test_isinstance_says_of_a_container_what_it_says_of_the_models_own(model):
+    from transformers.utils import ModelOutput
+
+    with model.trace(IDS):
+        attention = model.layers[0].attn._output
+        assert isinstance(attention, tuple)
+        assert not isinstance(attention, dict)
+        whole = model.output
+        assert isinstance(whole, ModelOutput)
+        assert not isinstance(whole, tuple)
+    assert isinstance(attention, tuple)
+
+
+def test_a_container_keeps_what_it_held_when_another_is_written_in_its_place(model, hf):
+    seen = {}
+    with hooked(hf.transformer.h[0].attn, lambda out: seen.setdefault("out", out)):
+        forward(hf)
+    with model.trace(IDS):
+        site = model.layers[0].attn
+        before = site._output
+        site.output = (before[0] * 0, *before[1:])
+        after = site._output
+        with pytest.raises(WrongValueError, match="older copy"):
+            before[0] = 1
+        after[0][:, -1] = 2
+        after[0] = after[0] + 1
+    assert torch.equal(before[0], seen["out"][0])
+    assert (after[0][:, -1] == 3).all()
+    assert (after[0][:, :-1] == 1).all()
+
+
+def test_writing_into_a_container_of_a_run_that_is_over_is_refused(model):
+    with model.trace(IDS):
+        attention = model.layers[0].attn._output
+    with pytest.raises(AlreadyRanError, match="is over"):
+        attention[0] = 1
+
+
 def test_model_output_objects_are_written(model):
     with model.trace(IDS) as tracer:
         model.output.logits[:, -1] = 7

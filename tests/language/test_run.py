@@ -272,6 +272,17 @@ def test_tuples_of_a_named_prompt_are_split_too(notebook):
     assert found["h"].shape[0] == 1
 
 
+def test_a_tuple_of_a_named_prompt_is_taken_as_a_tuple(notebook):
+    source = "out = corrupt.layers[1].attn._output\nh = out[0] if isinstance(out, tuple) else out"
+    source += "\nsliced = out[:1]"
+    found = notebook.trace(source, [CLEAN, CORRUPT], ("clean", "corrupt"))
+    assert found["h"].shape[0] == 1
+    assert torch.equal(found["sliced"][0], found["h"])
+    assert type(found["out"]) is tuple
+    assert torch.equal(found["out"][0], found["h"])
+    assert type(found["out"][0]) is torch.Tensor
+
+
 def test_block_index_zero_keeps_its_meaning_for_a_named_prompt(notebook):
     source = "a = clean.layers[1].output[0]\nb = clean.layers[1].output"
     found = notebook.trace(source, [CLEAN, CORRUPT], ("clean", "corrupt"))
