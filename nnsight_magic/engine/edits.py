@@ -10,7 +10,7 @@ knows nothing of its edits.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -268,11 +268,36 @@ class _Place:
         return _Change("scale", 1 / value)
 
     def __getattr__(self, name: str) -> Any:
-        raise EditError(
+        raise self._no_value(name)
+
+    @classmethod
+    def __torch_function__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None):
+        place = next((each for each in args if isinstance(each, _Place)), None)
+        if place is None:
+            return NotImplemented
+        raise place._no_value(function.__name__)
+
+    def _no_value(self, name: str) -> EditError:
+        return EditError(
             f"{self._handle.name}.{self._kind} has no value in an edit block ({name}): no forward "
             "runs there.\nAn edit is a write of known numbers: =, +=, -=, *= or /=. What depends "
             "on the model's values belongs into a trace."
         )
+
+
+def _refusing(name: str) -> Callable[..., None]:
+    def refuse(place: _Place, *others: Any) -> None:
+        raise place._no_value(name)
+
+    return refuse
+
+
+# Python looks these up in the class, past `__getattr__`.
+for _name in ("add", "sub", "mul", "truediv", "matmul", "pow", "mod", "floordiv"):
+    for _side in ("", "r"):
+        setattr(_Place, f"__{_side}{_name}__", _refusing(_name))
+for _name in ("neg", "abs", "bool", "float", "int", "len", "iter", "lt", "gt", "le", "ge"):
+    setattr(_Place, f"__{_name}__", _refusing(_name))
 
 
 def functional(

@@ -226,9 +226,22 @@ def test_a_file_of_something_else_is_refused(model, tmp_path):
         model.edits.load(tmp_path / "x.safetensors")
 
 
-def test_a_value_of_the_model_is_not_known_in_an_edit(model):
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda h: h.mean(),
+        lambda h: h * 0,
+        lambda h: 1 - h[:, -1],
+        lambda h: -h,
+        lambda h: torch.relu(h),
+        lambda h: torch.zeros(8) + h,
+        lambda h: list(h),
+        lambda h: 1 if h > 0 else 0,
+    ],
+)
+def test_a_value_of_the_model_is_not_known_in_an_edit(model, use):
     with pytest.raises(EditError, match="has no value in an edit block"), model.edit():
-        model.layers[0].output.mean()
+        use(model.layers[0].output)
     assert len(model.edits) == 0
     assert not model._lock.locked()
 
