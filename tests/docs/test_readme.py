@@ -1,0 +1,31 @@
+"""What the README shows runs, and what the pages link to is there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+README = ROOT / "README.md"
+PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
+LINK = re.compile(r"\]\(([^)#\s]+)|(?:src|srcset|href)=\"([^\"#]+)\"")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_what_a_page_links_to_is_there(page):
+    found = [a or b for a, b in LINK.findall(page.read_text(encoding="utf-8"))]
+    for target in found:
+        assert target.startswith("https://") or (page.parent / target).exists(), target
+
+
+def blocks() -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```", README.read_text(encoding="utf-8"), re.S | re.M)
+
+
+@pytest.mark.demo
+def test_the_example_in_python_prints_what_it_is_about(capsys):
+    (example,) = [block for block in blocks() if "LanguageModel(" in block]
+    exec(compile(example, "README.md", "exec"), {})
+    assert capsys.readouterr().out == " Paris\n"
