@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import textwrap
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -84,10 +85,17 @@ def excerpt(line: str, start: int, end: int, width: int = 88) -> tuple[str, int,
     return left + cut + right, start + moved, min(end + moved, len(left) + len(cut))
 
 
-def render(problems: Iterable[Problem], lines: list[str], where: str, colour: bool) -> list[str]:
+def render(
+    problems: Iterable[Problem],
+    lines: list[str],
+    where: str,
+    colour: bool,
+    width: int = REPORT_WIDTH,
+) -> list[str]:
     """The report of all problems: at most `LINES_SHOWN` lines, two or three for each problem.
 
-    `lines` is the cell as the user sees it, `where` its name (`Cell In[3]`).
+    `lines` is the cell as the user sees it, `where` its name (`Cell In[3]`). No line of the report
+    is longer than `width`.
     """
     problems = sorted(problems, key=lambda p: (p.span.line, p.span.start) if p.span else (0, 0))
     count = len(problems)
@@ -95,7 +103,7 @@ def render(problems: Iterable[Problem], lines: list[str], where: str, colour: bo
     head = f"{where}, line {only.line}" if only else where
     report = [f"{head}: {count} problems, nothing was run" if count > 1 else f"{head}: not run"]
     for position, problem in enumerate(problems):
-        block = _block(problem, lines, colour)
+        block = _block(problem, lines, colour, width)
         left = count - position
         if position and len(report) + len(block) + (left > 1) > LINES_SHOWN:
             report.append(f"  … and {left} more")
@@ -104,7 +112,7 @@ def render(problems: Iterable[Problem], lines: list[str], where: str, colour: bo
     return report
 
 
-def _block(problem: Problem, lines: list[str], colour: bool) -> list[str]:
+def _block(problem: Problem, lines: list[str], colour: bool, width: int) -> list[str]:
     """`3 | h = layer[2].output`, and under it the caret with what is wrong."""
     red, bold, plain = ("\x1b[31m", "\x1b[1m", "\x1b[0m") if colour else ("", "", "")
     hint = f"; {problem.hint}" if problem.hint else ""
@@ -112,13 +120,18 @@ def _block(problem: Problem, lines: list[str], colour: bool) -> list[str]:
     span = problem.span
     if span is None or not 1 <= span.line <= len(lines):
         return [f"  {text}"]
-    source, start, end = excerpt(lines[span.line - 1].rstrip(), span.start, span.end)
     margin = f"{span.line:>3} | "
+    source = lines[span.line - 1].rstrip()
+    source, start, end = excerpt(source, span.start, span.end, width - len(margin) - 2)
     mark = caret(source, start, end)
     under = " " * len(margin) + f"{red}{mark}{plain}"
-    if len(margin) + len(mark) + 1 + len(problem.text) <= REPORT_WIDTH:
+    if len(margin) + len(mark) + 1 + len(problem.text) <= width:
         return [margin + source, f"{under} {text}"]
-    return [margin + source, under, " " * len(margin) + text]
+    if len(margin) + len(problem.text) <= width:
+        return [margin + source, under, " " * len(margin) + text]
+    told = [bold + line + plain for line in textwrap.wrap(problem.message, width - len(margin))]
+    told += textwrap.wrap(problem.hint, width - len(margin))
+    return [margin + source, under, *(" " * len(margin) + line for line in told)]
 
 
 def cell_error(problems: Iterable[Problem], lines: list[str], where: str = "Cell") -> CellError:

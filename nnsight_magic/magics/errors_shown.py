@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
+import sys
 from types import TracebackType
 from typing import Any
 
 from nnsight_magic.errors import CellError
-from nnsight_magic.language.problems import render
+from nnsight_magic.language.problems import REPORT_WIDTH, render
 
 PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
@@ -17,11 +19,18 @@ def show_cell_error(error: CellError, where: str, colour: bool) -> CellError:
     if error.problems:
         error.message = "\n".join(render(error.problems, list(error.lines), where, False))
         error.args = (error.message,)
-        lines = render(error.problems, list(error.lines), where, colour)
+        lines = render(error.problems, list(error.lines), where, colour, _width())
     else:
         lines = error.message.split("\n")
     error._render_traceback_ = lambda: lines
     return error
+
+
+def _width() -> int:
+    """Of a terminal its own; a notebook breaks lines by itself."""
+    if not sys.stdout.isatty():
+        return REPORT_WIDTH
+    return min(REPORT_WIDTH, max(40, shutil.get_terminal_size().columns))
 
 
 def show_from_cell(error: BaseException, shell: Any) -> None:

@@ -23,54 +23,44 @@ PLAIN_WIDTH = 100
 TOKENS_SHOWN = 200
 PROMPTS_SHOWN = 8
 # Alternating backgrounds tell tokens apart where there are colours; `|` does where there are none.
-TOKEN_STYLES = ("white on #2b3a55", "white on #4a3560")
+TOKEN_STYLES = ("#ffffff on #2b3a55", "#ffffff on #4a3560")
+# Readable on light and on dark ground; the bars are the views' colours.
+WITH, WITHOUT, NOTICE = "#3a86d6", "#8a8a8a", "#c06000"
 BAR = 16
-MAP_ROWS = 80
 
 
 def plain_text(result: TraceResult) -> str:
     """Without escape codes, for files, notebooks' text output and logs."""
-    console = _console(PLAIN_WIDTH, colour=False)
-    console.print(layout(result, colour=False))
-    return _text(console)
+    return _printed(layout(result, colour=False), _console(PLAIN_WIDTH, colour=False))
 
 
 def terminal_text(result: TraceResult) -> str:
     """For standard output: coloured and as wide as the terminal, if it is one."""
     if not _in_terminal():
         return plain_text(result)
-    width = max(40, shutil.get_terminal_size((PLAIN_WIDTH, 24)).columns)
-    console = _console(width, colour=True)
-    console.print(layout(result, colour=True, width=width))
-    return _text(console)
+    width = terminal_width()
+    return _printed(layout(result, colour=True, width=width), _console(width, colour=True))
 
 
 def rendered(renderable: Any) -> str:
     """Any renderable of rich, by the same rule."""
-    if not _in_terminal():
-        console = _console(PLAIN_WIDTH, colour=False)
-    else:
-        console = _console(max(40, shutil.get_terminal_size((PLAIN_WIDTH, 24)).columns), True)
-    console.print(renderable)
-    return _text(console)
+    colour = _in_terminal()
+    return _printed(renderable, _console(terminal_width() if colour else PLAIN_WIDTH, colour))
+
+
+def terminal_width() -> int:
+    return max(40, shutil.get_terminal_size((PLAIN_WIDTH, 24)).columns)
 
 
 def terminal_map(value: Any) -> str | None:
-    """A two-dimensional tensor as a small map, in a terminal; `None` for all else."""
-    shape = [size for size in getattr(value, "shape", ()) if size != 1]
-    if len(shape) != 2 or not _in_terminal() or not value.is_floating_point():
+    """A matrix, or several of one size, as a small map in a terminal; `None` for all else."""
+    if not hasattr(value, "untyped_storage") or not _in_terminal():
         return None
-    width = max(40, shutil.get_terminal_size((PLAIN_WIDTH, 24)).columns)
-    if shape[0] > MAP_ROWS or shape[1] > width:
-        return None
-    if not bool(value.isfinite().all()):
-        return None
-    numbers = value.reshape(shape).float().tolist()
-    console = _console(width, colour=True)
-    low, high = min(map(min, numbers)), max(map(max, numbers))
-    console.print(Text(f"{tuple(value.shape)} from {low:.3g} to {high:.3g}", style="dim"))
-    console.print(heat_map(numbers, width), end="")
-    return _text(console)
+    from nnsight_magic.views.still.half_blocks import text_of
+
+    width = terminal_width()
+    drawn = text_of(value, width)
+    return None if drawn is None else _printed(drawn, _console(width, colour=True))
 
 
 def _in_terminal() -> bool:
@@ -91,15 +81,16 @@ def _console(width: int, colour: bool) -> Console:
         width=width,
         force_terminal=colour,
         force_jupyter=False,
-        color_system="truecolor" if colour else None,
-        no_color=not colour,
+        # As many colours as the terminal has: the environment tells.
+        color_system="auto" if colour else None,
         highlight=False,
         markup=False,
         emoji=False,
     )
 
 
-def _text(console: Console) -> str:
+def _printed(renderable: Any, console: Console) -> str:
+    console.print(renderable)
     lines = console.file.getvalue().rstrip("\n").split("\n")
     return "\n".join(line.rstrip() for line in lines)
 
@@ -113,7 +104,7 @@ def layout(result: TraceResult, colour: bool, width: int = PLAIN_WIDTH) -> Group
         parts.append(Text(f"… and {len(result.prompts) - PROMPTS_SHOWN} more prompts", style="dim"))
     if result.saved:
         parts.append(_saved_table(result))
-    parts.extend(Text(f"note: {notice}", style="yellow") for notice in result.notices)
+    parts.extend(Text(f"note: {notice}", style=NOTICE) for notice in result.notices)
     return Group(*parts)
 
 
@@ -133,11 +124,10 @@ def _prompt(each: PromptResult, several: bool, colour: bool, width: int) -> Iter
         yield Text(f"{each.name}:" if each.name else "prompt:", style="bold")
     yield tokens_line(each.tokens, colour)
     if each.generated:
-        line = Text("→ ", style="bold green")
-        yield line + tokens_line(each.generated, colour)
+        yield Text.assemble(("→ ", f"bold {WITH}"), tokens_line(each.generated, colour))
         if each.generated_clean and each.generated_clean != each.generated:
-            yield Text("without the writes → ", style="dim") + tokens_line(
-                each.generated_clean, colour
+            yield Text.assemble(
+                ("without the writes → ", "dim"), tokens_line(each.generated_clean, colour)
             )
         elif each.generated_clean:
             yield Text("the same without the writes", style="dim")
@@ -161,16 +151,18 @@ def tokens_line(tokens: Iterable[str], colour: bool) -> Text:
 
 def prediction_table(each: PromptResult, width: int) -> Table:
     """Candidates for the next token, with bars, and with the clean run's probabilities."""
+    same = each.compared and all(c.clean == c.p for c in each.predictions)
+    both = each.compared and not same
     table = Table(box=None, pad_edge=False, show_header=each.compared, header_style="dim")
     table.add_column("next token", no_wrap=True, max_width=24)
-    table.add_column("with writes", no_wrap=True)
-    if each.compared:
+    table.add_column("the same without the writes" if same else "with writes", no_wrap=True)
+    if both:
         table.add_column("without", no_wrap=True)
-    length = max(4, min(BAR, (width - 44) // (2 if each.compared else 1)))
+    length = max(4, min(BAR, (width - 44) // (2 if both else 1)))
     for candidate in each.predictions:
-        row = [Text(visible(candidate.token), style="bold"), _share(candidate.p, length, "green")]
-        if candidate.clean is not None:
-            row.append(_share(candidate.clean, length, "blue"))
+        row = [Text(visible(candidate.token), style="bold"), _share(candidate.p, length, WITH)]
+        if both and candidate.clean is not None:
+            row.append(_share(candidate.clean, length, WITHOUT))
         table.add_row(*row)
     return table
 
@@ -197,26 +189,6 @@ def _saved_table(result: TraceResult) -> Table:
             Text(each.name, style="bold cyan"), kind, each.dtype, each.device, Text(each.where)
         )
     return table
-
-
-def heat_map(rows: list[list[float]], width: int) -> Text:
-    """A small map in half-block characters: two rows of numbers in one line of text."""
-    low = min(map(min, rows))
-    span = (max(map(max, rows)) - low) or 1.0
-    text = Text()
-
-    def colour(value: float) -> str:
-        share = (value - low) / span
-        red, green, blue = (int(a + (b - a) * share) for a, b in ((20, 255), (24, 200), (60, 60)))
-        return f"#{red:02x}{green:02x}{blue:02x}"
-
-    for top in range(0, len(rows), 2):
-        for column in range(min(width, len(rows[top]))):
-            upper = colour(rows[top][column])
-            below = rows[top + 1][column] if top + 1 < len(rows) else None
-            text.append("▀", style=f"{upper} on {colour(below)}" if below is not None else upper)
-        text.append("\n")
-    return text
 
 
 def table_of(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> Table:

@@ -70,3 +70,13 @@ def test_a_problem_on_a_line_that_was_transformed_covers_the_line_as_written():
 def test_a_problem_in_an_indented_cell_moves_with_the_indentation():
     found = on_written_lines(Problem(Span(1, 0, 1), "m"), ["    x = 1"], ["x = 1"])
     assert found.span == Span(1, 4, 5)
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 120])
+def test_a_report_keeps_within_the_terminal_s_width(width):
+    source = "y = layers[30].mlp.output + layers[3].mlp.output + layers[4].attn.output + 1"
+    message = "layers has 30 modules, so there is no layers[30]"
+    problem = Problem(Span(1, 11, 13), message, "indices go from 0 to 29")
+    report = render([problem], [source], "Cell In[3]", False, width)
+    assert max(map(len, report)) <= width
+    assert message in " ".join(" ".join(report).split())

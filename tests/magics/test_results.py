@@ -17,7 +17,7 @@ from nnsight_magic.magics.result import (
     visible,
 )
 from nnsight_magic.magics.result_html import html
-from nnsight_magic.magics.result_text import bar, heat_map, layout, plain_text, tokens_line
+from nnsight_magic.magics.result_text import bar, layout, plain_text, tokens_line
 
 
 def a_result(**changes):
@@ -165,23 +165,87 @@ def test_numbers_read_well():
     ]
 
 
-def test_a_heat_map_puts_two_rows_into_one_line():
-    text = heat_map([[0.0, 1.0], [1.0, 0.0], [0.5, 0.5]], 10)
-    assert text.plain == "▀▀\n▀▀\n"
+def lines_of(shown):
+    return re.sub(r"\x1b\[[0-9;]*m", "", shown).split("\n")
 
 
-def test_a_shown_matrix_is_a_map_in_a_terminal_only(monkeypatch):
+@pytest.fixture
+def terminal_map(monkeypatch):
+    """What a terminal of 80 columns shows of a tensor."""
+    from nnsight_magic.magics import result_text
+
+    monkeypatch.setattr(result_text, "_in_terminal", lambda: True)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("COLORTERM", "truecolor")
+    return result_text.terminal_map
+
+
+def test_a_shown_matrix_is_a_map_in_a_terminal_only():
     import torch
 
     from nnsight_magic.magics import result_text
 
-    matrix = torch.eye(4)[None]
-    assert result_text.terminal_map(matrix) is None
-    monkeypatch.setattr(result_text, "_in_terminal", lambda: True)
-    lines = re.sub(r"\x1b\[[0-9;]*m", "", result_text.terminal_map(matrix)).split("\n")
-    assert lines == ["(1, 4, 4) from 0 to 1", "▀▀▀▀", "▀▀▀▀"]
-    assert result_text.terminal_map(torch.zeros(2, 3, 4)) is None
-    assert result_text.terminal_map(torch.zeros(500, 3)) is None
+    assert result_text.terminal_map(torch.eye(4)) is None
+
+
+def test_a_map_puts_two_rows_into_one_line_and_a_small_one_is_drawn_larger(terminal_map):
+    import torch
+
+    head, *rows = lines_of(terminal_map(torch.eye(4)[None]))
+    assert head.startswith("(1, 4, 4) from 0 to 1")
+    assert rows == ["▀" * 16] * 8
+
+
+def test_a_large_matrix_is_pooled_to_the_terminal_s_width_and_keeps_its_spike(terminal_map):
+    import torch
+
+    matrix = torch.zeros(3, 576)
+    matrix[1, 77] = -5
+    head, *rows = lines_of(terminal_map(matrix))
+    assert "from -5 to 0" in head
+    assert "1 × 8 values" in head
+    assert [len(row) for row in rows] == [72, 72]
+
+
+def test_matrices_of_one_size_stand_beside_each_other(terminal_map):
+    import torch
+
+    head, *rows = lines_of(terminal_map(torch.rand(1, 12, 8, 8)))
+    assert rows[0] == "  ".join(["▀" * 8] * 8)
+    assert rows[-1] == "8 of 12 are shown"
+
+
+def test_numbers_that_cannot_be_drawn_stay_numbers(terminal_map):
+    import torch
+
+    assert terminal_map(torch.zeros(2, 3)) is None  # a few are better read
+    assert terminal_map(torch.zeros(1, 300)) is None
+    assert terminal_map(torch.zeros(4, 4, dtype=torch.complex64)) is None
+    assert terminal_map([[1.0] * 9] * 9) is None
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 0.0])
+def test_a_map_of_what_is_no_number_is_drawn_too(terminal_map, value):
+    import torch
+
+    odd = torch.full((4, 5), value)
+    assert len(lines_of(terminal_map(odd))) == 9
+    odd[0, 0] = 2
+    assert "from" in terminal_map(odd)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "int64", "bool"])
+def test_a_map_takes_any_real_dtype(terminal_map, dtype):
+    import torch
+
+    assert "from 0 to 1" in terminal_map(torch.eye(5).to(getattr(torch, dtype)))
+
+
+def test_a_prompt_that_the_writes_do_not_reach_has_one_column():
+    same = (Prediction(" Paris", 5, 0.656, 0.656), Prediction(" Rome", 6, 0.1, 0.1))
+    text = plain_text(a_result(prompts=(PromptResult("a", ("a",), "clean", same),)))
+    assert "the same without the writes" in text
+    assert text.count("65.6%") == 1
 
 
 def test_tokens_are_told_apart_without_colours():
