@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from IPython.core.magic import (
@@ -20,11 +21,21 @@ from traitlets.config import Configurable
 
 from nnsight_magic.errors import CellError, NnsightError, OptionError
 from nnsight_magic.magics.errors_shown import show_cell_error, show_from_cell
-from nnsight_magic.magics.history import Runs
+from nnsight_magic.magics.history import BUDGET, Runs
 from nnsight_magic.magics.models import Models
 from nnsight_magic.magics.options import HelpShown, Line, help_text, line_error, read_line
 from nnsight_magic.magics.shapes import Shapes
 from nnsight_magic.magics.where import Place, place_of
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """Settings, the name of the model in use, runs and shapes of a session."""
+
+    settings: dict[str, Any]
+    current: str | None
+    runs: Runs
+    shapes: Shapes
 
 
 @magics_class
@@ -45,6 +56,9 @@ class NNsightMagic(Magics, Configurable):
     chat = Bool(False, help="Put prompts into the model's chat template.").tag(config=True)
     view = Bool(True, help="Show results with their views.").tag(config=True)
     quiet = Bool(False, help="Show no results.").tag(config=True)
+    overwritten = Int(
+        BUDGET, help="Bytes of overwritten saved tensors that are kept to compare runs."
+    ).tag(config=True)
 
     def __init__(self, shell: Any) -> None:
         super().__init__(shell)
@@ -56,8 +70,22 @@ class NNsightMagic(Magics, Configurable):
     @property
     def settings(self) -> dict[str, Any]:
         """The defaults of the options, by `%config`."""
-        names = ("model", "new_tokens", "compare", "full", "fresh", "grad", "chat", "view", "quiet")
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in self.class_own_traits(config=True)}
+
+    @property
+    def gathered(self) -> Gathered:
+        """What a session leaves behind that the magics of a new load go on with."""
+        return Gathered(self.settings, self.models.current, self.runs_made, self.shapes)
+
+    def take_over(self, before: Gathered) -> None:
+        for name, value in before.settings.items():
+            setattr(self, name, value)
+        self.models.current = before.current
+        self.runs_made, self.shapes = before.runs, before.shapes
+
+    def release_gone(self, *_: Any) -> None:
+        """After each cell: what was kept of variables that are gone is let go."""
+        self.runs_made.release_gone(self.shell.user_ns)
 
     def saved_names(self) -> list[str]:
         """Names that traces have saved and that are still variables."""
@@ -166,9 +194,12 @@ class NNsightMagic(Magics, Configurable):
         )
         with self._errors_of_line(magic, line, place.title):
             program = running.prepared(cell)
+        before = self.runs_made.standing(self.shell.user_ns)
         try:
             running.execute(cell, program)
         except BaseException as error:
+            self.runs_made.keep_overwritten(before, self.shell.user_ns, self.overwritten)
+            before.clear()  # the traceback holds this frame
             if isinstance(error, NnsightError) and not cell.outcome.report:
                 shown = line_error(magic, line, error, place.title)
                 raise show_cell_error(shown, place.title, self.colour) from None
@@ -178,6 +209,7 @@ class NNsightMagic(Magics, Configurable):
             show_from_cell(error, self.shell)
             raise
         result = running.result_of(cell, program, self._clean_runs, self.runs_made.next_number)
+        self.runs_made.keep_overwritten(before, self.shell.user_ns, self.overwritten)
         self.runs_made.add(result)
         self.shapes.note(model, cell.outcome)
         if read.output:

@@ -62,7 +62,9 @@ def saved(runs: Runs, namespace: MutableMapping[str, Any], names: Iterable[str],
         )
         total += each.bytes
     table = table_of(("name", "shape", "dtype", "device", "size", "run", "from"), rows)
-    return f"{rendered(table)}\n{size_text(total)} in all"
+    kept = runs.overwritten_bytes
+    before = f"; {size_text(kept)} more of runs before, for %runs A B" if kept else ""
+    return f"{rendered(table)}\n{size_text(total)} in all{before}"
 
 
 def _is_still(saved: SavedVariable, now: Any) -> bool:
@@ -104,16 +106,15 @@ def runs(found: Runs, numbers: list[str]) -> str:
                 str(r.number),
                 r.magic,
                 _shortened(r.prompts[0].text if r.prompts else "", 32),
-                ", ".join(r.wrote[:2]) + (", …" if len(r.wrote) > 2 else ""),
+                ", ".join(r.wrote),
                 _best(r),
-                r.extent,
+                _ran(r),
                 r.time,
             )
             for r in found
         ]
-        return rendered(
-            table_of(("run", "kind", "prompt", "wrote", "best", "extent", "time"), rows)
-        )
+        columns = ("run", "kind", "prompt", "wrote", "best", "ran", "time")
+        return rendered(table_of(columns, rows, cut=("prompt", "wrote", "best")))
     if len(numbers) != 2:
         raise OptionError("give two runs to compare: %runs 3 5")
     return compared(found.get(numbers[0]), found.get(numbers[1]))
@@ -141,10 +142,50 @@ def compared(first: TraceResult, second: TraceResult) -> str:
                 share = next((c.p for c in (p.predictions if p else ()) if c.token == token), None)
                 shares.append("" if share is None else percent(share))
             rows.append((visible(token), *shares))
-    same = [s.name for s in first.saved if any(s.name == o.name for o in second.saved)]
-    if same:
-        rows.append(("saved in both", ", ".join(same), ""))
-    return rendered(table_of(heads, rows))
+    differences = [
+        (each.name, *_difference(each, other))
+        for each in first.saved
+        for other in second.saved
+        if other.name == each.name
+    ]
+    table = rendered(table_of(heads, rows))
+    if not differences:
+        return table
+    columns = ("saved in both", "shape", "greatest difference", "mean", "cosine")
+    return f"{table}\n\n{rendered(table_of(columns, differences))}"
+
+
+def _difference(one: SavedVariable, other: SavedVariable) -> tuple[str, str, str, str]:
+    """Shape, greatest and mean difference, and cosine of two saved tensors, in words."""
+    import torch
+
+    a, b = one.tensor, other.tensor
+    if one.kind != "tensor" or other.kind != "tensor":
+        return (one.kind if one.kind == other.kind else f"{one.kind}, {other.kind}", "", "", "")
+    if one.shape != other.shape:
+        return f"{one.shape} and {other.shape}", "", "", ""
+    if a is None or b is None:
+        return str(one.shape), "no longer there", "", ""
+    if torch.equal(a, b.to(a.device)):
+        return str(one.shape), "none, they are equal", "", ""
+    a, b = (t.detach().cpu().to(torch.complex64 if t.is_complex() else torch.float32).flatten()
+            for t in (a, b))  # fmt: skip
+    apart = (a - b).abs()
+    place = tuple(int(k) for k in torch.unravel_index(apart.argmax(), one.shape))
+    cosine = torch.nn.functional.cosine_similarity(a, b, dim=0) if not a.is_complex() else None
+    return (
+        str(one.shape),
+        f"{apart.max():.3g} at {list(place)}",
+        f"{apart.mean():.3g}",
+        "" if cosine is None else f"{cosine:.4f}",
+    )
+
+
+def _ran(result: TraceResult) -> str:
+    """How far a run came, in a word or two."""
+    if result.failed or result.magic == "generate" or not result.blocks:
+        return result.extent.removeprefix("ended by ")
+    return f"{result.blocks_run} of {result.blocks} blocks"
 
 
 def _best(result: TraceResult) -> str:

@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from nnsight_magic.magics.completion import matcher
-from nnsight_magic.magics.extension import NNsightMagic
+from nnsight_magic.magics.extension import Gathered, NNsightMagic
 from nnsight_magic.magics.inspection import transformer
 
 _ATTRIBUTE = "NNsightMagic"
+# What the magics of a shell had gathered when they were unloaded: `%reload_ext` unloads first.
+_gathered: WeakKeyDictionary[Any, Gathered] = WeakKeyDictionary()
 
 
 def load(shell: Any) -> None:
     """Registers the magics. Loading again keeps settings, the model in use and the runs."""
-    before = shell.magics_manager.registry.get(_ATTRIBUTE)
+    unload(shell)
     magics = NNsightMagic(shell)
-    if before is not None and hasattr(before, "settings"):
-        for name, value in before.settings.items():
-            setattr(magics, name, value)
-        magics.models.current = before.models.current
-        unload(shell)
+    if shell in _gathered:
+        magics.take_over(_gathered.pop(shell))
     shell.register_magics(magics)
     shell.Completer.custom_matchers.append(_marked(matcher(magics)))
     shell.input_transformers_cleanup.append(_marked(transformer(magics)))
+    shell.events.register("post_run_cell", magics.release_gone)
 
 
 def _marked(function: Any) -> Any:
@@ -37,6 +38,9 @@ def unload(shell: Any) -> None:
     found = manager.registry.pop(_ATTRIBUTE, None)
     if found is None:
         return
+    _gathered[shell] = found.gathered
+    if found.release_gone in shell.events.callbacks["post_run_cell"]:
+        shell.events.unregister("post_run_cell", found.release_gone)
     for kind in ("line", "cell"):
         for name in found.magics[kind]:
             manager.magics[kind].pop(name, None)

@@ -233,7 +233,8 @@ def generation_options() -> list[str]:
 def unknown_option(magic: str, word: str, more: list[str] | tuple = ()) -> OptionError:
     known = [spelling for option in OPTIONS[magic] for spelling in option.spellings]
     near = did_you_mean(word.partition("=")[0], [*known, *more])
-    return OptionError(f"unknown option {word!r}; {near or f'%{magic} --help lists them'}")
+    marks = "%%" if magic in CELLS else "%"
+    return OptionError(f"unknown option {word!r}; {near or f'{marks}{magic} --help lists them'}")
 
 
 def _check_names(read: Line) -> None:

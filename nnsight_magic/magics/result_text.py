@@ -191,11 +191,17 @@ def _saved_table(result: TraceResult) -> Table:
     return table
 
 
-def table_of(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> Table:
-    """A plain table for the list magics."""
+def table_of(
+    columns: Iterable[str], rows: Iterable[Iterable[str]], cut: Iterable[str] = ()
+) -> Table:
+    """A plain table for the list magics. Columns in `cut` give way where it is too wide, and each
+    row is then one line."""
     table = Table(box=None, pad_edge=False, header_style="dim")
     for column in columns:
-        table.add_column(column)
+        whole = bool(cut) and column not in cut
+        table.add_column(
+            column, no_wrap=bool(cut), overflow="ellipsis", min_width=len(column) if whole else 4
+        )
     for row in rows:
         table.add_row(*map(Text, row))
     return table

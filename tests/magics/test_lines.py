@@ -1,7 +1,9 @@
 """The line magics: %model, %models, %saved, %runs, %edits, %about."""
 
+import gc
 import subprocess
 import sys
+import weakref
 
 import pytest
 import torch
@@ -87,7 +89,7 @@ def test_what_a_cell_saved_before_its_error_is_listed(shell, cell):
     assert shell.text.split("\n")[1].split()[0] == "kept"
     shell.run("%runs")
     row = shell.text.split("\n")[1]
-    assert "ended by ZeroDivisionError" in row
+    assert "ZeroDivisionError" in row
     assert "layers[1].output" in row
     assert shell.run(cell("h = layers[0].output")).number == 2
 
@@ -101,6 +103,75 @@ def test_runs_are_listed_and_compared(shell, cell):
     assert "run 1" in shell.text
     assert "nothing" in shell.text
     assert "no run '7'; there are 1 to 2" in shell.fails("%runs 7 1")
+
+
+def test_a_cell_that_is_run_again_is_compared_with_its_run_before(shell, cell):
+    for factor in (1, 2, 2):
+        shell.run(cell(f"h = layers[0].output * {factor}"))
+    h = shell.ns["h"]
+    shell.run("%runs 1 2")
+    assert f"{(h / 2).abs().max():.3g} at" in shell.text
+    assert "1.0000" in shell.text
+    shell.run("%runs 2 3")
+    assert "they are equal" in shell.text
+    shell.run("%saved")
+    assert "more of runs before" in shell.text
+
+
+@pytest.mark.parametrize("gone", ["del h", "%saved --drop h", "%reset -f"])
+def test_what_was_overwritten_goes_with_its_variable(shell, cell, gone):
+    shell.run(cell("h = layers[0].output"))
+    first = weakref.ref(shell.ns["h"])
+    shell.run(cell("h = layers[1].output"))
+    assert first() is not None
+    shell.run(gone)
+    gc.collect()
+    assert first() is None
+
+
+def test_what_was_overwritten_is_kept_within_the_budget(shell, cell):
+    shell.run("%config NNsightMagic.overwritten = 0")
+    shell.run(cell("h = layers[0].output"))
+    first = weakref.ref(shell.ns["h"])
+    shell.run(cell("h = layers[1].output"))
+    gc.collect()
+    assert first() is None
+    shell.run("%runs 1 2")
+    assert "no longer there" in shell.text
+
+
+def test_what_the_user_put_in_a_saved_tensor_s_place_is_no_run_s(shell, cell):
+    shell.run(cell("h = layers[0].output"))
+    first = weakref.ref(shell.ns["h"])
+    shell.run("h = 3")
+    shell.run(cell("h = layers[1].output"))
+    gc.collect()
+    assert first() is None
+
+
+def test_saved_values_of_every_kind_are_compared(shell, cell):
+    bodies = ["h = layers[0].output", "h = [layers[0].output]", "h = layers[0].output[:, 0]"]
+    for body in bodies:
+        shell.run(cell(body))
+    for pair, part in (("1 2", "tensor, list of 1"), ("1 3", "and"), ("2 2", "list of 1")):
+        shell.run(f"%runs {pair}")
+        assert part in shell.text
+    shell.run(cell("i = tokens"))
+    shell.run(cell("i = tokens + 1"))
+    shell.run("%runs 4 5")
+    assert "1 at [0, 0]" in shell.text
+
+
+def test_reload_ext_keeps_settings_and_runs(shell, cell):
+    shell.run("%config NNsightMagic.new_tokens = 3")
+    shell.run(cell("h = layers[0].output"))
+    shell.run("%reload_ext nnsight_magic")
+    shell.run("%saved")
+    assert "h" in shell.text.split()
+    assert shell.ip.magics_manager.registry["NNsightMagic"].new_tokens == 3
+    shell.run(cell("h = layers[1].output"))
+    shell.run("%runs 1 2")
+    assert "at [" in shell.text
 
 
 def test_lists_are_empty_at_first(bare):

@@ -210,7 +210,7 @@ def test_a_large_matrix_is_pooled_to_the_terminal_s_width_and_keeps_its_spike(te
 def test_matrices_of_one_size_stand_beside_each_other(terminal_map):
     import torch
 
-    head, *rows = lines_of(terminal_map(torch.rand(1, 12, 8, 8)))
+    _, *rows = lines_of(terminal_map(torch.rand(1, 12, 8, 8)))
     assert rows[0] == "  ".join(["▀" * 8] * 8)
     assert rows[-1] == "8 of 12 are shown"
 
