@@ -101,7 +101,9 @@ class NNsightMagic(Magics, Configurable):
         try:
             return read_line(magic, line, self.settings, self.shell.user_ns)
         except HelpShown as shown:
-            print(shown.text)
+            from nnsight_magic.magics.result_text import fitted
+
+            print(fitted(shown.text))
             return None
 
     # -- cells --------------------------------------------------------------------------------
@@ -310,6 +312,7 @@ class NNsightMagic(Magics, Configurable):
     def _about(self, read: Line) -> None:
         from nnsight_magic.language.complete import about
         from nnsight_magic.magics.inspection import handle_of
+        from nnsight_magic.magics.result_text import fitted
 
         if len(read.words) != 1:
             raise OptionError("give one module: %about layers[3].mlp")
@@ -322,7 +325,7 @@ class NNsightMagic(Magics, Configurable):
             self.models.find(None)
             raise OptionError(f"{read.words[0]!r} is no module of the model in use")
         model = handle._model
-        print(about(handle, self.shapes.seen(model), self.shapes.scanned(model)))
+        print(fitted(about(handle, self.shapes.seen(model), self.shapes.scanned(model))))
 
     def _list_models(self, read: Line) -> None:
         from nnsight_magic.magics import lists

@@ -17,7 +17,7 @@ from nnsight_magic.magics.result import (
     size_text,
     visible,
 )
-from nnsight_magic.magics.result_text import rendered, table_of
+from nnsight_magic.magics.result_text import one_line_rows, rendered, table_of
 
 _MISSING = object()
 
@@ -114,7 +114,7 @@ def runs(found: Runs, numbers: list[str]) -> str:
             for r in found
         ]
         columns = ("run", "kind", "prompt", "wrote", "best", "ran", "time")
-        return rendered(table_of(columns, rows, cut=("prompt", "wrote", "best")))
+        return one_line_rows(columns, rows, giving_way=("prompt", "wrote", "best"))
     if len(numbers) != 2:
         raise OptionError("give two runs to compare: %runs 3 5")
     return compared(found.get(numbers[0]), found.get(numbers[1]))
@@ -193,7 +193,7 @@ def _best(result: TraceResult) -> str:
         return ""
     first = result.prompts[0]
     if first.generated:
-        return _shortened("".join(first.generated), 24)
+        return _shortened("".join(first.generated).strip(), 24)
     if first.predictions:
         return f"{visible(first.predictions[0].token)} {percent(first.predictions[0].p)}"
     return ""

@@ -5,9 +5,11 @@ from __future__ import annotations
 import io
 import shutil
 import sys
-from collections.abc import Iterable
+import textwrap
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
@@ -191,17 +193,46 @@ def _saved_table(result: TraceResult) -> Table:
     return table
 
 
-def table_of(
-    columns: Iterable[str], rows: Iterable[Iterable[str]], cut: Iterable[str] = ()
-) -> Table:
-    """A plain table for the list magics. Columns in `cut` give way where it is too wide, and each
-    row is then one line."""
+def table_of(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> Table:
+    """A plain table for the list magics."""
     table = Table(box=None, pad_edge=False, header_style="dim")
     for column in columns:
-        whole = bool(cut) and column not in cut
-        table.add_column(
-            column, no_wrap=bool(cut), overflow="ellipsis", min_width=len(column) if whole else 4
-        )
+        table.add_column(column)
     for row in rows:
         table.add_row(*map(Text, row))
     return table
+
+
+def one_line_rows(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], giving_way: Sequence[str]
+) -> str:
+    """A table with one line for each row: where it is too wide, columns in `giving_way` are cut,
+    the widest first."""
+    width = terminal_width() if _in_terminal() else PLAIN_WIDTH
+    widths = [max(map(cell_len, column)) for column in zip(columns, *rows, strict=True)]
+    cut = [k for k, column in enumerate(columns) if column in giving_way]
+    while sum(widths) + 2 * (len(widths) - 1) > width:
+        widest = max(cut, key=widths.__getitem__)
+        if widths[widest] <= len(columns[widest]):
+            break
+        widths[widest] -= 1
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column, size in zip(columns, widths, strict=True):
+        table.add_column(column, width=size, no_wrap=True, overflow="ellipsis")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    return rendered(table)
+
+
+def fitted(text: str) -> str:
+    """Lines that are too long for the terminal broken between words."""
+    if not _in_terminal():
+        return text
+    width = terminal_width()
+    lines = []
+    for line in text.split("\n"):
+        indent = " " * (len(line) - len(line.lstrip()) + 2)
+        lines += textwrap.wrap(
+            line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+        ) or [""]
+    return "\n".join(lines)

@@ -105,6 +105,35 @@ def test_runs_are_listed_and_compared(shell, cell):
     assert "no run '7'; there are 1 to 2" in shell.fails("%runs 7 1")
 
 
+@pytest.mark.parametrize("width", [80, 120])
+def test_runs_are_one_line_each_within_the_terminal_s_width(shell, cell, monkeypatch, width):
+    from nnsight_magic.magics import result_text
+
+    shell.run(cell("for k in range(3):\n    layers[k].mlp.output[:] = 0\n    layers[k].output"))
+    shell.fails(cell("layers[0].output[:, 'Rome']"))
+    monkeypatch.setattr(result_text, "_in_terminal", lambda: True)
+    monkeypatch.setenv("COLUMNS", str(width))
+    shell.run("%runs")
+    lines = shell.plain.rstrip().split("\n")
+    assert len(lines) == 3
+    assert max(map(len, lines)) <= width
+    assert lines[0].split() == ["run", "kind", "prompt", "wrote", "best", "ran", "time"]
+    assert lines[1].startswith("1    trace  The Eif")
+
+
+@pytest.mark.parametrize("question", ["layers[1].mlp?", "%runs --help", "%edits --help"])
+def test_what_is_told_in_words_keeps_to_the_terminal_s_width(shell, monkeypatch, question):
+    from nnsight_magic.magics import result_text
+
+    shell.run(question)
+    words = shell.plain.split()
+    monkeypatch.setattr(result_text, "_in_terminal", lambda: True)
+    monkeypatch.setenv("COLUMNS", "50")
+    shell.run(question)
+    assert shell.plain.split() == words
+    assert all(len(line) <= 50 or " " not in line.strip() for line in shell.plain.split("\n"))
+
+
 def test_a_cell_that_is_run_again_is_compared_with_its_run_before(shell, cell):
     for factor in (1, 2, 2):
         shell.run(cell(f"h = layers[0].output * {factor}"))
