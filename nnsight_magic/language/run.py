@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from nnsight_magic.language.keep import Notebook, Saved
-from nnsight_magic.language.names import SCOPE_NAME
+from nnsight_magic.language.names import SCOPE_NAME, TRACE_NAMES, WRITABLE
 from nnsight_magic.language.program import Program
 from nnsight_magic.language.rows import TouchedBy
 from nnsight_magic.language.scope import Scope, prompt_rows
 from nnsight_magic.language.tokens import PromptRow
+from nnsight_magic.language.tree import root_names
 
 _MISSING = object()
+_DEBUGGER = re.compile(r"\b(?:breakpoint|set_trace)\b")
 
 
 @dataclass
@@ -65,7 +68,7 @@ def run(
             outcome.report = tracer.report
             scope = Scope(tracer, namespace, names, show)
             outcome.rows = prompt_rows(tracer, names)
-            with bound_scope(namespace, scope):
+            with bound_scope(namespace, scope), at_hand(program, namespace, scope, names):
                 exec(program.code, namespace)
             if at_end is not None:
                 outcome.last = at_end(tracer)
@@ -79,6 +82,27 @@ def run(
             saved.setdefault(name, Saved(name, "save(…)", value))
         outcome.saved = tuple(saved.values())
         outcome.shapes = notebook.shapes
+
+
+@contextmanager
+def at_hand(
+    program: Program, namespace: MutableMapping[str, Any], scope: Scope, names: tuple[str, ...]
+) -> Iterator[None]:
+    """The trace's names as variables, for a debugger that is called in the cell.
+
+    It reads what is typed there as ordinary Python. Names that the notebook or the cell itself
+    has stay as they are, and so do those that would run the forward by being looked up.
+    """
+    bound = []
+    if _DEBUGGER.search(program.source):
+        wanted = {*TRACE_NAMES, *root_names(scope.model), *names} - WRITABLE - {"steps"}
+        bound = sorted(wanted.difference(namespace, program.bound))
+        namespace.update({name: getattr(scope, name) for name in bound})
+    try:
+        yield
+    finally:
+        for name in bound:
+            namespace.pop(name, None)
 
 
 @contextmanager

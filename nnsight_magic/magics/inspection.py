@@ -12,6 +12,7 @@ from typing import Any
 
 from nnsight_magic.errors import NnsightError
 from nnsight_magic.language.complete import resolve
+from nnsight_magic.magics.options import CELLS
 
 _QUESTION = re.compile(r"^(\s*)\?{0,2}\s*([^\W\d]\w*(?:\.\w+|\[[^\[\]]+\])*)\s*\?{1,2}\s*$")
 _QUESTION_BEFORE = re.compile(r"^(\s*)\?{1,2}\s*([^\W\d]\w*(?:\.\w+|\[[^\[\]]+\])*)\s*$")
@@ -24,6 +25,22 @@ def transformer(magics: Any) -> Callable[[list[str]], list[str]]:
         return [_about(line, magics) for line in lines]
 
     return nnsight_questions
+
+
+_EMPTY = re.compile(rf"^%%(?:{'|'.join(CELLS)})\b[^?]*$")
+
+
+def empty_cells(lines: list[str]) -> list[str]:
+    """A transformer that gives a cell without a body one of an empty line.
+
+    IPython does not call a cell magic without a body, and `%%trace --help` has none.
+    """
+    return [*lines, "\n"] if len(lines) == 1 and _EMPTY.match(lines[0].rstrip()) else lines
+
+
+# IPython leaves such transformers out where it asks whether a cell is complete. A console would
+# else run `%%trace "…"` before its body can be typed.
+empty_cells.has_side_effects = True
 
 
 def _about(line: str, magics: Any) -> str:

@@ -48,7 +48,7 @@ SHARED = (
     Option("prompt", "variable", "a notebook variable with the prompts", "p", "VAR"),
     Option("file", "file", "a text file whose content is the prompt", "f", "FILE"),
     Option("chat", "switch", "put the prompt into the model's chat template", setting="chat"),
-    Option("grad", "switch", "record gradients; on by itself where the cell asks for them",
+    Option("grad", "switch", "record gradients, where the cell does not ask for them",
            setting="grad"),
     Option("fresh", "switch", "start the forward from its beginning, remembering nothing",
            setting="fresh"),

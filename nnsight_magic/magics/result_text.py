@@ -124,28 +124,43 @@ def _headline(result: TraceResult) -> Text:
 def _prompt(each: PromptResult, several: bool, colour: bool, width: int) -> Iterable[Any]:
     if several or each.name:
         yield Text(f"{each.name}:" if each.name else "prompt:", style="bold")
-    yield tokens_line(each.tokens, colour)
+    yield tokens_line(each.tokens, colour, width)
     if each.generated:
-        yield Text.assemble(("→ ", f"bold {WITH}"), tokens_line(each.generated, colour))
+        arrow = Text("→ ", style=f"bold {WITH}")
+        yield tokens_line(each.generated, colour, width, arrow)
         if each.generated_clean and each.generated_clean != each.generated:
-            yield Text.assemble(
-                ("without the writes → ", "dim"), tokens_line(each.generated_clean, colour)
-            )
+            without = Text("without the writes → ", style="dim")
+            yield tokens_line(each.generated_clean, colour, width, without)
         elif each.generated_clean:
             yield Text("the same without the writes", style="dim")
     if each.predictions:
         yield prediction_table(each, width)
 
 
-def tokens_line(tokens: Iterable[str], colour: bool) -> Text:
-    """The tokens one after another, each with its blanks visible."""
+def tokens_line(
+    tokens: Iterable[str], colour: bool, width: int = PLAIN_WIDTH, before: Text | None = None
+) -> Text:
+    """The tokens one after another, each with its blanks visible; lines break between tokens.
+
+    `before` stands before the first. A line end in a long text ends the line here too.
+    """
     tokens = list(tokens)
-    text = Text(overflow="fold")
+    text = Text.assemble(before or "", overflow="fold")
+    column = cell_len(text.plain)
+    broken = False
     for k, token in enumerate(tokens[:TOKENS_SHOWN]):
+        shown = visible(token)
+        size = cell_len(shown) + (not colour and k > 0)
+        if broken or column + size > width >= size:
+            text.append("\n")
+            column = 0
         if colour:
-            text.append(visible(token), style=TOKEN_STYLES[k % 2])
+            text.append(shown, style=TOKEN_STYLES[k % 2])
         else:
-            text.append(("|" if k else "") + visible(token))
+            text.append(("|" if k else "") + shown)
+        column += size
+        following = tokens[k + 1 : k + 2]
+        broken = shown.endswith("⏎") and following != [] and "\n" not in following[0]
     if len(tokens) > TOKENS_SHOWN:
         text.append(f" … {len(tokens) - TOKENS_SHOWN} more", style="dim")
     return text

@@ -195,6 +195,26 @@ def test_breakpoint_stands_in_the_cell_with_the_real_tensors(shell, cell, monkey
     assert stood == [(3, tuple(shell.ns["h"].shape))]
 
 
+def test_the_trace_s_names_are_at_hand_in_a_debugger(shell, cell, monkeypatch):
+    typed = ["h.shape", "layers[1].mlp.output.shape", "len(tokens[0])", "prompt", "norm"]
+    said = []
+
+    def hook():
+        frame = sys._getframe(1)
+        said.extend(eval(each, frame.f_globals, frame.f_locals) for each in typed)
+        exec("layers[2].output[:] = 0", frame.f_globals, frame.f_locals)
+
+    monkeypatch.setattr(sys, "breakpointhook", hook)
+    shell.ns["norm"] = "mine"
+    shell.run(cell("h = layers[0].output\nbreakpoint()\nend = layers[2].output"))
+    assert said[:2] == [shell.ns["h"].shape] * 2
+    assert said[3:] == [PROMPT, "mine"]
+    assert not shell.ns["end"].any()
+    assert "layers" not in shell.ns
+    assert "tokens" not in shell.ns
+    assert shell.ns["norm"] == "mine"
+
+
 def test_xmode_verbose_shows_the_library_s_frames(shell, cell):
     shell.run("%xmode Verbose")
     shown = shell.fails(cell("h = layers[0].output\ny = h @ h"))

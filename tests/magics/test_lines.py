@@ -246,6 +246,20 @@ def test_help_is_printed_and_nothing_runs(bare, magic):
     assert "x" not in bare.ns
 
 
+@pytest.mark.parametrize("magic", CELLS)
+def test_help_needs_no_body(bare, magic):
+    bare.run(f"%%{magic} --help")
+    assert "show this" in bare.text
+    assert max(map(len, bare.text.split("\n"))) <= 80
+    assert "the cell is empty" in bare.fails(f"%%{magic}")
+
+
+def test_a_console_waits_for_the_body_of_a_cell(bare):
+    check = bare.ip.input_transformer_manager.check_complete
+    assert check('%%trace "a"')[0] == "incomplete"
+    assert check('%%trace "a"\nx = 1')[0] == "incomplete"
+
+
 def test_config_sets_the_default_of_an_option(shell, cell):
     shell.run("%config NNsightMagic.quiet = True")
     assert shell.run(cell("h = layers[0].output")) is None

@@ -5,6 +5,8 @@ import re
 from html.parser import HTMLParser
 
 import pytest
+from rich.cells import cell_len
+from rich.text import Text
 
 from nnsight_magic.magics.result import (
     Prediction,
@@ -203,7 +205,7 @@ def test_a_large_matrix_is_pooled_to_the_terminal_s_width_and_keeps_its_spike(te
     matrix[1, 77] = -5
     head, *rows = lines_of(terminal_map(matrix))
     assert "from -5 to 0" in head
-    assert "1 × 8 values" in head
+    assert "a square: 1 × 8" in head
     assert [len(row) for row in rows] == [72, 72]
 
 
@@ -250,6 +252,17 @@ def test_a_prompt_that_the_writes_do_not_reach_has_one_column():
 
 def test_tokens_are_told_apart_without_colours():
     assert tokens_line(("a", " b"), colour=False).plain == "a|·b"
+
+
+@pytest.mark.parametrize("colour", [True, False])
+def test_lines_of_tokens_break_between_tokens(colour):
+    tokens = [" struggle", " that", ".\n", "\n", "She", " 日本" * 3, "x" * 50] * 4
+    text = tokens_line(tokens, colour, 40, Text("→ "))
+    lines = text.plain.split("\n")
+    assert "".join(lines).replace("|", "") == "→ " + "".join(map(visible, tokens))
+    assert all(cell_len(line) <= 40 or "x" * 50 in line for line in lines)
+    assert sum(line.strip("|").startswith("She") for line in lines) == 4
+    assert lines[0].startswith("→ ·struggle")
 
 
 def test_a_generation_shows_the_text_without_the_writes_beside_it():

@@ -108,5 +108,5 @@ def _head(
         text.append("█", style="#" + "".join(f"{c:02x}" for c in colour))
     text.append(f" {limits[1]:.3g}", style="dim")
     if down * across > 1:
-        text.append(f"   a square: {down} × {across} values", style="dim")
+        text.append(f"   a square: {down} × {across}", style="dim")
     return text.append("\n")
