@@ -34,6 +34,16 @@ from nnsight_magic.language.tree import (
 )
 from nnsight_magic.model.names import ROOT_NAMES
 
+USUAL_IMPORTS = {
+    "np": "import numpy as np",
+    "pd": "import pandas as pd",
+    "plt": "import matplotlib.pyplot as plt",
+    "nn": "from torch import nn",
+    "F": "import torch.nn.functional as F",
+}
+USUAL_MODULES = frozenset(
+    {"torch", "math", "random", "json", "re", "time", "einops", "transformers"}
+)
 AT_ROOT = ("logits", "tokens", "prompt")  # of the model, and of a prompt's view of it
 BUILTINS = frozenset(dir(builtins)) | {"__name__", "__file__", "__doc__", "get_ipython", "display"}
 
@@ -81,10 +91,16 @@ def unknown_names(
             Problem(
                 use.span,
                 f"no {name!r} in the trace or in the notebook",
-                hint or "assign it in a cell before, or in this one",
+                _import_of(name) or hint or "assign it in a cell before, or in this one",
             )
         )
     return problems
+
+
+def _import_of(name: str) -> str:
+    """The import that a name is likely to wait for."""
+    usual = USUAL_IMPORTS.get(name) or (f"import {name}" if name in USUAL_MODULES else "")
+    return f"import it first: {usual}" if usual else ""
 
 
 def _imports_star(tree: ast.Module) -> bool:

@@ -125,13 +125,24 @@ def _block(problem: Problem, lines: list[str], colour: bool, width: int) -> list
     source, start, end = excerpt(source, span.start, span.end, width - len(margin) - 2)
     mark = caret(source, start, end)
     under = " " * len(margin) + f"{red}{mark}{plain}"
-    if len(margin) + len(mark) + 1 + len(problem.text) <= width:
+    one_line = "\n" not in problem.text
+    if one_line and len(margin) + len(mark) + 1 + len(problem.text) <= width:
         return [margin + source, f"{under} {text}"]
-    if len(margin) + len(problem.text) <= width:
+    if one_line and len(margin) + len(problem.text) <= width:
         return [margin + source, under, " " * len(margin) + text]
-    told = [bold + line + plain for line in textwrap.wrap(problem.message, width - len(margin))]
-    told += textwrap.wrap(problem.hint, width - len(margin))
+    room = width - len(margin)
+    told = [bold + line + plain for line in _broken(problem.message, room)]
+    told += _broken(problem.hint, room)
     return [margin + source, under, *(" " * len(margin) + line for line in told)]
+
+
+def _broken(text: str, width: int) -> list[str]:
+    """The lines of a text, those that are too long broken between words."""
+    return [
+        part
+        for line in text.split("\n")
+        for part in textwrap.wrap(line, width, subsequent_indent="  " * (line[:1] == " "))
+    ]
 
 
 def cell_error(problems: Iterable[Problem], lines: list[str], where: str = "Cell") -> CellError:

@@ -134,7 +134,9 @@ class NNsightMagic(Magics, Configurable):
             if read is None:
                 return None
             if not body.strip():
-                raise OptionError("the cell is empty; write what to read or change below the line")
+                raise OptionError(
+                    "the cell is empty; write below the line what to read or change (or pass)"
+                )
             self.models.namespace = self.shell.user_ns
             name, model = self.models.find(read.model)
         if magic == "edit":

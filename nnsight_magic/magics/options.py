@@ -145,7 +145,11 @@ class HelpShown(Exception):
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str):
-        raise OptionError(message)
+        number = re.match(r"argument (--[\w-]+).*: invalid int value: (.*)$", message)
+        if number:
+            message = f"{number[1]} takes a whole number, not {number[2]}"
+        without = re.match(r"argument (--[\w-]+).*: expected one argument$", message)
+        raise OptionError(f"{without[1]} takes a value; none follows it" if without else message)
 
 
 def read_line(

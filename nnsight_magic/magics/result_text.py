@@ -100,8 +100,9 @@ def _printed(renderable: Any, console: Console) -> str:
 def layout(result: TraceResult, colour: bool, width: int = PLAIN_WIDTH) -> Group:
     """The parts of a result, from top to bottom."""
     parts: list[Any] = [_headline(result)]
-    for each in result.prompts[:PROMPTS_SHOWN]:
-        parts.extend(_prompt(each, len(result.prompts) > 1, colour, width))
+    for k, each in enumerate(result.prompts[:PROMPTS_SHOWN]):
+        name = each.name or (f"prompt {k + 1}" if len(result.prompts) > 1 else "")
+        parts.extend(_prompt(each, name, colour, width))
     if len(result.prompts) > PROMPTS_SHOWN:
         parts.append(Text(f"… and {len(result.prompts) - PROMPTS_SHOWN} more prompts", style="dim"))
     if result.saved:
@@ -121,9 +122,9 @@ def _headline(result: TraceResult) -> Text:
     return text
 
 
-def _prompt(each: PromptResult, several: bool, colour: bool, width: int) -> Iterable[Any]:
-    if several or each.name:
-        yield Text(f"{each.name}:" if each.name else "prompt:", style="bold")
+def _prompt(each: PromptResult, name: str, colour: bool, width: int) -> Iterable[Any]:
+    if name:
+        yield Text(f"{name}:", style="bold")
     yield tokens_line(each.tokens, colour, width)
     if each.generated:
         arrow = Text("→ ", style=f"bold {WITH}")

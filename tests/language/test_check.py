@@ -65,6 +65,8 @@ def test_what_is_right_has_no_problem(source, model):
         ("layers[0].mlp = 3", "layers[0].mlp cannot be assigned in a trace"),
         ("layers = 3", "'layers' belongs to the trace and cannot be assigned"),
         ("x = undefined_thing", "assign it in a cell before, or in this one"),
+        ("x = torch.stack([layers[0].output])", "import it first: import torch"),
+        ("x = np.zeros(3)", "import it first: import numpy as np"),
         ("x = layers[0].next().mpl.output", "did you mean 'mlp'?"),
         ("x = clean.layers[0].mpl.output", "did you mean 'mlp'?"),
     ],

@@ -80,3 +80,13 @@ def test_a_report_keeps_within_the_terminal_s_width(width):
     report = render([problem], [source], "Cell In[3]", False, width)
     assert max(map(len, report)) <= width
     assert message in " ".join(" ".join(report).split())
+
+
+def test_a_message_of_several_lines_keeps_its_lines():
+    problem = Problem(Span(1, 0, 1), "There is no such model.\nLooked for:\n  a folder\nTry demo.")
+    assert render([problem], ["x"], "Cell In[3]", False)[3:] == [
+        "      There is no such model.",
+        "      Looked for:",
+        "        a folder",
+        "      Try demo.",
+    ]

@@ -133,7 +133,8 @@ def test_an_unknown_option(fails, cell):
         ('clean="a" "b"', "name every prompt or none"),
         ('logits="a" x="b"', "the trace has that name itself"),
         ('"a {nothing}"', "cannot be evaluated: NameError"),
-        ('"a" -n', "expected one argument"),
+        ('"a" -n', "--new-tokens takes a value; none follows it"),
+        ('"a" -n five', "--new-tokens takes a whole number, not 'five'"),
     ],
 )
 def test_a_line_that_cannot_be_understood(fails, line, expected):

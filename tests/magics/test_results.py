@@ -217,6 +217,15 @@ def test_matrices_of_one_size_stand_beside_each_other(terminal_map):
     assert rows[-1] == "8 of 12 are shown"
 
 
+def test_wide_matrices_stand_below_each_other(terminal_map):
+    import torch
+
+    _, *rows = lines_of(terminal_map(torch.rand(3, 7, 576)))
+    assert rows == [*["▀" * 72] * 4, "", *["▀" * 72] * 4, "", *["▀" * 72] * 4]
+    _, *rows = lines_of(terminal_map(torch.rand(3, 300, 576)))
+    assert (len(rows), rows[-1]) == (20, "1 of 3 are shown")
+
+
 def test_numbers_that_cannot_be_drawn_stay_numbers(terminal_map):
     import torch
 

@@ -23,7 +23,8 @@ MARKS = (0.005, 0.995)  # colours leave out what lies outside, as in the views
 
 
 def text_of(tensor: Any, width: int) -> Text | None:
-    """A real tensor as a map, of rank 3 as several beside each other; axes of size 1 aside.
+    """A real tensor as a map, of rank 3 as several, beside each other where they are narrow, else
+    below each other; axes of size 1 aside.
 
     `None` for all else, and where there are few numbers.
     """
@@ -34,15 +35,18 @@ def text_of(tensor: Any, width: int) -> Text | None:
     down, across = -(-shape[-2] // ROWS), -(-shape[-1] // width)
     columns = -(-shape[-1] // across)
     fit = max(1, (width + GAP) // (columns + GAP))
-    small = [_pooled(plane, down, across) for plane in planes[:fit]]
+    shown = fit if fit > 1 else max(1, ROWS * down // shape[-2])
+    small = [_pooled(plane, down, across) for plane in planes[:shown]]
     limits, palette = _limits(np.stack(small))
     drawn = [_colours(_zoomed(each, len(planes)), limits, palette) for each in small]
     text = _head(tensor, small, down, across, limits, palette)
-    for top in range(0, len(drawn[0]), 2):
-        for place, colours in enumerate(drawn):
-            text.append(" " * GAP * bool(place))
-            _line(text, colours[top], colours[top + 1] if top + 1 < len(colours) else None)
-        text.append("\n")
+    for begin in range(0, len(drawn), fit):
+        text.append("\n" * bool(begin))
+        for top in range(0, len(drawn[0]), 2):
+            for place, colours in enumerate(drawn[begin : begin + fit]):
+                text.append(" " * GAP * bool(place))
+                _line(text, colours[top], colours[top + 1] if top + 1 < len(colours) else None)
+            text.append("\n")
     if len(planes) > len(drawn):
         text.append(f"{len(drawn)} of {len(planes)} are shown\n", style="dim")
     return text
