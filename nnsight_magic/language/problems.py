@@ -90,13 +90,14 @@ def render(
     lines: list[str],
     where: str,
     colour: bool,
-    width: int = REPORT_WIDTH,
+    width: int | None = None,
 ) -> list[str]:
     """The report of all problems: at most `LINES_SHOWN` lines, two or three for each problem.
 
-    `lines` is the cell as the user sees it, `where` its name (`Cell In[3]`). No line of the report
-    is longer than `width`.
+    `lines` is the cell as the user sees it, `where` its name (`Cell In[3]`). With the `width` of
+    a terminal no line is longer than that; a notebook breaks long lines by itself.
     """
+    most = LINES_SHOWN if width is None else 2 * LINES_SHOWN
     problems = sorted(problems, key=lambda p: (p.span.line, p.span.start) if p.span else (0, 0))
     count = len(problems)
     only = problems[0].span if count == 1 else None
@@ -105,14 +106,14 @@ def render(
     for position, problem in enumerate(problems):
         block = _block(problem, lines, colour, width)
         left = count - position
-        if position and len(report) + len(block) + (left > 1) > LINES_SHOWN:
+        if position and len(report) + len(block) + (left > 1) > most:
             report.append(f"  … and {left} more")
             break
         report.extend(block)
     return report
 
 
-def _block(problem: Problem, lines: list[str], colour: bool, width: int) -> list[str]:
+def _block(problem: Problem, lines: list[str], colour: bool, width: int | None) -> list[str]:
     """`3 | h = layer[2].output`, and under it the caret with what is wrong."""
     red, bold, plain = ("\x1b[31m", "\x1b[1m", "\x1b[0m") if colour else ("", "", "")
     hint = f"; {problem.hint}" if problem.hint else ""
@@ -122,15 +123,16 @@ def _block(problem: Problem, lines: list[str], colour: bool, width: int) -> list
         return [f"  {text}"]
     margin = f"{span.line:>3} | "
     source = lines[span.line - 1].rstrip()
-    source, start, end = excerpt(source, span.start, span.end, width - len(margin) - 2)
+    room = (width or REPORT_WIDTH) - len(margin)
+    source, start, end = excerpt(source, span.start, span.end, room - 2)
     mark = caret(source, start, end)
     under = " " * len(margin) + f"{red}{mark}{plain}"
     one_line = "\n" not in problem.text
-    if one_line and len(margin) + len(mark) + 1 + len(problem.text) <= width:
+    if one_line and len(mark) + 1 + len(problem.text) <= room:
         return [margin + source, f"{under} {text}"]
-    if one_line and len(margin) + len(problem.text) <= width:
+    if one_line and (width is None or len(problem.text) <= room):
         return [margin + source, under, " " * len(margin) + text]
-    room = width - len(margin)
+    room = 10_000 if width is None else room
     told = [bold + line + plain for line in _broken(problem.message, room)]
     told += _broken(problem.hint, room)
     return [margin + source, under, *(" " * len(margin) + line for line in told)]

@@ -26,10 +26,10 @@ def show_cell_error(error: CellError, where: str, colour: bool) -> CellError:
     return error
 
 
-def _width() -> int:
-    """Of a terminal its own; a notebook breaks lines by itself."""
+def _width() -> int | None:
+    """The terminal's, where the shell is in one."""
     if not sys.stdout.isatty():
-        return REPORT_WIDTH
+        return None
     return min(REPORT_WIDTH, max(40, shutil.get_terminal_size().columns))
 
 
