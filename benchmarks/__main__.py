@@ -1,5 +1,10 @@
 """`python -m benchmarks`: the measurements that the documentation's figures come from."""
 
-from benchmarks.engine import main
+import sys
 
-main()
+from benchmarks import engine, memory, patching
+
+engine.main()
+if len(sys.argv) == 1:
+    memory.main()
+    patching.main()

@@ -1,15 +1,18 @@
-"""What looking inside costs: plain forward, hand-written hooks, this library, nnsight.
+"""What looking inside costs: plain forward, hand-written hooks, this library, the others.
 
     python -m benchmarks.engine [--rounds N] [--tiny | --demo]
 
 CPU time, one process, variants in turn. `resume` is off unless a row says otherwise, so that
-every forward is a real one.
+every forward is a real one. TransformerLens puts modules of its own into the model that it is
+given, so it has a copy, and only of the demo model, whose name it knows.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 from collections.abc import Callable
+from functools import cached_property
 
 import nnsight
 import torch
@@ -18,18 +21,46 @@ from benchmarks.timing import Row, measure, table
 from nnsight_magic import LanguageModel
 
 PROMPT = "The Eiffel Tower is in the city of Paris, and the"
+PROMPTS = [" ".join(PROMPT.split()[: 4 + i % 8]) for i in range(16)]
 NEW_TOKENS = 20
+DEMO = "HuggingFaceTB/SmolLM2-135M-Instruct"  # what TransformerLens knows the demo model as
+
+
+Variants = dict[str, Callable[[], object]]
 
 
 class Subject:
     """One transformers model, wrapped both ways."""
 
-    def __init__(self, hf, tokenizer, blocks: str):
+    def __init__(self, hf, tokenizer, blocks: str, name: str | None = None):
         self.hf, self.tokenizer = hf, tokenizer
         self.ours = LanguageModel(hf, tokenizer)
         self.theirs = nnsight.LanguageModel(hf, tokenizer=tokenizer)
         self.ids = tokenizer(PROMPT, return_tensors="pt")["input_ids"]
-        self.path = blocks
+        self.path, self.name = blocks, name
+        torch.manual_seed(0)
+        self.direction = torch.randn(hf.config.hidden_size)
+
+    @cached_property
+    def lens(self):
+        """TransformerLens' bridge to a copy of the model."""
+        from transformer_lens.model_bridge import TransformerBridge
+
+        return TransformerBridge.boot_transformers(
+            self.name, hf_model=copy.deepcopy(self.hf), tokenizer=self.tokenizer, device="cpu"
+        )
+
+    def with_lens(self, variants: Variants, run: Callable[[], object]) -> Variants:
+        """`variants` and what TransformerLens does, if it knows the model."""
+        return variants | ({"TransformerLens": torch.no_grad()(run)} if self.name else {})
+
+    @cached_property
+    def batch(self) -> dict[str, torch.Tensor]:
+        """16 prompts of different lengths, padded on the left."""
+        self.tokenizer.pad_token = self.tokenizer.pad_token or self.tokenizer.eos_token
+        encoded = self.tokenizer(PROMPTS, return_tensors="pt", padding=True, padding_side="left")
+        mask = encoded["attention_mask"]
+        return dict(encoded) | {"position_ids": (mask.cumsum(-1) - 1).clamp(min=0)}
 
     @property
     def blocks(self) -> list[torch.nn.Module]:
@@ -66,7 +97,7 @@ def hooking(modules, change, run: Callable[[], None]) -> Callable[[], None]:
     return once
 
 
-def save_one(s: Subject, index: int) -> dict[str, Callable[[], object]]:
+def save_one(s: Subject, index: int) -> Variants:
     kept: list = []
 
     def ours():
@@ -79,15 +110,18 @@ def save_one(s: Subject, index: int) -> dict[str, Callable[[], object]]:
         return h  # noqa: RET504  (nnsight cannot return out of a block)
 
     hooks = hooking([s.blocks[index]], lambda out: kept.append(out), s.forward)
-    return {
+    variants = {
         "plain": s.forward,
         "hand-written hook": hooks,
         "nnsight_magic": ours,
         "nnsight": theirs,
     }
+    return s.with_lens(
+        variants, lambda: s.lens.run_with_cache(s.ids, names_filter=f"blocks.{index}.hook_out")
+    )
 
 
-def save_all(s: Subject) -> dict[str, Callable[[], object]]:
+def save_all(s: Subject) -> Variants:
     def hooks():
         kept: list = []
         hooking(s.blocks, lambda out: kept.append(out), s.forward)()
@@ -101,15 +135,17 @@ def save_all(s: Subject) -> dict[str, Callable[[], object]]:
             kept = nnsight.save([s.their(i).output for i in range(len(s.blocks))])
         return kept  # noqa: RET504
 
-    return {
+    variants = {
         "plain": s.forward,
         "hand-written hook": hooks,
         "nnsight_magic": ours,
         "nnsight": theirs,
     }
+    names = [f"blocks.{i}.hook_out" for i in range(len(s.blocks))]
+    return s.with_lens(variants, lambda: s.lens.run_with_cache(s.ids, names_filter=names))
 
 
-def zero_mlp(s: Subject, index: int) -> dict[str, Callable[[], object]]:
+def zero_mlp(s: Subject, index: int) -> Variants:
     def ours():
         with s.ours.trace(s.ids, full=True, resume=False):
             s.ours.layers[index].mlp.output = 0
@@ -119,15 +155,17 @@ def zero_mlp(s: Subject, index: int) -> dict[str, Callable[[], object]]:
             s.their(index).mlp.output[:] = 0
 
     hooks = hooking([s.blocks[index].mlp], torch.zeros_like, s.forward)
-    return {
+    variants = {
         "plain": s.forward,
         "hand-written hook": hooks,
         "nnsight_magic": ours,
         "nnsight": theirs,
     }
+    zero = (f"blocks.{index}.mlp.hook_out", lambda out, hook: torch.zeros_like(out))
+    return s.with_lens(variants, lambda: s.lens.run_with_hooks(s.ids, fwd_hooks=[zero]))
 
 
-def generate(s: Subject) -> dict[str, Callable[[], object]]:
+def generate(s: Subject) -> Variants:
     def hooks():
         kept: list = []
         hooking([s.blocks[-1]], lambda out: kept.append(out), s.generated)()
@@ -151,7 +189,66 @@ def generate(s: Subject) -> dict[str, Callable[[], object]]:
     }
 
 
-def early(s: Subject, index: int) -> dict[str, Callable[[], object]]:
+def steer(s: Subject, index: int) -> Variants:
+    """A direction added to the residual stream at every step and position."""
+
+    def ours():
+        with s.ours.generate(s.ids, max_new_tokens=NEW_TOKENS, do_sample=False) as tracer:
+            for _ in tracer.steps:
+                s.ours.layers[index].output += s.direction
+
+    def edited():
+        with s.ours.edit() as edit:
+            s.ours.layers[index].output += s.direction
+        s.ours.generate(s.ids, max_new_tokens=NEW_TOKENS, do_sample=False).sequences  # noqa: B018
+        edit.remove()
+
+    def theirs():
+        with s.theirs.generate(s.ids, max_new_tokens=NEW_TOKENS, do_sample=False) as tracer:
+            for _ in tracer.iter[:]:
+                s.their(index).output[:] += s.direction
+
+    return {
+        "plain": s.generated,
+        "hand-written hook": hooking([s.blocks[index]], lambda out: out + s.direction, s.generated),
+        "nnsight_magic": ours,
+        "nnsight_magic, edit": edited,
+        "nnsight": theirs,
+    }
+
+
+def many(s: Subject, index: int) -> Variants:
+    """Sixteen prompts of different lengths in one forward."""
+
+    def plain():
+        with torch.no_grad():
+            s.hf(**s.batch, use_cache=False)
+
+    def ours():
+        with s.ours.trace(s.batch, full=True, resume=False):
+            s.ours.layers[index].output.save()
+
+    def theirs():
+        with s.theirs.trace(s.batch):
+            h = s.their(index).output.save()
+        return h  # noqa: RET504
+
+    kept: list = []
+    variants = {
+        "plain": plain,
+        "hand-written hook": hooking([s.blocks[index]], lambda out: kept.append(out), plain),
+        "nnsight_magic": ours,
+        "nnsight": theirs,
+    }
+    name = f"blocks.{index}.hook_out"
+    return s.with_lens(variants, lambda: s.lens.run_with_cache(**lens_batch(s), names_filter=name))
+
+
+def lens_batch(s: Subject) -> dict[str, torch.Tensor]:
+    return {"input": s.batch["input_ids"], "attention_mask": s.batch["attention_mask"]}
+
+
+def early(s: Subject, index: int) -> Variants:
     def hooks():
         class Enough(Exception):
             pass
@@ -174,15 +271,21 @@ def early(s: Subject, index: int) -> dict[str, Callable[[], object]]:
             tracer.stop()
         return h
 
-    return {
+    variants = {
         "plain": s.forward,
         "hand-written hook": hooks,
         "nnsight_magic": ours,
         "nnsight": theirs,
     }
 
+    def only():
+        name = f"blocks.{index}.hook_out"
+        return s.lens.run_with_cache(s.ids, names_filter=name, stop_at_layer=index + 1)
 
-def rerun(s: Subject, index: int) -> dict[str, Callable[[], object]]:
+    return s.with_lens(variants, only)
+
+
+def rerun(s: Subject, index: int) -> Variants:
     """A cell that is run again: the first touch is behind blocks that are known."""
 
     def ours(**kwargs):
@@ -208,6 +311,10 @@ def jobs(s: Subject, rounds: int) -> list[Row]:
             generate(s),
             rounds // 5 + 1,
         ),
+        measure(
+            f"generate {NEW_TOKENS} tokens, steered at each", steer(s, middle), rounds // 5 + 1
+        ),
+        measure(f"save block {middle} for {len(PROMPTS)} prompts", many(s, middle), rounds // 2),
         measure(f"save block {fifth} of {count} only", early(s, fifth), rounds),
         measure(f"again, first touch at block {late} of {count}", rerun(s, late), rounds),
     ]
@@ -228,7 +335,7 @@ def tiny() -> Subject:
 
 def demo() -> Subject:
     model = LanguageModel("demo", dispatch=True)
-    return Subject(model.module, model.tokenizer, "model.layers")
+    return Subject(model.module, model.tokenizer, "model.layers", DEMO)
 
 
 def main() -> None:

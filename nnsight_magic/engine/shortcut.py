@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -42,9 +43,13 @@ class Shortcut:
         """Leave out what is known on the way to `touch`, and have the last block recorded."""
         # An operation of a module that holds blocks may come before them or after.
         kind = touch.kind if touch.site.operation is None else "operation"
-        target = self.blocks_before(".".join(touch.parts), kind)
-        if not target or forward.written:
+        path = ".".join(touch.parts)
+        before = self.blocks_before(path, kind)
+        if before is None or forward.written:
             return
+        # What a block itself gave may be known: then only what comes behind it has to run.
+        whole = kind == "output" and touch.site.call == 0 and self._is_block(path, before)
+        target = before + whole
         pause = forward.pause
         start = self._blocks_begun(pause) if forward.started else 0
         if start is None or start >= target or (pause is not None and pause.written):
@@ -59,17 +64,23 @@ class Shortcut:
             for block in list(blocks)[start:last]:
                 _bypass_once(forward, block, hidden_of)
             _bypass_once(forward, blocks[last], lambda args, kwargs: own_copy(output))
-            self._count_as_passed(forward, report, range(start, last + 1))
+            self._count_as_passed(forward, touch, report, range(start, last + 1))
             report.blocks_skipped += last + 1 - start
             report.resumed_at = f"layers[{last + 1}]" if last + 1 < len(blocks) else "norm"
-        if found is None or found[0] != target - 1:
-            forward.record(self._line(target - 1), lambda raw: self._remember(key, target - 1, raw))
+        known = start if found is None else found[0] + 1
+        for index in range(max(before - 1, known), target):
+            forward.record(self._line(index), partial(self._remember, key, index))
 
-    def _count_as_passed(self, forward: Forward, report: RunReport, blocks: range) -> None:
-        """What was touched in the left-out blocks lies behind this forward."""
+    def _is_block(self, path: str, index: int) -> bool:
+        return path == f"{self._names.layers}.{index}"
+
+    def _count_as_passed(
+        self, forward: Forward, ahead: Touch, report: RunReport, blocks: range
+    ) -> None:
+        """What was touched in the left-out blocks lies behind this forward, but for `ahead`."""
         for touch in report.touches:
             index = self._names.block_index(".".join(touch.parts))
-            if index in blocks and touch.site.call == 0:
+            if index in blocks and touch.site.call == 0 and touch.site != ahead.site:
                 forward.fired.add(touch.site)
 
     def _known_key(self) -> Hashable | None:

@@ -195,6 +195,8 @@ class TraceResult:
         if self.forwards == 0:
             return "nothing of the model was run"
         ran = f"ran {self.blocks_run} of {self.blocks} blocks"
+        if self.resumed_at and self.stopped_at and not self.blocks_run:
+            return f"{ran}, {self.stopped_at} was remembered"
         if self.resumed_at:
             ran += f", from {self.resumed_at} on"
         return f"{ran}, stopped after {self.stopped_at}" if self.stopped_at else ran

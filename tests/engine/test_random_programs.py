@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nnsight_magic import LanguageModel
-from tests.hooks import hook_count
+from tests.hooks import hook_count, hooked
 
 BLOCKS = 3
 PROMPTS = [torch.tensor([[1, 2, 3, 4, 5]]), torch.tensor([[7, 8, 9, 10], [11, 12, 13, 14]])]
@@ -164,4 +165,46 @@ def test_the_random_programs_do_start_from_remembered_outputs():
     with model.trace(PROMPTS[0]) as tracer:
         hidden = model.layers[2].output
     assert torch.equal(hidden, before[0])
-    assert (tracer.report.blocks_run, tracer.report.blocks_skipped) == (1, 2)
+    assert (tracer.report.blocks_run, tracer.report.blocks_skipped) == (0, 3)
+
+
+def halved(out: Any) -> Any:
+    hidden = (out[0] if isinstance(out, tuple) else out).clone()
+    hidden[:, -1] *= 0.5
+    return (hidden, *out[1:]) if isinstance(out, tuple) else hidden
+
+
+def test_a_write_to_a_remembered_output_runs_what_comes_behind_it_alone():
+    hf, model = subject()
+    for _ in range(2):
+        with model.trace(PROMPTS[0]) as tracer:
+            before = model.layers[1].output.clone()
+            model.layers[1].output[:, -1] *= 0.5
+            logits = model.logits
+        program = [Action("read", SITES.index("1.output"))]
+        assert torch.equal(before, by_hooks(hf, PROMPTS[0], program)[0])
+        with hooked(hf.transformer.h[1], halved), torch.no_grad():
+            assert torch.equal(logits, hf(PROMPTS[0]).logits)
+    assert (tracer.report.blocks_run, tracer.report.resumed_at) == (BLOCKS - 2, "layers[2]")
+
+
+def test_the_inside_of_a_block_is_run_though_its_output_is_remembered():
+    hf, model = subject()
+    for _ in range(2):
+        with model.trace(PROMPTS[0]) as tracer:
+            hidden = model.layers[1].output
+            inside = model.layers[1].mlp.output
+            entered = model.layers[1].input
+    outputs = {}
+    block = hf.transformer.h[1]
+    with (
+        hooked(block, lambda out: outputs.setdefault("block", out)),
+        hooked(block.mlp, lambda out: outputs.setdefault("mlp", out)),
+        hooked(hf.transformer.h[0], lambda out: outputs.setdefault("before", out)),
+        torch.no_grad(),
+    ):
+        hf(PROMPTS[0])
+    for mine, name in ((hidden, "block"), (inside, "mlp"), (entered, "before")):
+        theirs = outputs[name]
+        assert torch.equal(mine, theirs[0] if isinstance(theirs, tuple) else theirs), name
+    assert len(tracer.report.notices) == 2
