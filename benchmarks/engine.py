@@ -39,7 +39,7 @@ class Subject:
         self.ids = tokenizer(PROMPT, return_tensors="pt")["input_ids"]
         self.path, self.name = blocks, name
         torch.manual_seed(0)
-        self.direction = torch.randn(hf.config.hidden_size)
+        self.direction = 0.05 * torch.randn(hf.config.hidden_size)
 
     @cached_property
     def lens(self):

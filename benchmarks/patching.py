@@ -16,6 +16,7 @@ from collections.abc import Callable
 import nnsight
 import torch
 
+from benchmarks.engine import DEMO, Subject
 from nnsight_magic import LanguageModel
 
 CLEAN = "The Eiffel Tower is in the city of Paris, and the"
@@ -28,7 +29,8 @@ class Patching:
     def __init__(self, blocks: int):
         self.ours = LanguageModel("demo", dispatch=True)
         self.hf, self.tokenizer = self.ours.module, self.ours.tokenizer
-        self.theirs = nnsight.LanguageModel(self.hf, tokenizer=self.tokenizer)
+        subject = Subject(self.hf, self.tokenizer, "model.layers", DEMO)
+        self.theirs, self.lens = subject.theirs, subject.lens
         self.ids = self.tokenizer(CORRUPT, return_tensors="pt")["input_ids"]
         clean_ids = self.tokenizer(CLEAN, return_tensors="pt")["input_ids"]
         self.tokens = min(self.ids.shape[1], clean_ids.shape[1])
@@ -121,6 +123,21 @@ class Patching:
             results += [logit.item() for logit in logits]
         return results
 
+    def lens_loop(self) -> list[float]:
+        """A run with hooks of TransformerLens for each patch, as its `patching` module does."""
+        results = []
+        for block, position in self.variants:
+
+            def patch(out, hook, block=block, position=position):
+                out[:, position] = self.clean[block][:, position]
+                return out
+
+            with torch.no_grad():
+                hooks = [(f"blocks.{block}.hook_out", patch)]
+                logits = self.lens.run_with_hooks(self.ids, fwd_hooks=hooks)
+            results.append(logits[0, -1, self.target].item())
+        return results
+
 
 def measured(name: str, run: Callable[[], list[float]]) -> tuple[str, float, torch.Tensor]:
     began = time.process_time()
@@ -143,6 +160,7 @@ def main() -> None:
         "loop of hand-written hooks": job.loop_of_hooks,
         "nnsight: batched invokes": job.nnsight_invokes,
         "nnsight: loop of traces": job.nnsight_loop,
+        "TransformerLens: loop of runs": job.lens_loop,
     }
     rows = [
         measured(name, way)

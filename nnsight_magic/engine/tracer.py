@@ -149,7 +149,7 @@ class Tracer:
             if kind is None:
                 watch.deliver()
                 self._leave()
-            self._course.describe_extent(self.model.names, len(self.model.blocks))
+            self._course.describe_extent(self.model.names, self.model.block_count)
         except BaseException as late:
             error = late
             raise

@@ -6,11 +6,12 @@ import re
 import threading
 from collections.abc import Callable, Iterable
 from functools import cached_property, partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
 from nnsight_magic.engine.attached import tree_text
+from nnsight_magic.engine.browse import tree_of
 from nnsight_magic.engine.edits import Edit, Edits, functional
 from nnsight_magic.engine.handle import Handle
 from nnsight_magic.engine.inputs import Inputs, prepare, with_positions
@@ -28,6 +29,9 @@ from nnsight_magic.model.names import (
     find_names,
     part_of_block,
 )
+
+if TYPE_CHECKING:
+    from nnsight_magic.views.tree import TreeView
 
 
 class Model(Handle):
@@ -183,6 +187,28 @@ class Model(Handle):
         given = inputs if len(inputs) != 1 else inputs[0]
         return scan(self._root, prepare(given, self._root, None) if inputs else Inputs(), kwargs)
 
+    def tree(self, *inputs: Any, **kwargs: Any) -> TreeView:
+        """The modules in a view that can be opened, searched and walked; in a console, as text.
+
+        With inputs every module has the shapes of its input and output beside it, from a `scan`.
+
+        Args:
+            inputs: as in `scan`; none, and no shapes are shown.
+            kwargs: as in `scan`.
+
+        Returns:
+            A widget; see `nnsight_magic.views.TreeView` for what can be read and set.
+
+        Raises:
+            ScanError: as in `scan`.
+
+        >>> import torch
+        >>> model = Model(torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU()))
+        >>> model.tree(torch.ones(1, 3)).notes["0"]
+        {'i': '(1, 3)', 'o': '(1, 4)'}
+        """
+        return tree_of(self, self.scan(*inputs, **kwargs) if inputs or kwargs else None)
+
     def sweep(
         self,
         inputs: Any,
@@ -334,6 +360,11 @@ class Model(Handle):
     def blocks(self) -> list[Handle]:
         """The decoder blocks, none for a module that has no such list."""
         return [] if self.names.layers is None else list(self._handle(self.names.layers))
+
+    @property
+    def block_count(self) -> int:
+        """How many decoder blocks there are."""
+        return 0 if self.names.layers is None else len(self._handle(self.names.layers))
 
     def _paths(self) -> dict[int, str]:
         return {id(module): path for path, module in reversed(list(self._root.named_modules()))}

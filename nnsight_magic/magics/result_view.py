@@ -6,6 +6,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from nnsight_magic.engine.browse import tree_of
 from nnsight_magic.magics.models import title
 from nnsight_magic.magics.result import PromptResult, SavedVariable, TraceResult
 from nnsight_magic.magics.result_text import plain_text
@@ -16,7 +17,7 @@ from nnsight_magic.views.steps import Step, StepsView
 from nnsight_magic.views.tensor import TensorView
 from nnsight_magic.views.tokens import TokenStrip, TokensView
 from nnsight_magic.views.trace import TraceView, stored_share
-from nnsight_magic.views.tree import TreeView, tree_view
+from nnsight_magic.views.tree import TreeView
 from nnsight_magic.views.view import Selection
 
 
@@ -33,7 +34,7 @@ class OnScreen:
 
     def view(self, result: TraceResult) -> TraceView:
         if self._view is None:
-            self._view = view_of(result, lambda: tree_of(self._model(), result))
+            self._view = view_of(result, lambda: tree_after(self._model(), result))
         return self._view
 
     def show(self, result: TraceResult) -> None:
@@ -44,7 +45,7 @@ class OnScreen:
             show_view(self.view(result))
             return
         self._view, self.live = self.live, None
-        fill(self._view, result, lambda: tree_of(self._model(), result))
+        fill(self._view, result, lambda: tree_after(self._model(), result))
         show_still(self._view)
 
 
@@ -225,25 +226,18 @@ def module_of(result: TraceResult, saved: SavedVariable) -> str:
 # -- modules ----------------------------------------------------------------------------------
 
 
-def tree_of(model: Any, result: TraceResult) -> TreeView | None:
+def tree_after(model: Any, result: TraceResult) -> TreeView | None:
     """The model's tree, with what the run says about its modules."""
     if model is None:
         return None
-    return tree_view(model.module, result.model, notes=notes_of(result), aliases=aliases(model))
+    return tree_of(model, title=result.model, notes=notes_of(result))
 
 
 def plain_tree(model: Any, words: str) -> TreeView:
     """The model's tree before anything ran; `words` is what says the same as text."""
-    tree = tree_view(model.module, title(model), aliases=aliases(model))
+    tree = tree_of(model, title=title(model))
     tree.words = words
     return tree
-
-
-def aliases(model: Any) -> dict[str, str]:
-    """Standard names by the real paths that they stand for."""
-    names = model.names
-    paths = {name: names.path_of(name) for name in ("layers", "embed", "norm", "unembed")}
-    return {path: name for name, path in paths.items() if path}
 
 
 def notes_of(result: TraceResult) -> dict[str, ModuleNote]:
