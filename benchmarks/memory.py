@@ -47,6 +47,8 @@ def main() -> None:
     subject = demo()
     subject.ids = torch.arange(1000, 1000 + options.tokens)[None]
     variants = save_all(subject)
+    # nnsight leaves autograd as it finds it, and a graph holds every activation.
+    variants["nnsight, under no_grad"] = torch.no_grad()(variants["nnsight"])
     grown: dict[str, list[float]] = {name: [] for name in variants}
     for number in range(options.rounds + 1):
         for name, run in variants.items():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,16 +16,25 @@ if TYPE_CHECKING:
     from nnsight_magic.views.tree import TreeView
 
 
-def tree_of(model: Model, scanned: Scan | None = None, title: str = "", **options: Any) -> TreeView:
-    """The tree of a model, with the shapes that a scan found and the standard names.
+def tree_of(
+    model: Model,
+    scanned: Scan | None = None,
+    title: str = "",
+    notes: Mapping[str, ModuleNote] | None = None,
+) -> TreeView:
+    """The tree of a model: as `notes` tell of one run, or else following every run to come.
 
     Nothing is loaded: a model whose weights are not there yet shows its modules without numbers.
     """
     # Here, since an engine without a notebook needs no widgets.
     from nnsight_magic.views.tree import tree_view
 
-    options.setdefault("notes", {} if scanned is None else shapes(scanned))
-    return tree_view(model._root, title, aliases=aliases(model), **options)
+    told = notes or ({} if scanned is None else shapes(scanned))
+    tree = tree_view(model._root, title, notes=told, aliases=aliases(model))
+    if notes is None:
+        known = weakref.ref(model)
+        tree.follow(lambda: getattr(known(), "_root", None))
+    return tree
 
 
 def aliases(model: Model) -> dict[str, str]:

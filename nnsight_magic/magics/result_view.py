@@ -17,7 +17,7 @@ from nnsight_magic.views.steps import Step, StepsView
 from nnsight_magic.views.tensor import TensorView
 from nnsight_magic.views.tokens import TokenStrip, TokensView
 from nnsight_magic.views.trace import TraceView, stored_share
-from nnsight_magic.views.tree import TreeView
+from nnsight_magic.views.tree import TreeView, tell_trees
 from nnsight_magic.views.view import Selection
 
 
@@ -41,6 +41,9 @@ class OnScreen:
         """Shows the result; where its live view stands already, that is filled."""
         from nnsight_magic.views.display import show_still, show_view
 
+        model = self._model()
+        if model is not None:
+            tell_trees(model.module, notes_of(result))
         if self.live is None:
             show_view(self.view(result))
             return

@@ -215,6 +215,27 @@ def packed_tree(tree: ModuleTree, most: int) -> bytes:
 _NUMBER = re.compile(r"(?<=\.)\d+(?=\.|$)|^\d+(?=\.|$)")
 
 
+def after_run(
+    before: Mapping[str, ModuleNote], run: Mapping[str, ModuleNote]
+) -> dict[str, ModuleNote]:
+    """Notes with a further run's in place: what was written and what was idle is the last run's,
+    shapes and saved tensors are of the last run that has them."""
+    anew = {name for note in run.values() for name in note.saved}
+    notes = {}
+    for path in (*before, *(each for each in run if each not in before)):
+        old, new = before.get(path, ModuleNote()), run.get(path, ModuleNote())
+        kept = tuple(name for name in old.saved if name not in anew)
+        note = replace(
+            new,
+            input=new.input or old.input,
+            output=new.output or old.output,
+            saved=kept + new.saved,
+        )
+        if note != ModuleNote():
+            notes[path] = note
+    return notes
+
+
 def packed_notes(notes: Mapping[str, ModuleNote]) -> dict[str, dict[str, Any]]:
     """Notes by path; what all blocks have in common stands once, under `layers.*.mlp`."""
     patterns: dict[str, dict[str, dict[str, Any]]] = {}

@@ -16,6 +16,7 @@ from nnsight_magic.views.array import Array, GoneError
 from nnsight_magic.views.modules import (
     ModuleNote,
     ModuleTree,
+    after_run,
     describe,
     packed_kinds,
     packed_notes,
@@ -46,6 +47,7 @@ class TreeView(View):
     query = traitlets.Unicode().tag(sync=True)
     wanted = traitlets.List(traitlets.Unicode()).tag(sync=True)
     words = ""  # the tree as text, where somebody says it better
+    follows = False  # whether it takes up what every later run says of its modules
 
     def __init__(
         self,
@@ -58,6 +60,7 @@ class TreeView(View):
         **state: Any,
     ) -> None:
         self.tree = tree
+        self._noted = dict(notes or {})
         self._module = weakref.ref(module) if module is not None else None
         kind = tree.kinds[tree.root]
         state.setdefault("expanded", ["", *_opened_first(tree)])
@@ -80,7 +83,19 @@ class TreeView(View):
 
     def set_notes(self, notes: Mapping[str, ModuleNote]) -> None:
         """Shapes and badges of the last run, by module path."""
+        self._noted = dict(notes)
         self.notes = packed_notes(notes)
+
+    def follow(self, find: Callable[[], Any]) -> None:
+        """Be the tree of whatever module `find` gives, and show what each of its runs says.
+
+        A model that is loaded when it is first run has other modules then.
+        """
+        self._module, self.follows = find, True
+
+    def add_run(self, notes: Mapping[str, ModuleNote]) -> None:
+        """What a further run says: shapes and saved tensors that it does not speak of stay."""
+        self.set_notes(after_run(self._noted, notes))
 
     # -- questions from the browser -----------------------------------------------------------
 
@@ -136,6 +151,13 @@ def take_wanted(module: Any) -> list[str]:
     """Paths whose outputs were asked for in any tree of `module`, for the run that now begins."""
     wanted = [path for tree in list(_alive) for path in tree.wants(module)]
     return list(dict.fromkeys(wanted))
+
+
+def tell_trees(module: Any, notes: Mapping[str, ModuleNote]) -> None:
+    """A run of `module` has ended: the trees that follow it show what it says."""
+    for tree in list(_alive):
+        if tree.follows and tree._module is not None and tree._module() is module:
+            tree.add_run(notes)
 
 
 def _opened_first(tree: ModuleTree) -> list[str]:

@@ -62,6 +62,9 @@ def test_what_is_asked_for_in_the_tree_is_saved_by_the_next_cell(shown: Notebook
     shown.run_new_cell('%%trace "a b c"\nh = layers[1].output')
     shown.await_idle()
     expect(shown.page.get_by_label("run 2", exact=True)).to_contain_text("layers_3_mlp_output")
+    # The tree that `%model` showed follows the runs.
+    expect(tree.get_by_role("treeitem").first).to_contain_text("layers_3_mlp_output")
+    expect(tree.get_by_role("treeitem").first).to_contain_text("(1, 3, 576)")
 
 
 def test_a_generation_streams_and_is_stopped(shown: Notebook) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from nnsight_magic.views import ModuleNote, TreeView, describe, tree_view
-from nnsight_magic.views.modules import packed_notes, packed_tree
+from nnsight_magic.views.modules import after_run, packed_notes, packed_tree
 from tests.views.test_tensor_view import ask
 
 
@@ -132,3 +132,17 @@ def test_still_and_text_fold_alike_blocks() -> None:
     assert "[0 … 29] × 30" in view.still()
     assert "tiny &lt;b&gt;" in view.still()
     assert len(view.still()) < 8000
+
+
+def test_a_further_run_keeps_shapes_and_saved_tensors_and_replaces_badges():
+    before = {
+        "a": ModuleNote(input="(1, 2)", output="(1, 3)", saved=("h",), wrote=True),
+        "b": ModuleNote(output="(4,)", idle=True, saved=("x", "y")),
+        "c": ModuleNote(idle=True),
+    }
+    run = {"a": ModuleNote(output="(5, 3)", idle=True), "d": ModuleNote(saved=("x",), wrote=True)}
+    assert after_run(before, run) == {
+        "a": ModuleNote(input="(1, 2)", output="(5, 3)", saved=("h",), idle=True),
+        "b": ModuleNote(output="(4,)", saved=("y",)),
+        "d": ModuleNote(saved=("x",), wrote=True),
+    }
