@@ -222,7 +222,7 @@ def result_of(cell: Cell, program: Program, clean_runs: CleanRuns, number: int) 
     wrote = _unique(n for t in touches if t.wrote for n in outcome.names_of(t, program))
     read = _unique(n for t in touches if not t.wrote for n in outcome.names_of(t, program))
     notices = [*report.notices, *_shadowed(program, cell)]
-    keep_wanted(cell, found)
+    wanted = keep_wanted(cell, found)
     if cell.magic == "generate":
         prompts = _generations(cell, found, bool(wrote), clean_runs)
     else:
@@ -246,8 +246,9 @@ def result_of(cell: Cell, program: Program, clean_runs: CleanRuns, number: int) 
         read=read,
         notices=tuple(notices),
         source=program.source,
-        modules=tuple(
-            ModuleTouch(".".join(t.parts), t.name, t.kind, t.shape, t.wrote) for t in touches
+        modules=(
+            *(ModuleTouch(".".join(t.parts), t.name, t.kind, t.shape, t.wrote) for t in touches),
+            *wanted,
         ),
         idle=_idle(cell.model, report) if cell.magic == "trace" else (),
         sizes=sizes_of(cell.model),

@@ -10,6 +10,7 @@ from typing import Any
 
 from nnsight_magic.errors import NnsightError
 from nnsight_magic.language.keep import Saved, kept, stacked
+from nnsight_magic.magics.result import ModuleTouch
 
 
 def asked_for(trace: Any, cell: Any) -> Any:
@@ -48,10 +49,14 @@ def gathered(wanted: dict[Any, Any]) -> dict[Any, Any]:
     return found
 
 
-def keep_wanted(cell: Any, found: dict[str, Any]) -> None:
-    """Puts them into the notebook: `layers[3].mlp` as `layers_3_mlp_output`."""
+def keep_wanted(cell: Any, found: dict[str, Any]) -> tuple[ModuleTouch, ...]:
+    """Puts them into the notebook: `layers[3].mlp` as `layers_3_mlp_output`; what was touched."""
+    touched = []
     for handle, value in found.get("wanted", {}).items():
         name = re.sub(r"\W+", "_", f"{handle.name}_output").strip("_")
         value = kept(value)
         cell.namespace[name] = value
         cell.outcome.saved += (Saved(name, f"{handle.name}.output", value),)
+        shape = getattr(value, "shape", None)
+        touched.append(ModuleTouch(handle.path, handle.name, "output", shape, False))
+    return tuple(touched)
