@@ -31,6 +31,7 @@ def measure(job: str, variants: dict[str, Callable[[], object]], rounds: int) ->
         variants[name]()
     times: dict[str, list[float]] = {name: [] for name in names}
     gc.collect()
+    gc.freeze()  # else the collector goes through all that any of the libraries keeps, in any turn
     for number in range(rounds):
         turn = number % len(names)
         for name in names[turn:] + names[:turn]:

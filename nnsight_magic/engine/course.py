@@ -21,6 +21,7 @@ from nnsight_magic.engine.operations import no_such_operation
 from nnsight_magic.engine.pause import Change, Pause
 from nnsight_magic.engine.report import RunReport
 from nnsight_magic.engine.shortcut import Shortcut
+from nnsight_magic.engine.silence import Silence
 from nnsight_magic.engine.site import Site, Touch
 from nnsight_magic.errors import NeverRanError, NoSuchOperationError
 from nnsight_magic.model.names import StandardNames
@@ -63,6 +64,7 @@ class Course:
         self._forwards: list[Forward] = []
         self._pauses: list[Pause] = []
         self._random = _random_state() if random else None
+        self._silence = Silence(self._runs_here)
 
     @property
     def started(self) -> bool:
@@ -81,6 +83,10 @@ class Course:
         return bool(self.written) or any(
             forward.pause is not None and forward.pause.written for forward in self._forwards
         )
+
+    def _runs_here(self) -> bool:
+        here = getcurrent()
+        return any(forward.runs_in(here) for forward in self._forwards)
 
     def running(self) -> Forward:
         """The forward out of which this is called."""
@@ -114,6 +120,7 @@ class Course:
             pause.close()
         for touch in self.report.touches:
             touch.site = None
+        self._silence.end()
         self._forwards.clear()
         self._pauses.clear()
         self.written = {}

@@ -82,18 +82,22 @@ def test_a_step_sees_what_a_hook_sees(model, hf):
     assert all(torch.equal(a, b) for a, b in zip(values, seen, strict=False))
 
 
-def test_steering_at_every_step_equals_a_hook(model, hf):
+@pytest.mark.parametrize("cached", [True, False])
+def test_steering_at_every_step_equals_a_hook(model, hf, cached):
     block = hf.get_submodule(model.layers[0].path)
 
     def steer(out):
         return (out[0] + 1.5, *out[1:]) if isinstance(out, tuple) else out + 1.5
 
     with hooked(block, steer):
-        expected = reference(hf)
-    with model.generate(IDS, max_new_tokens=4, do_sample=False) as tracer:
+        expected = reference(hf, use_cache=cached)
+    with model.generate(IDS, max_new_tokens=4, do_sample=False, use_cache=cached) as tracer:
+        widths = []
         for _ in tracer.steps:
             model.layers[0].output += 1.5
+            widths.append(model.layers[0].output.shape[1])
     assert torch.equal(tracer.result, expected)
+    assert widths[1:] == ([1, 1, 1] if cached else [6, 7, 8])
 
 
 def test_final_logits_written_choose_the_token(model):

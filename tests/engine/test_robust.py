@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import gc
+import io
 import linecache
+import logging
 import os
 import random
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -570,7 +573,7 @@ def test_traces_of_two_models_go_on_in_turns(tiny):
 # ── silence ───────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("architecture", ["gpt2", "llama", "t5"])
+@pytest.mark.parametrize("architecture", ["gpt2", "llama", "gpt_neox", "mixtral", "t5"])
 def test_nothing_is_printed_and_nothing_warned(architecture, tiny, capfd, recwarn):
     model = LanguageModel(tiny(architecture))
     with model.trace(IDS):
@@ -580,3 +583,33 @@ def test_nothing_is_printed_and_nothing_warned(architecture, tiny, capfd, recwar
         model.layers[0].output.save()
     assert [str(warning.message) for warning in recwarn] == []
     assert capfd.readouterr() == ("", "")
+
+
+def test_what_transformers_logs_in_a_forward_stays_there(tiny):
+    hf, log = tiny("llama"), logging.getLogger("transformers.models.llama")
+    shown = logging.StreamHandler(io.StringIO())
+    root = logging.getLogger("transformers")
+    root.addHandler(shown)
+    try:
+        filters = [list(handler.filters) for handler in root.handlers]
+        hf.model.layers[0].register_forward_hook(lambda *_: log.warning("slow kernels"))
+        model = LanguageModel(hf)
+        with model.trace(IDS):
+            model.layers[1].output.save()
+            log.warning("the user's own")
+        log.warning("after it")
+    finally:
+        root.removeHandler(shown)
+    assert shown.stream.getvalue() == "the user's own\nafter it\n"
+    assert [list(handler.filters) for handler in (*root.handlers, shown)] == filters
+
+
+def test_a_mamba_without_kernels_runs_in_silence():
+    code = (
+        "import torch; from tests import tiny; from nnsight_magic import LanguageModel\n"
+        "model = LanguageModel(tiny.build('mamba'))\n"
+        "with model.trace(torch.tensor([[1, 2, 3]])):\n"
+        "    h = model.layers[0].output\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
