@@ -133,7 +133,7 @@ def test_with_stored_state_the_views_go_on_over_what_was_stored(
     steps.get_by_role("slider").fill("0")
     expect(steps).to_contain_text("step 0 of 2")
     for k in range(tab.locator(".nnv-still").count()):
-        expect(tab.locator(".nnv-still").nth(k)).to_be_hidden()
+        expect(tab.locator(".nnv-still").nth(k)).to_be_hidden(timeout=30_000)
     assert notebook.errors == []
 
 
@@ -145,7 +145,7 @@ def test_notebook_7_shows_the_same(lab: Lab, tab: Any, with_state: Path) -> None
     heat.get_by_role("img").first.hover()
     expect(heat.locator("output.nnv-readout")).to_contain_text("[7, ")
     for k in range(tab.locator(".nnv-still").count()):
-        expect(tab.locator(".nnv-still").nth(k)).to_be_hidden()
+        expect(tab.locator(".nnv-still").nth(k)).to_be_hidden(timeout=30_000)
 
 
 def test_what_needs_the_kernel_says_that_it_is_gone(lab: Lab, tab: Any, with_state: Path) -> None:
