@@ -19,6 +19,11 @@ from typing import Any, TypeVar
 
 F = TypeVar("F", bound=Callable)
 
+# The functions beneath those of `signal`, which make an enum of every handler, at a cost that each
+# trace would pay four times over.
+_get_handler = getattr(signal.getsignal, "__wrapped__", signal.getsignal)
+_set_handler = getattr(signal.signal, "__wrapped__", signal.signal)
+
 _may_interrupt: dict[CodeType, bool] = {}
 
 
@@ -47,12 +52,12 @@ class _Watch:
         """A trace begins; whether it is watched over."""
         if threading.current_thread() is not threading.main_thread():
             return False
-        before = signal.getsignal(signal.SIGINT)
+        before = _get_handler(signal.SIGINT)
         if before is not _on_interrupt:
             if not callable(before):  # ignored, or not Python's business
                 return False
             self.before, self.traces, self.noted = before, 0, False
-            signal.signal(signal.SIGINT, _on_interrupt)
+            _set_handler(signal.SIGINT, _on_interrupt)
         self.traces += 1
         return True
 
@@ -67,8 +72,8 @@ class _Watch:
 
     def give_back(self) -> None:
         """Without a trace, the handler is the one that was there before."""
-        if self.traces <= 0 and signal.getsignal(signal.SIGINT) is _on_interrupt:
-            signal.signal(signal.SIGINT, self.before)
+        if self.traces <= 0 and _get_handler(signal.SIGINT) is _on_interrupt:
+            _set_handler(signal.SIGINT, self.before)
 
     def deliver(self) -> None:
         """Let an interrupt that waits rise here."""
