@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from nnsight_magic.engine.fingerprint import Fingerprint
 from nnsight_magic.engine.forward import Forward
 from nnsight_magic.engine.layout import Keys, NotTokenwise, Packed
-from nnsight_magic.engine.resume import weights_of
 from nnsight_magic.engine.shortcut import Shortcut
 from nnsight_magic.engine.site import Site
 from nnsight_magic.engine.value import copy_tree, own_copy
@@ -186,7 +186,7 @@ def may_pack(root: nn.Module, blocks: int, args: tuple, kwargs: dict[str, Any]) 
         and not getattr(config, "is_encoder_decoder", False)
         and getattr(config, "_attn_implementation", None) in _ATTENTION
         and {"past_key_values", "position_ids"} <= inspect.signature(root.forward).parameters.keys()
-        and weights_of(root, Forward) is not None
+        and Fingerprint(root).take(Forward) is not None
     )
 
 

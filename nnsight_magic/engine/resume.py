@@ -2,7 +2,8 @@
 
 A forward on inputs and weights that were run before gives the same block outputs, to the bit.
 What stands here is keyed by everything that can change them; where that cannot be told (foreign
-hooks, training mode, arguments that cannot be compared) nothing is remembered.
+hooks, torch modes of the user's, training mode, arguments that cannot be compared) nothing is
+remembered.
 
 Weights are told apart by identity, memory address and version counter. Writes through `.data`
 leave the counter alone, so a sample of each tensor's numbers is compared as well. A write
@@ -18,11 +19,20 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils._device import DeviceContext
 
+from nnsight_magic.engine.fingerprint import Fingerprint
 from nnsight_magic.engine.value import own_copy
 
 DEFAULT_BUDGET = 256 * 2**20  # bytes
 _AUTOCAST = ("cpu", "cuda", "mps", "xpu")
+# Which kernels of fused attention may run; sdpa_kernel() sets them for a while.
+_KERNELS_ALLOWED = (
+    torch.backends.cuda.flash_sdp_enabled,
+    torch.backends.cuda.mem_efficient_sdp_enabled,
+    torch.backends.cuda.math_sdp_enabled,
+    torch.backends.cuda.cudnn_sdp_enabled,
+)
 _SAMPLED = 16  # numbers of each weight
 
 
@@ -39,7 +49,8 @@ class Resume:
         self.enabled = True
         self._budget = budget
         self._outputs: OrderedDict[tuple[Hashable, int], torch.Tensor] = OrderedDict()
-        self._weights: tuple | None = None
+        self._fingerprint: Fingerprint | None = None
+        self._state: tuple | None = None
         self._sample: _Sample | None = None
 
     @property
@@ -66,22 +77,24 @@ class Resume:
     def clear(self) -> None:
         """Forget everything."""
         self._outputs.clear()
-        self._weights = self._sample = None
+        self._fingerprint = self._state = self._sample = None
 
     def key(
         self, root: nn.Module, args: tuple, kwargs: dict[str, Any], ours: type
     ) -> Hashable | None:
         """What the block outputs of this call depend on; `None` if they cannot be remembered."""
-        if not self.enabled or self._budget <= 0:
+        if not self.enabled or self._budget <= 0 or _modes_of_others():
             return None
-        weights = weights_of(root, ours)
+        if self._fingerprint is None or self._fingerprint.root is not root:
+            self._fingerprint = Fingerprint(root)
+        state = self._fingerprint.take(ours)
         arguments = _arguments(args, kwargs)
-        if weights is None or arguments is None:
+        if state is None or arguments is None:
             return None
-        if weights != self._weights:
+        if state != self._state:
             self.clear()
-            self._weights = weights
-        return (arguments, _settings(root))
+            self._state = state
+        return (arguments, _settings())
 
     def best(self, key: Hashable, before: int, after: int) -> tuple[int, torch.Tensor] | None:
         """The last remembered output of a block in `range(after, before)`."""
@@ -98,7 +111,7 @@ class Resume:
     def remember(self, key: Hashable, index: int, output: torch.Tensor, root: nn.Module) -> None:
         """Keep a copy of what block `index` gave."""
         size = _size(output)
-        if size > self._budget or self._weights is None:
+        if size > self._budget or self._state is None:
             return
         if self._sample is None:
             self._sample = _Sample(root)
@@ -141,24 +154,14 @@ def _size(tensor: torch.Tensor) -> int:
     return tensor.numel() * tensor.element_size()
 
 
-def weights_of(root: nn.Module, ours: type) -> tuple | None:
-    """Identity, address and version of every weight; `None` where foreign code has a say."""
-    if nn.modules.module._has_any_global_hook():
-        return None
-    weights: list = []
-    for module in root.modules():
-        if module.training:
-            return None
-        for hooks in (module._forward_hooks, module._forward_pre_hooks):
-            if any(type(getattr(hook, "__self__", None)) is not ours for hook in hooks.values()):
-                return None
-        for tensors in (module._parameters, module._buffers):
-            for tensor in tensors.values():
-                if tensor is not None:
-                    weights += (id(tensor), tensor._version, tensor.data_ptr(), tensor.dtype)
-        own = module.__dict__.get("forward")
-        weights.append(type(module) if own is None else id(own))
-    return tuple(weights)
+def _modes_of_others() -> bool:
+    """Whether torch functions are being intercepted, by anything but a default device."""
+    if torch._C._len_torch_dispatch_stack():
+        return True
+    depth = torch._C._len_torch_function_stack()
+    return any(
+        not isinstance(torch._C._get_function_stack_at(i), DeviceContext) for i in range(depth)
+    )
 
 
 def _arguments(args: tuple, kwargs: dict[str, Any]) -> Hashable | None:
@@ -178,17 +181,17 @@ def _arguments(args: tuple, kwargs: dict[str, Any]) -> Hashable | None:
     return tuple(parts)
 
 
-def _settings(root: nn.Module) -> Hashable:
-    """What else changes numbers: the attention implementation, precision and thread count."""
-    config = getattr(root, "config", None)
+def _settings() -> Hashable:
+    """What else changes numbers: precision, the kernels allowed, the thread count."""
     return (
-        getattr(config, "_attn_implementation", None),
         torch.get_float32_matmul_precision(),
         torch.get_num_threads(),
         *(
-            (torch.is_autocast_enabled(d), torch.get_autocast_dtype(d))
-            for d in ("cpu", "cuda", "mps")
+            (torch.is_autocast_enabled(device), torch.get_autocast_dtype(device))
+            for device in _AUTOCAST
         ),
         torch.backends.cuda.matmul.allow_tf32,
+        torch.backends.mkldnn.enabled,
+        *(chosen() for chosen in _KERNELS_ALLOWED),
         torch.are_deterministic_algorithms_enabled(),
     )

@@ -1,0 +1,186 @@
+"""What remembered block outputs are keyed by: whatever changes the numbers, they are run anew."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from nnsight_magic import LanguageModel
+from tests.hooks import hook_count, hooked
+
+IDS = torch.tensor([[5, 6, 7, 8, 9, 10]])
+
+
+@pytest.fixture
+def hf(tiny):
+    return tiny("llama")
+
+
+@pytest.fixture
+def model(hf):
+    return LanguageModel(hf)
+
+
+def by_hook(hf, block, ids=IDS, **kwargs):
+    """What a block gives in a plain forward."""
+    seen = []
+    with hooked(block, lambda out: seen.append(out.clone())), torch.no_grad():
+        hf(ids, use_cache=False, **kwargs)
+    return seen[0]
+
+
+def last(model, ids=IDS, **kwargs):
+    with model.trace(ids, **kwargs) as tracer:
+        hidden = model.layers[-1].output
+    return hidden.value, tracer.report.blocks_skipped
+
+
+def doubled(module, args, output):
+    return output * 2
+
+
+class DoubledFunctions(TorchFunctionMode):
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        return result * 2 if func is nn.functional.linear else result
+
+
+class DoubledOperators(TorchDispatchMode):
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        return result * 2 if func is torch.ops.aten.mm.default else result
+
+
+CHANGES = {
+    "a weight in place": lambda hf: hf.model.layers[0].mlp.up_proj.weight.data.mul_(2),
+    "a weight's storage": lambda hf: setattr(
+        hf.model.layers[0].mlp.up_proj.weight, "data", torch.ones(64, 32)
+    ),
+    "a weight replaced": lambda hf: setattr(
+        hf.model.layers[0].mlp.up_proj, "weight", nn.Parameter(torch.ones(64, 32))
+    ),
+    "a module replaced": lambda hf: setattr(hf.model.layers[0].mlp, "act_fn", nn.ReLU()),
+    "a block replaced": lambda hf: hf.model.layers.__setitem__(0, hf.model.layers[1]),
+    "a forward replaced": lambda hf: setattr(hf.model.layers[0].mlp, "forward", lambda x: x * 2),
+    "an attribute": lambda hf: setattr(hf.model.layers[0].self_attn, "scaling", 3.0),
+    "a norm's epsilon": lambda hf: setattr(
+        hf.model.layers[0].input_layernorm, "variance_epsilon", 3.0
+    ),
+    "half precision": lambda hf: hf.bfloat16(),
+    "double precision": lambda hf: hf.double(),
+    "a forward hook": lambda hf: hf.model.layers[0].register_forward_hook(doubled),
+    "a forward pre-hook": lambda hf: hf.model.layers[0].register_forward_pre_hook(
+        lambda module, args: (args[0] * 2, *args[1:])
+    ),
+    "the attention's implementation": lambda hf: hf.set_attn_implementation("eager"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_after_a_change_of_the_model_the_blocks_run_anew(hf, model, change):
+    last(model)
+    before, skipped = last(model)
+    assert skipped == 3
+    with torch.no_grad():
+        CHANGES[change](hf)
+    after, skipped = last(model)
+    assert skipped == 0
+    assert torch.equal(after, by_hook(hf, hf.model.layers[-1]))
+    if change != "the attention's implementation":  # the same numbers up to rounding
+        assert not torch.equal(after.float(), before.float())
+
+
+def test_nothing_is_remembered_in_training(hf, model):
+    last(model)
+    hf.train()
+    assert last(model)[1] == last(model)[1] == 0
+
+
+@pytest.mark.parametrize("mode", [DoubledFunctions, DoubledOperators])
+def test_a_mode_of_the_users_sees_every_block(hf, model, mode):
+    plain, _ = last(model)
+    with mode():
+        within, skipped = last(model)
+        expected = by_hook(hf, hf.model.layers[-1])
+    assert skipped == 0
+    assert torch.equal(within, expected)
+    assert not torch.equal(within, plain)
+    after, skipped = last(model)
+    assert skipped == 3  # what was computed under the mode is not remembered
+    assert torch.equal(after, plain)
+
+
+def test_a_default_device_is_no_reason_to_run_everything(model):
+    last(model)
+    with torch.device("cpu"):
+        assert last(model)[1] == 3
+
+
+def test_autocast_is_part_of_the_key(hf, model):
+    last(model)
+    with torch.autocast("cpu", torch.bfloat16):
+        within, skipped = last(model)
+        assert skipped == 0
+        assert torch.equal(within, by_hook(hf, hf.model.layers[-1]))
+    assert last(model)[1] == 3
+
+
+def test_arguments_of_the_forward_are_part_of_the_key(hf, model):
+    last(model)
+    positions = torch.arange(6)[None] + 3
+    moved, skipped = last(model, position_ids=positions)
+    assert skipped == 0
+    assert torch.equal(moved, by_hook(hf, hf.model.layers[-1], position_ids=positions))
+    masked, skipped = last(model, attention_mask=torch.tensor([[0, 0, 1, 1, 1, 1]]))
+    assert skipped == 0
+    assert not torch.equal(masked, moved)
+
+
+def test_an_adapter_that_is_switched_off_is_off(tiny):
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(target_modules=["q_proj", "down_proj"], init_lora_weights=False)
+    adapted = get_peft_model(tiny("llama"), config).eval()
+    model, block = LanguageModel(adapted), adapted.base_model.model.model.layers[-1]
+    for context in (contextlib.nullcontext, adapted.disable_adapter, contextlib.nullcontext):
+        with context():
+            hidden, _ = last(model)
+            assert torch.equal(hidden, by_hook(adapted, block))
+
+
+def test_the_budget_bounds_what_is_held_and_the_least_recently_used_goes_first(hf, model):
+    size = 6 * 32 * 4  # bytes of one block's output; a touch leaves its block's and the one before
+    other = IDS + 1
+    model.resume.budget = 3 * size
+    last(model)
+    assert model.resume.nbytes == 2 * size
+    last(model, other)
+    assert model.resume.nbytes == 3 * size
+    assert last(model, other)[1] == last(model)[1] == 3  # the last block's are enough
+    model.resume.budget = size
+    assert len(model.resume) == 1
+    assert last(model)[1] == 3
+    assert last(model, other)[1] == 0
+    model.resume.budget = 0
+    assert (len(model.resume), last(model)[1], last(model)[1]) == (0, 0, 0)
+
+
+def test_it_is_cleared_and_switched_off(hf, model):
+    expected = by_hook(hf, hf.model.layers[-1])
+    last(model)
+    assert last(model)[1] == 3
+    model.resume.clear()
+    assert (len(model.resume), last(model)[1]) == (0, 0)
+    model.resume.enabled = False
+    off, skipped = last(model)
+    assert skipped == 0
+    assert torch.equal(off, expected)
+    model.resume.enabled = True
+    assert last(model)[1] == 3
+    assert last(model, resume=False)[1] == 0
+    assert hook_count(hf) == 0
