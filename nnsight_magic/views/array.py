@@ -18,6 +18,7 @@ SAMPLE = 1 << 16
 EXACT_STATISTICS = 1 << 22  # values up to which statistics look at every one
 MOST_LOOKED_AT = 1 << 29  # values up to which they can be made to
 MOST_SORTED = 1 << 26  # values of a plane whose columns can stand by their norm
+RANKED = 1 << 14  # values that the marks of the colour scale are looked up in
 BINS = 48
 
 
@@ -248,7 +249,8 @@ def statistics_of(values: np.ndarray, size: int) -> dict[str, Any]:
         return stats
     wide = finite.astype(np.float64)
     low, high = float(wide.min()), float(wide.max())
-    marks = np.percentile(wide[:: max(1, len(wide) // SAMPLE)], [0.5, 1, 50, 99, 99.5])
+    some = finite[:: max(1, len(finite) // RANKED)].astype(np.float64)
+    marks = np.percentile(some, [0.5, 1, 50, 99, 99.5])
     bins, counts = histogram(wide, marks[0], marks[-1])
     stats |= {
         "min": low,

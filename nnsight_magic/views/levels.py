@@ -50,10 +50,7 @@ def encode(values: np.ndarray) -> Coded:
     if not len(levels):
         codes = np.zeros(flat.shape, np.uint8)
     else:
-        borders = levels[1:] / 2 + levels[:-1] / 2
-        if flat.dtype.kind == "f":
-            borders = borders.astype(flat.dtype, copy=False)  # compared as they are, fast
-        codes = np.searchsorted(borders, flat).astype(np.uint8)
+        codes = _nearest(levels[1:] / 2 + levels[:-1] / 2, flat)
     if flat.dtype.kind == "f" and len(finite) < len(flat):
         codes[np.isnan(flat)] = NAN
         codes[flat == np.inf] = PLUS_INFINITY
@@ -61,19 +58,41 @@ def encode(values: np.ndarray) -> Coded:
     return Coded(levels, codes.reshape(np.shape(values)))
 
 
+def _nearest(borders: np.ndarray, flat: np.ndarray) -> np.ndarray:
+    """Between which borders each value lies, as `searchsorted` finds it.
+
+    Single precision is looked up by a value's upper 16 bits, which mostly settle it: a third of
+    the time.
+    """
+    if flat.dtype.kind == "f":
+        borders = borders.astype(flat.dtype, copy=False)  # compared as they are, fast
+    if flat.dtype != np.float32 or len(flat) < 1 << 12:
+        return np.searchsorted(borders, flat).astype(np.uint8)
+    upper = (flat.view(np.uint32) >> 16).astype(np.uint16)
+    found = np.flatnonzero(np.bincount(upper, minlength=1 << 16)).astype(np.uint32)
+    first = np.searchsorted(borders, (found << 16).view(np.float32))
+    last = np.searchsorted(borders, (found << 16 | 0xFFFF).view(np.float32))
+    table, open_ = np.zeros(1 << 16, np.uint8), np.zeros(1 << 16, bool)
+    table[found], open_[found] = first, first != last
+    codes, unsettled = table[upper], open_[upper]
+    codes[unsettled] = np.searchsorted(borders, flat[unsettled])
+    return codes
+
+
 def choose_levels(finite: np.ndarray) -> np.ndarray:
     """At most `LEVELS` ascending values that stand well for the given ones."""
     if not len(finite):
         return np.empty(0)
-    sample = finite[:: max(1, len(finite) // SAMPLE)].astype(np.float64)
+    sample = np.sort(finite[:: max(1, len(finite) // SAMPLE)]).astype(np.float64)
     ends = np.array([finite.min(), finite.max()], np.float64)
-    distinct = np.unique(np.concatenate([sample, ends]))
+    inside = sample[1:][sample[1:] != sample[:-1]]
+    distinct = np.unique([*ends, sample[0], *inside]) if len(inside) <= LEVELS else inside
     if len(distinct) <= LEVELS and (len(finite) <= SAMPLE or finite.dtype.kind in "iu"):
         return distinct
     if ends[0] == ends[1]:
         return ends[:1]
     half = LEVELS // 2
-    by_rank = np.interp(np.linspace(0, 1, half), np.linspace(0, 1, len(sample)), np.sort(sample))
+    by_rank = np.interp(np.linspace(0, 1, half), np.linspace(0, 1, len(sample)), sample)
     largest = np.abs(ends).max()
     unit = max((np.abs(sample) / largest).mean() * largest, largest * 1e-9)
     low, high = np.arcsinh(ends / unit)

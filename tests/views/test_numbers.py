@@ -54,6 +54,24 @@ def test_few_distinct_values_are_kept_exactly() -> None:
     assert np.array_equal(encode(values).values, values)
 
 
+@given(
+    st.integers(0, 2**32 - 1),
+    st.floats(-1e6, 1e6, width=32),
+    st.sampled_from([1e-30, 1e-3, 1.0, 1e4, 1e37]),
+    st.lists(st.floats(width=32), max_size=20),
+)
+@settings(max_examples=60, deadline=None)
+def test_every_one_of_many_values_has_the_nearest_level(
+    seed: int, centre: float, spread: float, others: list[float]
+) -> None:
+    values = np.random.default_rng(seed).normal(centre, spread, 6000).astype(np.float32)
+    values[: len(others)] = others
+    coded = encode(values)
+    borders = (coded.levels[1:] / 2 + coded.levels[:-1] / 2).astype(np.float32)
+    finite = np.isfinite(values)
+    assert np.array_equal(coded.codes[finite], np.searchsorted(borders, values[finite]))
+
+
 def test_bulk_and_outliers_both_keep_their_detail() -> None:
     values = np.random.default_rng(0).normal(size=50_000).astype(np.float32)
     values[:4] = 1e4, -2e4, 3e3, 5e3
