@@ -83,7 +83,18 @@ class Resume:
         self, root: nn.Module, args: tuple, kwargs: dict[str, Any], ours: type
     ) -> Hashable | None:
         """What the block outputs of this call depend on; `None` if they cannot be remembered."""
-        if not self.enabled or self._budget <= 0 or _modes_of_others():
+        if not self.enabled or self._budget <= 0:
+            return None
+        return self.conditions(root, args, kwargs, ours)
+
+    def conditions(
+        self, root: nn.Module, args: tuple, kwargs: dict[str, Any], ours: type
+    ) -> Hashable | None:
+        """What the outcome of this call depends on besides the model, whose state is noted.
+
+        `None` where that cannot be told. Another state than the one before forgets everything.
+        """
+        if _modes_of_others():
             return None
         if self._fingerprint is None or self._fingerprint.root is not root:
             self._fingerprint = Fingerprint(root)
@@ -95,6 +106,12 @@ class Resume:
             self.clear()
             self._state = state
         return (arguments, _settings())
+
+    def state(self, root: nn.Module) -> Hashable:
+        """The state noted last, for those who remember by it; with the weights' sample as it is."""
+        if self._sample is None:
+            self._sample = _Sample(root)
+        return hash(self._state), self._sample.digest()
 
     def best(self, key: Hashable, before: int, after: int) -> tuple[int, torch.Tensor] | None:
         """The last remembered output of a block in `range(after, before)`."""
@@ -140,14 +157,18 @@ class _Sample:
                 view = flat[:: max(1, flat.numel() // _SAMPLED)]
                 groups.setdefault((tensor.dtype, tensor.device), []).append(view)
         self._views = list(groups.values())
-        self._then = [torch.cat(views) for views in self._views]
+        self._then = self._now()
+
+    def _now(self) -> list[torch.Tensor]:
+        return [torch.cat(views) for views in self._views]
+
+    def digest(self) -> int:
+        """What tells these numbers from others."""
+        return hash(tuple(n.view(torch.uint8).cpu().numpy().tobytes() for n in self._now()))
 
     def holds(self) -> bool:
         """Whether the numbers are still the same."""
-        return all(
-            torch.equal(torch.cat(views), then)
-            for views, then in zip(self._views, self._then, strict=True)
-        )
+        return all(map(torch.equal, self._now(), self._then))
 
 
 def _size(tensor: torch.Tensor) -> int:

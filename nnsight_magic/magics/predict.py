@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from nnsight_magic.engine.forward import Forward
 from nnsight_magic.engine.value import plain
 from nnsight_magic.language.tokens import PromptRow, token_texts
 from nnsight_magic.magics.result import TOP, Prediction
@@ -129,8 +130,9 @@ def divergence(clean: torch.Tensor, now: torch.Tensor, tokens: int) -> tuple[flo
 class CleanRuns:
     """What runs without writes gave, remembered for the prompts seen last.
 
-    An entry holds for one state of the model: weights that change, in place too, or hooks that
-    are added make it another. Of predictions as many are kept as fit into `budget` bytes.
+    An entry holds for one state of the model, told as `model.resume` tells it: weights that
+    change, in place too, or a setting make it another; with foreign hooks nothing is remembered.
+    Of predictions as many are kept as fit into `budget` bytes.
     """
 
     def __init__(self, budget: int = REMEMBERED) -> None:
@@ -154,18 +156,10 @@ class CleanRuns:
         return sum(getattr(value, "bytes", 0) for _, value in self._runs.values())
 
     @staticmethod
-    def key(model: Any, tracer: Any, *more: Any) -> tuple | None:
+    def key(model: Any, inputs: dict[str, Any], *more: Any) -> tuple | None:
         """What the outcome of a clean run depends on; `None` where it cannot be told."""
-        module = model.module
-        if module.training or model.edits.in_force:
+        if model.edits.in_force:
             return None
-        inputs = []
-        for name, value in sorted(tracer.inputs.items()):
-            if isinstance(value, torch.Tensor):
-                value = (tuple(value.shape), value.detach().cpu().numpy().tobytes())
-            elif not isinstance(value, int | float | bool | str | None):
-                return None
-            inputs.append((name, value))
-        weights = hash(tuple((p.data_ptr(), p._version) for p in module.parameters()))
-        hooks = sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in module.modules())
-        return (id(model), weights, hooks, tuple(inputs), *more)
+        module = model.module
+        call = model.resume.conditions(module, (), inputs, Forward)
+        return None if call is None else (id(model), model.resume.state(module), call, *more)

@@ -209,7 +209,6 @@ def _at_end(cell: Cell, program: Program, tracer: Any) -> dict[str, Any]:
     if wrote or reached or cell.line.full:
         everywhere = cell.on_screen is not None
         found["next"] = next_tokens(tracer, cell.outcome.rows, everywhere)
-    found["key"] = CleanRuns.key(cell.model, tracer) if wrote and cell.line.compare else None
     found["inputs"] = dict(tracer.inputs) if wrote and cell.line.compare else None
     return found
 
@@ -326,7 +325,8 @@ def _predictions(
 def _clean_predictions(
     cell: Cell, found: dict[str, Any], now: NextTokens, clean_runs: CleanRuns
 ) -> NextTokens | None:
-    key, shapes = found["key"], [row.shape for row in now.rows]
+    key = CleanRuns.key(cell.model, found["inputs"])
+    shapes = [row.shape for row in now.rows]
     known = clean_runs.get(key) if key is not None else None
     if known is None or [row.shape for row in known.rows] != shapes:
         with cell.model.trace(dict(found["inputs"]), grad=False) as tracer:
@@ -358,8 +358,9 @@ def _clean_texts(cell: Cell, tracer: Any, clean_runs: CleanRuns) -> list[tuple[s
     how = (
         cell.line.new_tokens,
         tuple(sorted((k, repr(v)) for k, v in cell.line.generation.items())),
+        cell.model.module.generation_config.to_json_string(),
     )
-    key = CleanRuns.key(cell.model, tracer, "generate", how)
+    key = CleanRuns.key(cell.model, tracer.inputs, "generate", how)
     known = clean_runs.get(key) if key is not None else None
     if known is None:
         watching = contextlib.nullcontext({}) if cell.stream else _progress(cell)

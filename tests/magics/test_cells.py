@@ -44,25 +44,40 @@ def test_a_write_inside_a_notebook_function_is_noticed(shell, cell):
 
 
 def test_the_clean_run_is_made_once_for_a_prompt(shell, cell, module):
-    runs = []
-    handle = module.lm_head.register_forward_hook(lambda *_: runs.append(1))
-    try:
-        shell.run(cell("layers[1].mlp.output *= 0"))
-        first = len(runs)
-        shell.run(cell("layers[1].mlp.output *= 2"))
-        second = len(runs) - first
-    finally:
-        handle.remove()
+    runs, forward = [], module.lm_head.forward
+
+    def counting(hidden):
+        runs.append(1)
+        return forward(hidden)
+
+    module.lm_head.forward = counting
+    shell.run(cell("layers[1].mlp.output *= 0"))
+    first = len(runs)
+    shell.run(cell("layers[1].mlp.output *= 2"))
+    second = len(runs) - first
     assert (first, second) == (2, 1)
 
 
-def test_changed_weights_make_a_new_clean_run(shell, cell, module):
-    before = shell.run(cell("layers[1].mlp.output *= 0")).prompts[0].predictions
+@pytest.mark.parametrize(
+    "change",
+    [
+        "model.module.lm_head.weight.data.mul_(-1)",
+        "model.module.model.layers[0].self_attn.scaling = 4.0",
+        "hook = model.module.lm_head.register_forward_hook(lambda m, a, out: -out)",
+        "model.module.bfloat16()",
+    ],
+)
+def test_a_changed_model_makes_a_new_clean_run(shell, cell, module, change):
+    ids = shell.ns["model"].tokenizer(PROMPT, return_tensors="pt").input_ids
+    shell.run(cell("layers[1].mlp.output *= 0"))
+    shell.run(change)
+    shown = shell.run(cell("layers[1].mlp.output *= 0")).prompts[0].predictions
     with torch.no_grad():
-        module.lm_head.weight.mul_(-1)
-    after = shell.run(cell("layers[1].mlp.output *= 0")).prompts[0].predictions
-    clean = {each.id: each.clean for each in before}
-    assert any(abs(clean.get(each.id, 0) - each.clean) > 1e-4 for each in after)
+        clean = module(ids).logits[0, -1].float().softmax(-1)
+    if "hook" in shell.ns:
+        shell.ns["hook"].remove()
+    for candidate in shown:
+        assert candidate.clean == pytest.approx(float(clean[candidate.id]), abs=1e-5)
 
 
 def test_no_compare_leaves_the_clean_run_out(shell, cell, module):
