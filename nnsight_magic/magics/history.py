@@ -32,7 +32,9 @@ class Runs:
         self._saved_last.update({each.name: each for each in result.saved})
         self.next_number = result.number + 1
         while len(self._results) > REMEMBERED:
-            del self._results[next(iter(self._results))]
+            forgotten = self._results.pop(next(iter(self._results)))
+            gone = {id(each.tensor) for each in forgotten.saved}
+            self._overwritten = [each for each in self._overwritten if id(each[1]) not in gone]
 
     def __iter__(self):
         return iter(self._results.values())

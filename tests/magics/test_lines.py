@@ -169,6 +169,17 @@ def test_what_was_overwritten_is_kept_within_the_budget(shell, cell):
     assert "no longer there" in shell.text
 
 
+def test_what_was_overwritten_goes_with_its_run(shell, cell, monkeypatch):
+    monkeypatch.setattr("nnsight_magic.magics.history.REMEMBERED", 2)
+    shell.run(cell("h = layers[0].output"))
+    first = weakref.ref(shell.ns["h"])
+    shell.run(cell("h = layers[1].output"))
+    assert first() is not None
+    shell.run(cell("h = layers[2].output"))
+    gc.collect()
+    assert first() is None
+
+
 def test_what_the_user_put_in_a_saved_tensor_s_place_is_no_run_s(shell, cell):
     shell.run(cell("h = layers[0].output"))
     first = weakref.ref(shell.ns["h"])
