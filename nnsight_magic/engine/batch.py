@@ -15,6 +15,7 @@ from nnsight_magic.engine.layout import NotTokenwise, Packed, Rows, merged
 from nnsight_magic.engine.pause import Change, Pause
 from nnsight_magic.engine.site import Site, Touch
 from nnsight_magic.engine.value import Parts, Value, entries, is_container, own_copy
+from nnsight_magic.errors import WrongValueError
 
 
 class Variant:
@@ -163,7 +164,14 @@ class EachVariant:
                 part = self._layout.part(raw, number)
                 for path, new in _changes(part, change(part, step, call)):
                     written.setdefault(path, []).append((number, new))
-            return merged(raw, written, self._layout)
+            try:
+                return merged(raw, written, self._layout)
+            except NotTokenwise:
+                raise WrongValueError(
+                    "This value is shared by all variants of the sweep, and an edit that is in "
+                    "force cannot write it for each.\n"
+                    "Trace the variants one by one, or switch the edit off (model.edits)."
+                ) from None
 
         self._forward.edit(line, kind, change_each)
 

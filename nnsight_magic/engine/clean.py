@@ -60,7 +60,7 @@ class CleanRun:
             starts = starts | {1, len(blocks)}
         with sweep.forward(sweep.args, arguments) as forward:
             for block in starts - {0}:
-                keep = self._keeper(block)
+                keep = self._keeper(block, cache)
                 forward.record(blocks[block - 1].ancestors(), keep)
             sites = {touch.site for touch, _ in touches}
             for touch, line in touches:
@@ -71,11 +71,12 @@ class CleanRun:
         if cache is not None:
             self._keys = _keys_of(cache)
 
-    def _keeper(self, block: int) -> Callable[[Any], None]:
+    def _keeper(self, block: int, cache: Any) -> Callable[[Any, tuple, dict], None]:
         module = self._sweep.model.blocks[block - 1].module
 
-        def keep(raw: Any) -> None:
-            hidden = Shortcut.hidden_alone(module, raw)
+        def keep(raw: Any, args: tuple, kwargs: dict[str, Any]) -> None:
+            others = [each for each in (*args, *kwargs.values()) if each is not cache]
+            hidden = Shortcut.hidden_alone(module, raw, others)
             if hidden is not None:
                 self._hidden[block] = own_copy(hidden)
 

@@ -68,7 +68,7 @@ class Forward:
         self._hooks: dict[tuple[nn.Module, str], Any] = {}
         self._edits: dict[tuple[nn.Module, str], list[Callable[[Any, int, int], Any]]] = {}
         self._late: dict[tuple[nn.Module, str], list[nn.Module]] = {}
-        self._recorders: dict[nn.Module, Callable[[Any], None]] = {}
+        self._recorders: dict[nn.Module, Callable[[Any, tuple, dict], None]] = {}
         self._observers: dict[tuple[nn.Module, str], Callable[[Site, Any], None]] = {}
         self._listings: dict[tuple[nn.Module, int, int], Listing] = {}
         self._bypasses = bypasses
@@ -149,8 +149,11 @@ class Forward:
         """Let the module run again."""
         self._bypasses.remove(self._greenlet, module)
 
-    def record(self, line: list[nn.Module], keep: Callable[[Any], None]) -> None:
-        """Show `keep` what the last module of `line` gives, if nothing was written before it."""
+    def record(self, line: list[nn.Module], keep: Callable[[Any, tuple, dict], None]) -> None:
+        """Let `keep(output, args, kwargs)` see a call of the last module of `line`.
+
+        Not if something was written before it.
+        """
         self.hook(line, "output")
         self._recorders[line[-1]] = keep
 
@@ -275,15 +278,15 @@ class Forward:
     def _on_output(self, module: nn.Module, args: tuple, kwargs: Any, output: Any = None):
         if getcurrent() is not self._greenlet:
             return None
+        if self._recorders:
+            keep = self._recorders.pop(module, None)
+            if keep is not None and not self.written:
+                keep(output, args, kwargs)
         return self._arrive(module, "output", output)
 
     def _arrive(self, module: nn.Module, kind: str, raw: Any) -> Any:
         """A hooked module has come to a site."""
         site = Site(module, kind, max(self.step, 0), self._count(module, kind))
-        if self._recorders and kind == "output":
-            keep = self._recorders.pop(module, None)
-            if keep is not None and not self.written:
-                keep(raw)
         value = self._stand(site, raw)
         if self._observers:
             seen = self._observers.get((module, kind))
@@ -337,7 +340,14 @@ class Forward:
         def arrive(operation: Operation, kind: str, raw: Any) -> Any:
             return self._stand(Site(module, kind, step, call, operation), raw)
 
-        with OperationMode(arrive, listing) as watched:
+        def wanted(operation: Operation) -> bool:
+            sites = [Site(module, kind, step, call, operation) for kind in ("input", "output")]
+            if any(site in self._awaited or site in self.written for site in sites):
+                return True
+            self.fired.update(sites)  # it lies behind, although nobody saw it
+            return False
+
+        with OperationMode(arrive, listing, wanted) as watched:
             result = watched.run(run, args, kwargs)
         listing.complete = True
         if self._awaited and all(

@@ -10,19 +10,19 @@ reads is put together from the clean value and its own part.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 
 from nnsight_magic.engine.pause import Change
 from nnsight_magic.engine.value import entries, is_container, rebuild
-from nnsight_magic.errors import WrongValueError
 
 Keys = list[tuple[torch.Tensor, torch.Tensor]]  # and values, (rows, heads, tokens, size), by block
 
 
 class NotTokenwise(Exception):
-    """A value that has no part for each token: it cannot be put together."""
+    """A value that has no part for each token, or no row for each prompt: it cannot be shared."""
 
 
 class Rows:
@@ -42,12 +42,26 @@ class Rows:
         return value
 
     def part(self, raw: Any, number: int, clean: Callable[[], Any] | None = None) -> Any:
-        """What variant `number` sees of a value of the batch."""
+        """What variant `number` sees of a value of the batch.
+
+        Raises:
+            NotTokenwise: the value has no rows that are the prompts', and `clean`, the same
+                value of the clean run, tells that not all variants have it in common.
+        """
         if isinstance(raw, torch.Tensor):
-            mine = raw.ndim and raw.shape[0] == self.rows * self.count
-            return raw[self._slice(number)] if mine else raw
+            if raw.ndim and raw.shape[0] == self.rows * self.count:
+                return raw[self._slice(number)]
+            # Routers see all tokens in one row, some attentions all heads: where a variant's
+            # part lies in there cannot be told.
+            if clean is not None and raw.ndim and raw.shape[0] > 1 and not _equal(raw, clean()):
+                raise NotTokenwise
+            return raw
         if is_container(raw):
-            return rebuild(raw, {k: self.part(item, number) for k, item in entries(raw)})
+            items = {}
+            for key, item in entries(raw):
+                theirs = None if clean is None else partial(_item, clean, key)
+                items[key] = self.part(item, number, theirs)
+            return rebuild(raw, items)
         return raw
 
     def carries(self, given: Any, changes: list[Change], number: int) -> bool:
@@ -55,17 +69,16 @@ class Rows:
         return True
 
     def put(self, tensor: Any, changes: list[tuple[int, Any]]) -> torch.Tensor:
-        """A copy of a tensor of the batch, with what variants wrote to theirs."""
-        if (
-            not isinstance(tensor, torch.Tensor)
-            or not tensor.ndim
-            or tensor.shape[0] != self.rows * self.count
-        ):
-            raise WrongValueError(
-                "This value is shared by all variants of the sweep and cannot be written for one "
-                "of them.\nWrite to a value that has a row for each prompt, or trace them one by "
-                "one."
-            )
+        """A copy of a tensor of the batch, with what variants wrote to theirs.
+
+        Raises:
+            NotTokenwise: it has no rows that are the prompts'.
+        """
+        if not isinstance(tensor, torch.Tensor) or not tensor.ndim:
+            raise NotTokenwise
+        slot = (self.rows, *tensor.shape[1:])
+        if tensor.shape[0] != self.rows * self.count or any(n.shape != slot for _, n in changes):
+            raise NotTokenwise
         merged = tensor.clone()
         for number, new in changes:
             merged[self._slice(number)] = new
@@ -152,13 +165,29 @@ class Packed:
                 clean,
                 {k: self._joined(item, theirs.get(k), number) for k, item in entries(clean)},
             )
-        if not isinstance(clean, torch.Tensor) or not clean.is_floating_point():
-            return clean  # ids, positions and the like: no write to a value changes them
+        if not isinstance(clean, torch.Tensor):
+            return clean
+        if clean.ndim < 3 and not clean.is_floating_point():
+            return self._joined_numbers(clean, raw, number)
         segment = self._segment(raw, number)
         length = segment.stop - segment.start
         if clean.ndim != 3 or clean.shape[2] != raw.shape[2] or clean.shape[1] < length:
             raise NotTokenwise
         return torch.cat([clean[:, : clean.shape[1] - length], raw[:, segment]], 1)
+
+    def _joined_numbers(self, clean: torch.Tensor, raw: Any, number: int) -> torch.Tensor:
+        """Of ids, positions and the like: `(tokens,)` or `(rows, tokens)`."""
+        if _equal(raw, clean):
+            return clean
+        if not isinstance(raw, torch.Tensor) or raw.shape[:-1] != clean.shape[:-1]:
+            raise NotTokenwise
+        if not clean.ndim or raw.shape[-1] not in self._segments:
+            raise NotTokenwise
+        segment = self._segments[raw.shape[-1]][number]
+        kept = clean.shape[-1] - (segment.stop - segment.start)
+        if kept < 0:
+            raise NotTokenwise
+        return torch.cat([clean[..., :kept], raw[..., segment]], -1)
 
     def _segment(self, raw: Any, number: int) -> slice:
         if not isinstance(raw, torch.Tensor) or raw.ndim != 3 or raw.shape[1] not in self._segments:
@@ -180,6 +209,15 @@ class Packed:
             segment = self._segment(tensor, number)
             merged[:, segment] = new[:, segment.start - segment.stop :]
         return merged
+
+
+def _equal(one: Any, other: Any) -> bool:
+    tensors = isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor)
+    return tensors and one.dtype == other.dtype and torch.equal(one, other)
+
+
+def _item(container: Callable[[], Any], key: Any) -> Any:
+    return dict(entries(container())).get(key)
 
 
 def _segments(lengths: list[int]) -> list[slice]:

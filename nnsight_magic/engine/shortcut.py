@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
+from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -88,19 +89,24 @@ class Shortcut:
             self._key = self._memory.key(self._root, self._args, self._kwargs, Forward)
         return self._key
 
-    def _remember(self, key: Hashable, index: int, raw: Any) -> None:
+    def _remember(
+        self, key: Hashable, index: int, raw: Any, args: tuple, kwargs: dict[str, Any]
+    ) -> None:
         block = self._root.get_submodule(self._names.layers)[index]
-        hidden = self.hidden_alone(block, raw)
+        hidden = self.hidden_alone(block, raw, (*args, *kwargs.values()))
         if hidden is not None:
             self._memory.remember(key, index, hidden, self._root)
 
     @staticmethod
-    def hidden_alone(block: nn.Module, raw: Any) -> torch.Tensor | None:
+    def hidden_alone(block: nn.Module, raw: Any, given: Iterable[Any] = ()) -> torch.Tensor | None:
         """The hidden states that a block gave, if they are all that it gave.
 
         Whatever else it returns, the next block might be given: then it is not enough to know
-        the hidden states, and the answer is `None`.
+        the hidden states, and the answer is `None`. So it is where the block was called with
+        something to leave a message in, such as a dict of keys and values that blocks share.
         """
+        if not all(map(_is_fixed, given)):
+            return None
         hidden = raw
         if isinstance(raw, tuple | list):
             if not raw or any(item is not None for item in raw[1:]):
@@ -136,6 +142,15 @@ class Shortcut:
         for part in [*self._names.layers.split("."), str(index)]:
             line.append(line[-1]._modules[part])
         return line
+
+
+def _is_fixed(argument: Any) -> bool:
+    """Whether a block cannot leave anything in what it is called with."""
+    if isinstance(argument, tuple):
+        return all(map(_is_fixed, argument))
+    return argument is None or isinstance(
+        argument, torch.Tensor | str | int | float | torch.dtype | torch.device | Enum
+    )
 
 
 def in_block_layout(block: nn.Module, hidden: torch.Tensor) -> Any:

@@ -11,6 +11,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from nnsight_magic import LanguageModel
+from nnsight_magic.engine.wrapped import Model
 from tests.hooks import hook_count, hooked
 
 IDS = torch.tensor([[5, 6, 7, 8, 9, 10]])
@@ -184,3 +185,56 @@ def test_it_is_cleared_and_switched_off(hf, model):
     assert last(model)[1] == 3
     assert last(model, resume=False)[1] == 0
     assert hook_count(hf) == 0
+
+
+class Shares(nn.Module):
+    """A block that reads what the first one left in a dict that all are given."""
+
+    def __init__(self):
+        super().__init__()
+        self.map = nn.Linear(4, 4)
+
+    def forward(self, hidden, shared=None):
+        first = shared.setdefault("first", self.map(hidden))
+        return hidden + self.map(first)
+
+
+class Sharing(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Linear(3, 4)
+        self.layers = nn.ModuleList(Shares() for _ in range(3))
+
+    def forward(self, x):
+        shared, hidden = {}, self.embed(x)
+        for layer in self.layers:
+            hidden = layer(hidden, shared=shared)
+        return hidden
+
+
+def test_blocks_that_leave_something_for_later_ones_are_run():
+    torch.manual_seed(0)
+    root, x = Sharing().eval(), torch.ones(1, 5, 3)
+    model = Model(root)
+    with model.trace(x):
+        model.layers[1].output.save()
+    with model.trace(x):
+        behind = model.layers[2].map.output
+    with torch.no_grad():
+        seen = []
+        with hooked(root.layers[2].map, lambda out: seen.append(out.clone())):
+            root(x)
+    assert torch.equal(behind, seen[0])
+
+    def change(position):
+        model.layers[1].output[:, position] *= 2
+        return model.layers[2].output
+
+    def alone(position):
+        with model.trace(x, resume=False):
+            return change(position).value
+
+    for mine, position in zip(
+        model.sweep(x, change, range(3), progress=False), range(3), strict=True
+    ):
+        torch.testing.assert_close(mine, alone(position))

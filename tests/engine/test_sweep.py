@@ -175,3 +175,49 @@ def test_random_variants_give_what_a_loop_gives(programs):
 
     got = model.sweep(IDS, change, programs, progress=False)
     agree(got, one_by_one(model, change, programs))
+
+
+@pytest.fixture
+def mixtral(tiny):
+    return LanguageModel(tiny("mixtral"))
+
+
+@pytest.mark.parametrize("pack", [True, False])
+@pytest.mark.parametrize("variants", [[0, 1, 2, 3, 4], [3, 4]])
+def test_a_value_without_rows_of_the_prompts_is_read_as_in_a_loop(mixtral, pack, variants):
+    """A router sees the tokens of all rows in one."""
+
+    def change(position):
+        mixtral.layers[0].output[:, position] *= -3
+        scores, _, chosen = mixtral.layers[1].mlp.gate.output
+        return scores, chosen
+
+    got = mixtral.sweep(IDS, change, variants, pack=pack, progress=False)
+    for mine, theirs in zip(got, one_by_one(mixtral, change, variants), strict=True):
+        agree(mine, theirs)
+
+
+@pytest.mark.parametrize("pack", [True, False])
+def test_a_value_without_rows_of_the_prompts_is_written_as_in_a_loop(mixtral, pack):
+    def change(position):
+        mixtral.layers[0].output[:, position] *= -3
+        mixtral.layers[1].mlp.gate.output[1][:] = 1
+        return mixtral.logits
+
+    variants = [2, 3, 4]
+    got = mixtral.sweep(IDS, change, variants, pack=pack, progress=False)
+    agree(got, one_by_one(mixtral, change, variants))
+
+
+def test_heads_that_share_a_dimension_with_the_rows_are_read_as_in_a_loop():
+    from transformers import BloomConfig, BloomForCausalLM
+
+    torch.manual_seed(0)
+    config = BloomConfig(vocab_size=320, hidden_size=32, n_layer=3, n_head=4, initializer_range=0.2)
+    model = LanguageModel(BloomForCausalLM(config).eval())
+
+    def change(position):
+        model.layers[0].output[:, position] *= -3
+        return model.layers[1].attn.ops.baddbmm.output  # (rows * heads, tokens, tokens)
+
+    agree(model.sweep(IDS, change, [1, 2, 3], progress=False), one_by_one(model, change, [1, 2, 3]))
