@@ -1,8 +1,8 @@
 """What a model computes with besides its arguments, in a form that two moments can be compared by.
 
-That is identity, address and version of every tensor that a module holds, the modules' classes,
-and the plain attributes of the modules and of their configurations: an attention's `scaling`, a
-norm's epsilon, the switch of an adapter.
+That is identity, address and version of every tensor that a module holds, the modules' classes
+and their code, and the plain attributes of the modules and of their configurations: an attention's
+`scaling`, a norm's epsilon, the switch of an adapter.
 
 It is taken before every forward that may start from remembered blocks, of a model with hundreds
 of modules: hence the flat list of modules, and the loops left to `map`.
@@ -10,14 +10,16 @@ of modules: hence the flat list of modules, and the loops left to `map`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import chain
 from operator import attrgetter, itemgetter
-from types import MethodType
+from types import CodeType, FunctionType, MethodType
 from typing import Any
 
 import torch
 from torch import nn
+
+from nnsight_magic.engine.model_code import code_of
 
 _TORCHS_OWN = [*vars(nn.Module())]  # what torch keeps in every module
 _LAST = len(_TORCHS_OWN) - 1
@@ -30,12 +32,17 @@ _of_tensor = attrgetter("_version", "dtype")
 
 
 class Fingerprint:
-    """Takes the fingerprint of one model, again and again."""
+    """Takes the fingerprint of one model, again and again.
+
+    What it names by identity lives until the next one is taken: nothing else can come to stand
+    at the same address meanwhile.
+    """
 
     def __init__(self, root: nn.Module):
         self.root = root
         self._modules: list[nn.Module] = []
         self._children: list[nn.Module | None] | None = None
+        self._alive: list[Any] = []
 
     def take(self, ours: type) -> tuple | None:
         """The fingerprint; `None` where foreign code has a say, or chance (training mode).
@@ -52,17 +59,21 @@ class Fingerprint:
             return None
         held = chain(map(itemgetter("_parameters"), owns), map(itemgetter("_buffers"), owns))
         tensors = [t for some in held for t in some.values() if t is not None]
+        types = [*map(type, self._modules)]
         state: list = [
-            *map(type, self._modules),
+            *types,
             *map(id, tensors),
             *map(torch.Tensor.data_ptr, tensors),
             *map(_of_tensor, tensors),
         ]
         attributes = [value for own in owns for value in _attributes(own)]
-        _add_comparable(attributes, state)
+        alive: list = [tensors]
+        _add_comparable(attributes, state, alive)
+        _add_comparable(code_of(dict.fromkeys(types)), state, alive)
         configs = {id(own["config"]): own["config"] for own in owns if "config" in own}
         for config in configs.values():
-            _add_comparable(getattr(config, "__dict__", {}).values(), state)
+            _add_comparable(getattr(config, "__dict__", {}).values(), state, alive)
+        self._alive = alive
         return tuple(state)
 
     def _walk(self) -> list[dict[str, Any]]:
@@ -92,8 +103,8 @@ def _attributes(own: dict[str, Any]) -> list[Any]:
     return [value for name, value in own.items() if name not in _TORCHS_OWN]
 
 
-def _add_comparable(values: Iterable[Any], state: list, nested: bool = False) -> None:
-    """Add what can be compared of these values.
+def _add_comparable(values: Iterable[Any], state: list, alive: list, nested: bool = False) -> None:
+    """Add what can be compared of these values; what is named by identity goes to `alive` too.
 
     Other objects are passed over: a model that makes some anew in each forward could never be
     resumed.
@@ -102,16 +113,24 @@ def _add_comparable(values: Iterable[Any], state: list, nested: bool = False) ->
         kind = type(value)  # isinstance() would go through a configuration's own __getattribute__
         if kind in _PLAIN:
             state.append(value)
+        elif kind is FunctionType or kind is CodeType or kind is type:
+            state.append(id(value))
+            alive.append(value)
         elif kind is MethodType:
             state += (id(value.__func__), id(value.__self__))
+            alive.append(value)
         elif issubclass(kind, _CONTAINERS):
             if not nested:
                 state.append(len(value))
                 if len(value) <= _COMPARED:
-                    _add_comparable(value, state, nested=True)
+                    _add_comparable(value, state, alive, nested=True)
                     if isinstance(value, dict):
-                        _add_comparable(value.values(), state, nested=True)
+                        _add_comparable(value.values(), state, alive, nested=True)
         elif issubclass(kind, torch.Tensor):
             state += (id(value), value.data_ptr(), _of_tensor(value))
+            alive.append(value)
         elif callable(value):
             state.append(id(value))
+            alive.append(value)
+        elif not nested and issubclass(kind, Mapping):  # such as transformers' attentions by name
+            _add_comparable(value.values(), state, alive, nested=True)

@@ -238,3 +238,78 @@ def test_blocks_that_leave_something_for_later_ones_are_run():
         model.sweep(x, change, range(3), progress=False), range(3), strict=True
     ):
         torch.testing.assert_close(mine, alone(position))
+
+
+def test_after_a_change_of_a_library_class_the_blocks_run_anew(hf, model, monkeypatch):
+    last(model)
+    monkeypatch.setattr(type(hf.model.layers[0].mlp), "forward", lambda self, x: x * 2)
+    hidden, skipped = last(model)
+    assert skipped == 0
+    assert torch.equal(hidden, by_hook(hf, hf.model.layers[-1]))
+
+
+def test_another_attention_under_the_same_name_is_another(hf, model):
+    from transformers import AttentionInterface
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+    AttentionInterface.register("mine", sdpa_attention_forward)
+    hf.set_attn_implementation("mine")
+    for factor in (1, 2, 3, 4):  # functions that may come to stand at the same address
+        AttentionInterface.register(
+            "mine",
+            lambda *args, factor=factor, **kwargs: (
+                sdpa_attention_forward(*args, **kwargs)[0] * factor,
+                None,
+            ),
+        )
+        hidden, skipped = last(model)
+        assert skipped == 0
+        assert torch.equal(hidden, by_hook(hf, hf.model.layers[-1]))
+    assert last(model)[1] > 0
+
+
+def steer(x):
+    return x * strength
+
+
+strength = 2.0
+
+
+class Steered(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.map = nn.Linear(4, 4)
+
+    def forward(self, hidden):
+        return steer(self.map(hidden))
+
+
+def double(x):
+    return x * 2
+
+
+REDEFINED = {
+    "a constant": lambda patch: patch.setitem(globals(), "strength", 3.0),
+    "a function": lambda patch: patch.setitem(globals(), "steer", double),
+    "a function's code": lambda patch: patch.setattr(steer, "__code__", double.__code__),
+}
+
+
+@pytest.mark.parametrize("change", REDEFINED)
+def test_what_a_forward_calls_by_name_may_be_defined_anew(change, monkeypatch):
+    torch.manual_seed(0)
+    root = nn.ModuleDict({"layers": nn.ModuleList(Steered() for _ in range(3))}).eval()
+    root.forward = lambda x: root["layers"][2](root["layers"][1](root["layers"][0](x)))
+    model, x = Model(root), torch.ones(1, 5, 4)
+
+    def last_of(resume):
+        with model.trace(x, resume=resume) as tracer:
+            hidden = model.layers[-1].output
+        return hidden.value, tracer.report.blocks_skipped
+
+    last_of(resume=True)
+    assert last_of(resume=True)[1] == 3
+    REDEFINED[change](monkeypatch)
+    hidden, skipped = last_of(resume=True)
+    assert skipped == 0
+    assert torch.equal(hidden, last_of(resume=False)[0])
