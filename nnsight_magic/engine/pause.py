@@ -62,6 +62,7 @@ class Pause:
         self._grad = grad
         self._handed: list[_HandedOut] = []
         self._parts: list[weakref.ref[Parts]] = []
+        self._aliases: list[Value] = []
 
     @property
     def written(self) -> bool:
@@ -126,6 +127,9 @@ class Pause:
         self._keep_parts(())
         self.passed = True
         self._handed.clear()
+        for alias in self._aliases:  # whoever detached a value wants to keep nothing of its graph
+            alias._alias_of, alias._pause = None, self
+        self._aliases.clear()
         current, self.current = self.current, None
         return current
 
@@ -149,6 +153,14 @@ class Pause:
                 self.refuse_old(self.describe())
             if handed.weak() is value:
                 handed.strong = value  # about to change: it must live to be looked at again
+
+    def watch_alias(self, alias: Value, value: torch.Tensor) -> None:
+        """`alias` was detached from a value handed out here: a write into it is one to `value`."""
+        if self.passed:
+            alias._pause = self
+        else:
+            alias._alias_of = value
+            self._aliases.append(alias)
 
     def refuse_old(self, where: str) -> None:
         """Refuse a write into what was read before another write, or in a run that is over."""

@@ -66,6 +66,7 @@ class Value(torch.Tensor):
 
     _pause: Pause | None = None  # where it was handed out, for errors about late writes
     _source: torch.Tensor | None = None  # the tensor whose gradient this one shows
+    _alias_of: torch.Tensor | None = None  # what it was detached from, if that can flow on
     _saved = False
     where: str | None = None  # such as "layers[3].mlp.output"
 
@@ -78,7 +79,13 @@ class Value(torch.Tensor):
         # `plain.add_(value)` and `plain.to(value)` give back the user's own tensor.
         if "out" in kwargs or any(result is arg for arg in args):
             return result
-        return _as_values(result)
+        result = _as_values(result)
+        if func is torch.Tensor.detach:  # no view for autograd, but the same memory
+            root = root_of(args[0])
+            pause = getattr(root, "_pause", None)
+            if pause is not None:
+                pause.watch_alias(result, root)
+        return result
 
     def save(self) -> Value:
         """Mark as wanted: it is listed in the result. Values stay usable after the block anyway."""
@@ -89,6 +96,21 @@ class Value(torch.Tensor):
     def value(self) -> torch.Tensor:
         """The same numbers as a plain `torch.Tensor`."""
         return plain(self)
+
+    @property
+    def data(self) -> torch.Tensor:
+        """The same memory without gradients; what is written into it flows on.
+
+        torch's own `data` hides such a write from everyone.
+        """
+        return self.detach()
+
+    @data.setter
+    def data(self, new: torch.Tensor) -> None:
+        if getattr(root_of(self), "_pause", None) is None or new.shape != self.shape:
+            plainly(torch.Tensor.data.__set__, self, new)
+        else:
+            self.detach().copy_(new)
 
     @property
     def grad(self) -> torch.Tensor | None:
@@ -165,7 +187,9 @@ def own_copy(tensor: torch.Tensor) -> torch.Tensor:
 def root_of(value: torch.Tensor) -> torch.Tensor:
     """The tensor that `value` is a view of, or `value` itself."""
     base = plainly(torch.Tensor._base.__get__, value)
-    return value if base is None else base
+    root = value if base is None else base
+    detached_from = getattr(root, "_alias_of", None)
+    return root if detached_from is None else detached_from
 
 
 def _as_values(result: Any) -> Any:

@@ -102,7 +102,9 @@ def test_a_slice_write_equals_a_hand_written_hook(model, hf):
     assert torch.equal(logits, expected)
 
 
-@pytest.mark.parametrize("spelling", ["item", "whole", "augmented", "view", "method"])
+@pytest.mark.parametrize(
+    "spelling", ["item", "whole", "augmented", "view", "method", "data", "new data", "detached"]
+)
 def test_every_spelling_of_a_write_reaches_the_model(model, hf, spelling):
     with hooked(hf.transformer.h[1].mlp, lambda out: out * 2):
         expected = forward(hf)
@@ -121,6 +123,13 @@ def test_every_spelling_of_a_write_reaches_the_model(model, hf, spelling):
                     position.mul_(2)
             case "method":
                 mlp.output.mul_(2)
+            case "data":
+                mlp.output.data[:] *= 2
+            case "new data":
+                values = mlp.output
+                values.data = values * 2
+            case "detached":
+                mlp.output.detach()[0].mul_(2)
         logits = model.logits
     assert torch.equal(logits, expected)
 
@@ -302,11 +311,12 @@ def test_the_final_norm_is_read_after_the_logits(model):
     assert torch.equal(straight, late)
 
 
-@pytest.mark.parametrize("spelling", ["set", "slice", "held"])
+@pytest.mark.parametrize("spelling", ["set", "slice", "held", "data", "detached"])
 def test_a_late_write_is_an_error_that_says_what_ran_past_it(model, spelling):
     with pytest.raises(AlreadyRanError, match=r"layers\[0\].*\n.*layers\[2\]\.output"):  # noqa: SIM117
         with model.trace(IDS):
             held = model.layers[0].output
+            detached = held.detach()
             model.layers[2].output.save()
             match spelling:
                 case "set":
@@ -315,6 +325,10 @@ def test_a_late_write_is_an_error_that_says_what_ran_past_it(model, spelling):
                     model.layers[0].output[:] = 0
                 case "held":
                     held[:] = 0
+                case "data":
+                    held.data[0, 0] = 0
+                case "detached":
+                    detached[:] = 0
 
 
 @pytest.mark.parametrize(
