@@ -225,6 +225,11 @@ class _Recorder:
         self.note(handle, "input", (), new)
 
     def note(self, handle: Handle, kind: str, index: tuple, new: Any) -> None:
+        if handle._operation is not None:
+            raise EditError(
+                f"{handle.name} is an operation inside a module; an edit writes to what modules "
+                "give and take.\nWrite to the module's output or input, or to it in every trace."
+            )
         change = new if isinstance(new, _Change) else _Change("set", new)
         write = Write(handle.path, kind, index, change.operation, _data(change.value), handle.call)
         self._edit.writes.append(_checked(write))

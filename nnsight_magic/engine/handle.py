@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from nnsight_magic.engine.attached import attach, call_module, detach, tree_text
+from nnsight_magic.engine.attention import pattern_of
 from nnsight_magic.engine.heads import Heads, head_layout
 from nnsight_magic.errors import NoSuchModuleError
 from nnsight_magic.model.names import BLOCK_NAMES, ROOT_NAMES, part_of_block
@@ -103,6 +104,31 @@ class Handle:
     @inputs.setter
     def inputs(self, new: Any) -> None:
         self._model._tracer(self, "input").write(self, "input", new)
+
+    @touching
+    def pattern(self) -> Any:
+        """Of an attention module: how much each token attends to each, by head.
+
+        `(batch, heads, tokens, tokens)`: rows are queries, columns keys, each row sums to 1. It
+        can be written to. It is the output of the module's softmax (`ops.softmax[0]`, whose input
+        are the scores), and is there whether or not attention runs fused.
+
+        Raises:
+            NoSuchModuleError: the module is no attention module.
+
+        >>> from nnsight_magic import LanguageModel
+        >>> model = LanguageModel("demo")
+        >>> with model.trace("The Eiffel Tower"):
+        ...     model.layers[5].attn.pattern[:, 3] = 0      # head 3 attends to nothing
+        ...     pattern = model.layers[5].attn.pattern
+        >>> pattern.shape, float(pattern[0, 3].sum())
+        (torch.Size([1, 9, 4, 4]), 0.0)
+        """
+        return pattern_of(self).output
+
+    @pattern.setter
+    def pattern(self, new: Any) -> None:
+        pattern_of(self).output = new
 
     def trace(
         self, *inputs: Any, full: bool = False, grad: bool | None = None, **kwargs: Any

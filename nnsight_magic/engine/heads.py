@@ -38,7 +38,9 @@ def head_layout(attention: Any) -> tuple[str, int, int]:
         NoSuchModuleError: the module has no such projection, or no number of heads is known.
     """
     module = attention.module
-    for path in PROJECTIONS:
+    kind = type(module).__name__.lower()
+    named_so = "att" in kind or attention.name.endswith(".attn")
+    for path in PROJECTIONS if named_so else ():  # MLPs have a `c_proj` or a `wo` too
         projection = _at(module, path)
         width = _width(projection)
         if width is not None:
@@ -48,9 +50,18 @@ def head_layout(attention: Any) -> tuple[str, int, int]:
     raise NoSuchModuleError(
         f"{attention.name or 'The model'} ({type(module).__name__}) is no attention module with "
         "heads that this package knows.\n"
-        "Use the attention of a block, such as layers[3].attn.heads[2], or index the input of its "
-        "output projection."
+        "Use the attention of a block, such as layers[3].attn; the heads' results stand side by "
+        "side in the input of an output projection."
     )
+
+
+def has_heads(handle: Any) -> bool:
+    """Whether `head_layout` finds heads in a module."""
+    try:
+        head_layout(handle)
+    except NoSuchModuleError:
+        return False
+    return True
 
 
 def _at(module: nn.Module, path: str) -> nn.Module | None:

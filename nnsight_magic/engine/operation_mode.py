@@ -14,6 +14,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from types import CodeType, FrameType
 from typing import Any
 
@@ -21,6 +22,7 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from nnsight_magic.engine.attention import FUSED, in_steps
 from nnsight_magic.engine.site import Operation
 from nnsight_magic.engine.value import mutates
 
@@ -111,6 +113,10 @@ class Listing:
         return Counter(each.operation.name for each in self.issued)
 
 
+def _nothing(operation: Operation) -> bool:
+    return False
+
+
 class OperationMode(TorchFunctionMode):
     """Numbers the operations of one call and shows what goes in and out of each.
 
@@ -118,11 +124,14 @@ class OperationMode(TorchFunctionMode):
         arrive: is given `(operation, "input", (args, kwargs))` and `(operation, "output",
             result)`, and gives what flows on.
         listing: filled with the operations.
+        wanted: tells whether an operation inside a fused one is asked for.
     """
 
-    def __init__(self, arrive: Arrive, listing: Listing):
+    def __init__(
+        self, arrive: Arrive, listing: Listing, wanted: Callable[[Operation], bool] = _nothing
+    ):
         super().__init__()
-        self._arrive, self._listing = arrive, listing
+        self._arrive, self._listing, self._wanted = arrive, listing, wanted
         self._counts: dict[str, int] = {}
         self._forward: FrameType | None = None
 
@@ -140,16 +149,17 @@ class OperationMode(TorchFunctionMode):
         place = None if name is None else self._place(sys._getframe(1))
         if place is None:
             return func(*args, **kwargs)
-        index = self._counts.get(name, 0)
-        self._counts[name] = index + 1
-        operation = Operation(name, index)
-        self._listing.issued.append(Issued(operation, place.f_code, place.f_lineno))
+        operation = self._issue(name, place)
+        softmax = self._issue("softmax", place) if name == FUSED else None
         del place  # it would keep the model's tensors alive while the user holds this frame
         given = (args, kwargs)
         args, kwargs = self._arrive(operation, "input", given)
         if kwargs is not given[1] or args is not given[0]:
             args, kwargs = _in_the_same_tensors(func, given, args, kwargs)
-        result = func(*args, **kwargs)
+        if softmax is not None and self._wanted(softmax):
+            result = in_steps(func, args, kwargs, partial(self._arrive, softmax))
+        else:
+            result = func(*args, **kwargs)
         target = _written_by(func, args, kwargs)
         if target is None:
             return self._arrive(operation, "output", result)
@@ -157,6 +167,14 @@ class OperationMode(TorchFunctionMode):
         if new is not target:
             target.copy_(new)
         return result
+
+    def _issue(self, name: str, place: FrameType) -> Operation:
+        """The next operation of this name, noted."""
+        index = self._counts.get(name, 0)
+        self._counts[name] = index + 1
+        operation = Operation(name, index)
+        self._listing.issued.append(Issued(operation, place.f_code, place.f_lineno))
+        return operation
 
     def _place(self, frame: FrameType | None) -> FrameType | None:
         """The line that issued an operation; `None` if it is not the watched forward's own."""

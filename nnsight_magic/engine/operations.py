@@ -9,12 +9,13 @@ from typing import Any
 
 from torch import nn
 
+from nnsight_magic.engine.attention import FUSED
 from nnsight_magic.engine.handle import Handle
 from nnsight_magic.engine.site import Operation, Touch
 from nnsight_magic.engine.source import Source, source_of, tally
 from nnsight_magic.errors import NoSuchModuleError, NoSuchOperationError
 
-_FUSED = ("softmax", "matmul", "bmm", "baddbmm", "dropout")  # steps of scaled_dot_product_attention
+_STEPS = ("matmul", "bmm", "baddbmm", "dropout")  # of fused attention, besides its softmax
 
 
 class Operations:
@@ -162,10 +163,10 @@ def no_such_operation(touch: Touch, counts: Counter[str]) -> str:
         hint = f" Did you mean {near[0]!r}?" if near else ""
         lines.append(f"{where} ({kind}) ran no operation {name!r} in this forward.{hint}")
         lines.append(f"It ran: {tally(counts)}.")
-    if name in _FUSED and "scaled_dot_product_attention" in counts:
+    if name in _STEPS and FUSED in counts:
         lines.append(
-            "Attention runs fused into one operation here, which never gives its pattern. To have "
-            "it\ncomputed step by step: model.module.set_attn_implementation('eager')."
+            "Attention runs fused into one operation here, of which only the softmax is at hand. "
+            "To have\nit computed step by step: model.module.set_attn_implementation('eager')."
         )
     inside = _with_operations(touch.site.module)
     if inside:

@@ -8,11 +8,18 @@ from __future__ import annotations
 
 import ast
 import builtins
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from nnsight_magic.language.names import HANDLE_ATTRIBUTES, TRACE_NAMES, VALUE_ATTRIBUTES
+from nnsight_magic.engine.heads import has_heads
+from nnsight_magic.language.names import (
+    HANDLE_ATTRIBUTES,
+    OF_ATTENTION,
+    TRACE_NAMES,
+    VALUE_ATTRIBUTES,
+)
 from nnsight_magic.language.paths import as_written
 from nnsight_magic.language.problems import (
     Problem,
@@ -44,6 +51,7 @@ USUAL_IMPORTS = {
 USUAL_MODULES = frozenset(
     {"torch", "math", "random", "json", "re", "time", "einops", "transformers"}
 )
+_PATTERN = re.compile(r"att.*(weight|pattern|prob|map|score)|^pattern|^weights$")
 AT_ROOT = ("logits", "tokens", "prompt")  # of the model, and of a prompt's view of it
 BUILTINS = frozenset(dir(builtins)) | {"__name__", "__file__", "__doc__", "get_ipython", "display"}
 
@@ -163,6 +171,8 @@ class Paths:
         name = str(link.value)
         if name in VALUE_ATTRIBUTES or (handle is self.model and name in AT_ROOT):
             return None, None
+        if name == "pattern" and has_heads(handle):
+            return None, None
         if found.stored and position == len(found.links) - 1:
             return None, _assigned(handle, link, as_written(found, position))
         if name == "next":
@@ -170,6 +180,8 @@ class Paths:
         child = below_root(handle, name)
         if child is not None:
             return child, None
+        if name in OF_ATTENTION and not (has_heads(handle) or hasattr(module_of(handle), name)):
+            return None, _no_such(handle, link, as_written(found, position))
         if name in self.attached or name in HANDLE_ATTRIBUTES or has_attribute(handle, name):
             return None, None
         return None, _no_such(handle, link, as_written(found, position))
@@ -215,6 +227,15 @@ def _assigned(handle: Any, link: Link, where: str) -> Problem | None:
 def _no_such(handle: Any, link: Link, where: str) -> Problem:
     name = str(link.value)
     known = [*children(handle), *standard(handle), *HANDLE_ATTRIBUTES]
+    if name in OF_ATTENTION:
+        hint = f"a block's attention has it: layers[3].attn.{name}"
+        return Problem(link.span, f"{where} ({kind_of(handle)}) is no attention module", hint)
+    if _PATTERN.search(name) and has_heads(handle):
+        return Problem(
+            link.span,
+            f"{where} ({kind_of(handle)}) has no {name!r}",
+            f"the attention pattern is {where}.pattern",
+        )
     hint = did_you_mean(name, known) or did_you_mean(name, dir(module_of(handle)))
     if not hint:
         hint = f"it has {listing([*children(handle), *VALUE_ATTRIBUTES])}"

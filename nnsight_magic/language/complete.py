@@ -9,8 +9,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from nnsight_magic.engine.heads import has_heads
 from nnsight_magic.language.names import (
     HANDLE_ATTRIBUTES,
+    OF_ATTENTION,
     TRACE_NAMES,
     VALUE_ATTRIBUTES,
 )
@@ -28,7 +30,7 @@ from nnsight_magic.language.tree import (
 )
 
 # Handle attributes that are worth offering; the others are for programs.
-OFFERED = ("output", "input", "inputs", "next", "skip", "heads", "source", "ops")
+OFFERED = ("output", "input", "inputs", "next", "skip", "heads", "pattern", "source", "ops")
 
 _STEP = r"(?:\[[^\[\]]*\]|\(\))*"
 _PATH = re.compile(rf"(?<![\w.\])])([^\W\d]\w*{_STEP}(?:\.[^\W\d]\w*{_STEP})*)\.(\w*)$")
@@ -101,7 +103,7 @@ def _of_handle(handle: Any, fragment: str, shapes: Mapping[str, Any]) -> Complet
         if name in VALUE_ATTRIBUTES:
             shape = shapes.get(f"{handle.name}.{name}" if handle.name else name)
             found.append(Candidate(name, str(shape) if shape else VALUE_ATTRIBUTES[name]))
-        elif hasattr(type(handle), name) or (name == "heads" and handle.name.endswith("attn")):
+        elif has_heads(handle) if name in OF_ATTENTION else hasattr(type(handle), name):
             found.append(Candidate(name, HANDLE_ATTRIBUTES[name]))
     picked = tuple(each for each in found if each.text.startswith(fragment))
     return Completions(fragment, picked, True)

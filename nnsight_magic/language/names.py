@@ -36,11 +36,14 @@ HANDLE_ATTRIBUTES: dict[str, str] = {
     "source": "the module's forward, with its operations named",
     "ops": "torch operations inside the module's forward",
     "heads": "attention heads: heads[i] is head i's slice",
+    "pattern": "how much each token attends to each, (batch, heads, tokens, tokens)",
     "path": "the module's dotted path",
     "name": "the module as it is written in a cell",
     "module": "the torch module itself",
     "children": "the modules inside, by name",
 }
+
+OF_ATTENTION = ("heads", "pattern")  # those that only an attention module has
 
 # The hidden name under which a running cell finds its trace. Dunder, so that it can collide with
 # no notebook variable and never shows in completion.

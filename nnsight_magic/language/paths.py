@@ -99,6 +99,9 @@ def touch(found: Reference) -> Touch | None:
         if link.kind == "attribute" and link.value == "heads":
             path = as_written(found, position + 1)
             return Touch(path, "input", found.stored or _in_place(found), link.span)
+        if link.kind == "attribute" and link.value == "pattern":
+            path = f"{as_written(found, position)}.ops.softmax[0]"
+            return Touch(path, "output", found.stored or _in_place(found), link.span)
         if link.kind == "attribute" and link.value == "skip":
             return Touch(as_written(found, position), "output", True, link.span)
     return None

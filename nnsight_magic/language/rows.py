@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from nnsight_magic.engine.attention import pattern_of
 from nnsight_magic.engine.heads import Heads, head_layout
 from nnsight_magic.engine.value import entries, is_container, rebuild
 from nnsight_magic.errors import WrongValueError
@@ -23,14 +24,23 @@ TouchedBy = dict[str, dict[str, None]]
 _VALUES = frozenset(VALUE_ATTRIBUTES) | {"logits"}
 
 
+def token_axes(shape: torch.Size, tokens: int) -> tuple[int, ...]:
+    """Which axes go over tokens: of attention patterns, `(batch, heads, tokens, tokens)`, two."""
+    if len(shape) == 4 and shape[2] == shape[3] == tokens:
+        return (2, 3)
+    candidates = (1, 2) if len(shape) == 4 else (1,)
+    return next(((a,) for a in candidates if len(shape) > a and shape[a] == tokens), ())
+
+
 def part(value: torch.Tensor, row: PromptRow, batch: int) -> torch.Tensor:
     """The row's own part of a tensor, `(1, tokens, …)`: a view, so that writes reach the batch."""
     if value.ndim == 0 or value.shape[0] != batch:
         return value  # not by prompt, such as rotary tables
-    index: tuple = (slice(row.index, row.index + 1),)
-    if value.ndim > 1 and value.shape[1] == row.width:
-        index += (slice(row.start, row.stop),)
-    view = value[index]
+    index = [slice(None)] * value.ndim
+    index[0] = slice(row.index, row.index + 1)
+    for axis in token_axes(value.shape, row.width):
+        index[axis] = slice(row.start, row.stop)
+    view = value[tuple(index)]
     if type(view) is not type(value) and isinstance(value, type(view)):
         view.__class__ = type(value)  # `[0]` of a block's output keeps its meaning
         view.where = f"{row.name}.{value.where}" if getattr(value, "where", None) else None
@@ -69,15 +79,22 @@ class Row:
             return self._tracer.input_ids[row.index : row.index + 1, row.start : row.stop]
         if name == "prompt" and self._tracer is not None:
             return self._tracer.prompts[row.index]
+        if name == "pattern":
+            return self._wrapped(pattern_of(self._handle)).output
         found = getattr(self._handle, name)
         if name in _VALUES:
             self._note(name)
             return self._part(found)
         if isinstance(found, Heads):
             return Heads(self, *head_layout(self._handle))
+        if name in ("ops", "calls"):
+            return RowPlaces(found, self)
         return self._wrapped(found)
 
     def __setattr__(self, name: str, new: Any) -> None:
+        if name == "pattern":
+            self._wrapped(pattern_of(self._handle)).output = new
+            return
         if name not in _VALUES:
             setattr(self._handle, name, new)  # raises the handle's own error
             return
@@ -142,6 +159,33 @@ class Row:
                 f"length: write the positions you mean, such as {where}[:, -1] = x."
             )
         mine[...] = new
+
+
+class RowPlaces:
+    """A module's operations, or its calls, each as one prompt sees it."""
+
+    __slots__ = ("_found", "_owner")
+
+    def __init__(self, found: Any, owner: Row) -> None:
+        self._found, self._owner = found, owner
+
+    def __getitem__(self, which: Any) -> Any:
+        return self._owner._wrapped(self._found[which])
+
+    def __getattr__(self, name: str) -> Any:
+        return self._owner._wrapped(getattr(self._found, name))
+
+    def __iter__(self):
+        return (self._owner._wrapped(each) for each in self._found)
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def __dir__(self) -> list[str]:
+        return dir(self._found)
+
+    def __repr__(self) -> str:
+        return repr(self._found)
 
 
 class RowParts:

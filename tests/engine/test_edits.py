@@ -265,3 +265,11 @@ def test_outside_a_trace_the_model_is_as_it_was(model, hf):
     assert torch.equal(forward(hf), plain)
     logits(model)
     assert torch.equal(forward(hf), plain)
+
+
+def test_an_operation_is_refused(model):
+    with pytest.raises(EditError, match="operation inside a module"), model.edit():
+        model.layers[0].attn.pattern[:, 1] = 0
+    assert not model.edits
+    with pytest.raises(EditError, match="operation inside a module"), model.edit():
+        model.layers[0].attn.ops.softmax.output = 0

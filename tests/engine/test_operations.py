@@ -586,17 +586,6 @@ def test_an_unknown_operation_is_answered_with_what_there_is(model):
         assert torch.equal(after, model.layers[1].attn.output[0])
 
 
-def test_a_pattern_that_fused_attention_never_gives_is_explained(tiny):
-    hf = tiny("gpt2")
-    hf.set_attn_implementation("sdpa")
-    model = LanguageModel(hf)
-    with model.trace(IDS), pytest.raises(NoSuchOperationError, match="set_attn_implementation"):
-        _ = model.layers[1].attn.ops.softmax.output
-    model.module.set_attn_implementation("eager")  # as the message says
-    with model.trace(IDS):
-        assert model.layers[1].attn.ops.softmax.output.shape == (1, 4, 5, 5)
-
-
 def test_an_index_out_of_range_says_how_many_there_are(model):
     with model.trace(IDS):
         with pytest.raises(NoSuchOperationError, match=r"matmul\[0\] to matmul\[1\]"):

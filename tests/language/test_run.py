@@ -8,7 +8,7 @@ import torch
 
 from nnsight_magic import LanguageModel
 from nnsight_magic.engine.value import Value
-from nnsight_magic.errors import NoSuchModuleError, WrongValueError
+from nnsight_magic.errors import CellError, WrongValueError
 from nnsight_magic.language.check import check
 from nnsight_magic.language.names import SCOPE_NAME, bound_names
 from nnsight_magic.language.parse import parse
@@ -441,9 +441,38 @@ def test_every_architecture_with_attention_has_heads(architecture, tiny, tiny_to
     assert found["h"].shape[-1] == 8
 
 
+def test_operations_and_patterns_of_a_prompt_are_its_own(notebook):
+    source = (
+        "a = clean.layers[1].attn.pattern\n"
+        "b = corrupt.layers[1].attn.pattern\n"
+        "q = corrupt.layers[1].attn.ops.scaled_dot_product_attention.inputs[0][0]"
+    )
+    prompts = [CLEAN, CORRUPT + " and more"]
+    found = notebook.trace(source, prompts, ("clean", "corrupt"))
+    for name, prompt in zip("ab", prompts, strict=True):
+        with notebook.model.trace(prompt):
+            expected = notebook.model.layers[1].attn.pattern
+        assert found[name].shape == expected.shape
+        assert torch.allclose(found[name], expected, atol=1e-5)
+    assert found["q"].shape[2] == found["b"].shape[2] != found["a"].shape[2]
+
+
+def test_a_pattern_of_one_prompt_is_written(notebook):
+    source = "corrupt.layers[1].attn.pattern[:, 2] = 0\na = clean.logits\nb = corrupt.logits"
+    found = notebook.trace(source, [CLEAN, CORRUPT], ("clean", "corrupt"))
+    with notebook.model.trace(CLEAN):
+        assert torch.allclose(found["a"], notebook.model.logits, atol=1e-4)
+    with notebook.model.trace(CORRUPT):
+        notebook.model.layers[1].attn.pattern[:, 2] = 0
+        assert torch.allclose(found["b"], notebook.model.logits, atol=1e-4)
+
+
 def test_a_module_without_heads_says_so(notebook):
-    with pytest.raises(NoSuchModuleError, match="no attention module with heads"):
-        notebook.trace("h = layers[0].mlp.heads[0]")
+    for name in ("heads[0]", "pattern"):
+        with pytest.raises(CellError, match="no attention module"):
+            notebook.trace(f"h = layers[0].mlp.{name}")
+    with pytest.raises(CellError, match=r"the attention pattern is layers\[0\].attn.pattern"):
+        notebook.trace("h = layers[0].attn.attention_weights")
     with pytest.raises(IndexError, match="there are 4, 0 to 3"):
         notebook.trace("h = layers[0].attn.heads[4]")
 
