@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
+import transformers
 from transformers import StoppingCriteria, StoppingCriteriaList
 
 from nnsight_magic.engine.forward import Forward
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from nnsight_magic.engine.language_model import LanguageModel
 
 DEFAULT_NEW_TOKENS = 20
+# What `max_length` is by default before transformers 5, where it stands for as many new tokens.
+_UNSET_LENGTH = 20 if int(transformers.__version__.split(".")[0]) < 5 else None
 
 
 @dataclass(frozen=True)
@@ -177,21 +180,35 @@ class _Plan:
                 "Use trace, or load the model with its head."
             )
         self._module = module
-        config = kwargs.get("generation_config") or module.generation_config
+        defaults = module.generation_config
+        given = kwargs.get("generation_config") or defaults
+
+        def setting(name: str) -> Any:
+            places = (kwargs.get(name), getattr(given, name, None), getattr(defaults, name, None))
+            return next((value for value in places if value is not None), None)
+
         self.inputs = dict(inputs.kwargs)
         self._kwargs = dict(kwargs)
         ids = self.inputs.get("input_ids")
         if ids is not None and "attention_mask" not in {**self.inputs, **kwargs}:
             self.inputs["attention_mask"] = torch.ones_like(ids)
-        if config.pad_token_id is None and "pad_token_id" not in kwargs:
-            self._kwargs["pad_token_id"] = _padding(config, tokenizer)
-        prompt = 0 if ids is None or module.config.is_encoder_decoder else ids.shape[1]
-        self.new_tokens = _new_tokens(kwargs, config, prompt)
-        self.samples = bool(kwargs.get("do_sample", config.do_sample))
-        beams = kwargs.get("num_beams", config.num_beams) or 1
+        if setting("pad_token_id") is None:
+            self._kwargs["pad_token_id"] = _padding(setting("eos_token_id"), tokenizer)
+        if module.config.is_encoder_decoder:
+            ids = kwargs.get("decoder_input_ids")
+            prompt = 1 if ids is None else ids.shape[1]  # the token that the decoder starts with
+        else:
+            prompt = 0 if ids is None else ids.shape[1]
+        length = setting("max_length")
+        if length == _UNSET_LENGTH and kwargs.get("max_length") is None:
+            length = None
+        self.new_tokens = _new_tokens(setting("max_new_tokens"), length, prompt)
+        self.samples = bool(setting("do_sample"))
         # The step behind the last token is one forward more than transformers would run.
-        # Beam search ranks by the length that it may reach, so there it must not know more.
-        self._spare = 1 if beams == 1 else 0
+        # Where the length that may be reached has a say in the tokens (beam search ranks by it,
+        # some models are forced to end there), it must not know of more.
+        knows_length = (setting("num_beams") or 1) > 1 or setting("forced_eos_token_id") is not None
+        self._spare = 0 if knows_length else 1
         self.tokens: torch.Tensor | None = None
         self._length: int | None = None
 
@@ -299,29 +316,26 @@ class Generation:
         return repr(self.sequences)
 
 
-def _padding(config: Any, tokenizer: Any) -> int | None:
+def _padding(eos: int | list[int] | None, tokenizer: Any) -> int | None:
     if tokenizer is not None and tokenizer.pad_token_id is not None:
         return tokenizer.pad_token_id
-    eos = config.eos_token_id
     return eos[0] if isinstance(eos, list) else eos
 
 
-def _new_tokens(kwargs: dict, config: Any, prompt: int) -> int:
-    """How many tokens to generate, by the rules of transformers' `generate`."""
-    for new, length in (
-        (kwargs.get("max_new_tokens"), kwargs.get("max_length")),
-        (config.max_new_tokens, None),
-    ):
-        if new is not None:
-            count = new
-        elif length is not None:
-            count = length - prompt
-        else:
-            continue
-        if count < 1:
-            raise BadInputError(
-                f"There is nothing to generate: {count} new tokens were asked for.\n"
-                "Give max_new_tokens=1 or more."
-            )
-        return count
-    return DEFAULT_NEW_TOKENS
+def _new_tokens(new: int | None, length: int | None, prompt: int) -> int:
+    """How many tokens to generate, by the rules of transformers' `generate`.
+
+    Args:
+        new: `max_new_tokens`, which goes first.
+        length: `max_length`, prompt included.
+    """
+    if new is None:
+        if length is None:
+            return DEFAULT_NEW_TOKENS
+        new = length - prompt
+    if new < 1:
+        raise BadInputError(
+            f"There is nothing to generate: {new} new tokens were asked for.\n"
+            "Give max_new_tokens=1 or more."
+        )
+    return new

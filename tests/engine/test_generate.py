@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from transformers import GenerationConfig
 
 from nnsight_magic import LanguageModel
 from nnsight_magic.errors import BadInputError, GenerationEndedError, NeverRanError
@@ -59,6 +60,40 @@ def test_beam_search_gives_the_same_tokens(tiny):
         hidden = model.layers[1].output.save()
     assert torch.equal(tracer.result, reference(hf, num_beams=3))
     assert hidden.shape[0] in (1, 3)  # one row a beam; the prompt may be run once for all
+
+
+@pytest.fixture
+def bart():
+    from transformers import BartConfig, BartForConditionalGeneration
+
+    torch.manual_seed(0)
+    sizes = {"encoder_layers": 2, "decoder_layers": 2, "d_model": 32, "vocab_size": 320}
+    sizes |= {"encoder_attention_heads": 4, "decoder_attention_heads": 4, "init_std": 0.2}
+    sizes |= {"encoder_ffn_dim": 64, "decoder_ffn_dim": 64, "max_position_embeddings": 64}
+    return BartForConditionalGeneration(BartConfig(**sizes)).eval()
+
+
+@pytest.mark.parametrize("length", [{"max_new_tokens": 6}, {"max_length": 6}])
+def test_a_model_that_is_made_to_end_at_a_length_ends_there(bart, length):
+    assert bart.generation_config.forced_eos_token_id == 2
+    model = LanguageModel(bart)
+    expected = bart.generate(IDS, do_sample=False, num_beams=1, **length)
+    assert expected[0, -1] == 2
+    with model.generate(IDS, do_sample=False, num_beams=1, **length) as tracer:
+        steps = [step.index for step in tracer.steps]
+    assert torch.equal(tracer.result, expected)
+    assert len(steps) == expected.shape[1] - 1
+
+
+@pytest.mark.parametrize("place", ["the model", "the call"])
+def test_the_length_that_a_configuration_sets_is_kept_to(model, hf, place):
+    expected = reference(hf, max_new_tokens=None, max_length=8)
+    assert expected.shape == (1, 8)
+    if place == "the call":
+        given = {"generation_config": GenerationConfig(max_length=8)}
+    else:
+        hf.generation_config.max_length, given = 8, {}
+    assert torch.equal(model.generate(IDS, do_sample=False, **given), expected)
 
 
 def test_steps_visit_the_prompt_and_then_each_new_token(model):
