@@ -13,11 +13,9 @@ from nnsight_magic.magics.result import (
     SavedVariable,
     TraceResult,
     describe_saved,
-    percent,
-    size_text,
-    visible,
 )
 from nnsight_magic.magics.result_text import one_line_rows, rendered, table_of
+from nnsight_magic.views.words import percent, size_text, visible
 
 _MISSING = object()
 
@@ -47,12 +45,10 @@ def saved(runs: Runs, namespace: MutableMapping[str, Any], names: Iterable[str],
     rows = []
     total = 0
     for name, (result, each) in picked.items():
-        shape = "" if each.shape is None else str(tuple(each.shape))
-        kind = shape if each.kind == "tensor" else f"{each.kind} {shape}".rstrip()
         rows.append(
             (
                 name,
-                kind,
+                each.form,
                 each.dtype,
                 each.device,
                 size_text(each.bytes),

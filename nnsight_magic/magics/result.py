@@ -90,6 +90,12 @@ class SavedVariable:
         """The tensor while some variable still holds it, else `None`."""
         return None if self.ref is None else self.ref()
 
+    @property
+    def form(self) -> str:
+        """A tensor's shape; of other kinds what they are, such as `list of 3 (1, 9, 576)`."""
+        shape = "" if self.shape is None else str(tuple(self.shape))
+        return shape if self.kind == "tensor" else f"{self.kind} {shape}".rstrip()
+
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "ref": None}  # a weak reference cannot be pickled
 
@@ -254,30 +260,3 @@ class TraceResult:
         from nnsight_magic.magics.result_text import terminal_text
 
         printer.text(terminal_text(self))
-
-
-def size_text(count: int) -> str:
-    """Bytes as a person reads them: `54.0 KB`."""
-    amount = float(count)
-    for unit in ("B", "KB", "MB"):
-        if amount < 1000:
-            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
-        amount /= 1000
-    return f"{amount:.2f} GB"
-
-
-def visible(token: str) -> str:
-    """A token with its blanks to be seen: a leading space as `·`, a line end as `⏎`."""
-    shown = token.replace("\r", "␍").replace("\n", "⏎").replace("\t", "⇥")
-    stripped = shown.strip(" ")
-    if not stripped:
-        return "·" * len(shown)
-    left = len(shown) - len(shown.lstrip(" "))
-    right = len(shown) - len(shown.rstrip(" "))
-    text = "·" * left + stripped + "·" * right
-    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
-
-
-def percent(p: float) -> str:
-    """A probability in four characters or so: `65.6 %`."""
-    return f"{p * 100:.1f}%" if p >= 0.0005 else "<0.1%" if p > 0 else "0"

@@ -14,12 +14,8 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from nnsight_magic.magics.result import (
-    PromptResult,
-    TraceResult,
-    percent,
-    visible,
-)
+from nnsight_magic.magics.result import PromptResult, TraceResult
+from nnsight_magic.views.words import percent, visible
 
 PLAIN_WIDTH = 100
 TOKENS_SHOWN = 200
@@ -201,10 +197,8 @@ def _saved_table(result: TraceResult) -> Table:
     for name in ("saved", "shape", "dtype", "device", "from"):
         table.add_column(name, no_wrap=name != "from")
     for each in result.saved:
-        shape = "" if each.shape is None else str(tuple(each.shape))
-        kind = shape if each.kind == "tensor" else f"{each.kind} {shape}".rstrip()
         table.add_row(
-            Text(each.name, style="bold cyan"), kind, each.dtype, each.device, Text(each.where)
+            Text(each.name, style="bold cyan"), each.form, each.dtype, each.device, Text(each.where)
         )
     return table
 

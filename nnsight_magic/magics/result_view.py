@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from nnsight_magic.engine.browse import tree_of
 from nnsight_magic.magics.models import title
-from nnsight_magic.magics.result import PromptResult, SavedVariable, TraceResult
+from nnsight_magic.magics.result import SavedVariable, TraceResult
+from nnsight_magic.magics.result_parts import (
+    facts,
+    generated_strip,
+    last_guesses,
+    names_of,
+    others,
+    prompt_with_steps,
+    steps_in,
+    strips_of,
+)
 from nnsight_magic.magics.result_text import plain_text
 from nnsight_magic.views.comparison import CompareView
 from nnsight_magic.views.modules import ModuleNote
 from nnsight_magic.views.roles import infer_axes
-from nnsight_magic.views.steps import Step, StepsView
+from nnsight_magic.views.steps import StepsView
 from nnsight_magic.views.tensor import TensorView
 from nnsight_magic.views.tokens import TokenStrip, TokensView
 from nnsight_magic.views.trace import TraceView, stored_share
@@ -82,96 +92,24 @@ def fill(view: TraceView, result: TraceResult, make_tree: Callable[[], TreeView 
     view.words = plain_text(result)
 
 
-def facts(result: TraceResult) -> list[str]:
-    found = [result.model, result.extent, result.time]
-    if result.prompts and all(p.generated and not differs(p) for p in result.prompts):
-        found.append("the same without the writes")
-    return found
-
-
-def differs(prompt: PromptResult) -> bool:
-    """Whether the text is another without the writes, or nobody knows."""
-    return prompt.generated != prompt.generated_clean
-
-
-def others(result: TraceResult) -> list[str]:
-    """What was saved besides tensors, in words."""
-    found = []
-    for each in result.saved:
-        if each.kind != "tensor":
-            shape = f" {tuple(each.shape)}" if each.shape is not None else ""
-            found.append(f"{each.name} ({each.kind}{shape})")
-    return found
-
-
 # -- tokens and steps -------------------------------------------------------------------------
 
 
 def tokens_of(result: TraceResult, selection: Any) -> TokensView | None:
-    """The prompts; of a generation only what its steps do not show already."""
-    several = len(result.prompts) > 1
-    strips = []
-    for k, each in enumerate(result.prompts):
-        name = each.name or (f"prompt {k + 1}" if several and each.generated else "")
-        if not each.generated:
-            tops = each.top or last_guesses(each), clean_tops(each)
-            strips.append(TokenStrip(each.tokens, name, *tops, each.kl))
-        elif each is not steps_of_prompt(result):
-            strips.append(generated_strip(each, name))
-        if each.generated_clean and differs(each):
-            clean = (*each.tokens, *each.generated_clean)
-            without = " ".join(filter(None, (name, "without the writes")))
-            strips.append(TokenStrip(clean, without, generated=len(each.generated_clean)))
-    return TokensView(strips, selection=selection) if strips else None
-
-
-def generated_strip(prompt: PromptResult, name: str) -> TokenStrip:
-    """A prompt with its new tokens, each with what it was chosen from."""
-    tokens = (*prompt.tokens, *prompt.generated)
-    top = ()
-    if len(prompt.steps) >= len(prompt.generated) and prompt.tokens:
-        none = ((),) * (len(prompt.tokens) - 1)
-        top = (*none, *prompt.steps[: len(prompt.generated)], ())
-    return TokenStrip(tokens, name, top, generated=len(prompt.generated))
-
-
-def last_guesses(prompt: PromptResult) -> tuple:
-    """What is predicted after the last token, where that is all that is known."""
-    if not prompt.predictions or not prompt.tokens:
-        return ()
-    last = tuple((each.token, each.p) for each in prompt.predictions)
-    return ((),) * (len(prompt.tokens) - 1) + (last,)
-
-
-def clean_tops(prompt: PromptResult) -> tuple:
-    if prompt.top_clean or not prompt.compared or not prompt.tokens:
-        return prompt.top_clean
-    last = tuple((each.token, each.clean) for each in prompt.predictions if each.clean is not None)
-    return ((),) * (len(prompt.tokens) - 1) + (last,)
-
-
-def steps_of_prompt(result: TraceResult) -> PromptResult | None:
-    """The prompt whose steps are shown: the first, where each step's candidates are known."""
-    first = result.prompts[0] if result.prompts else None
-    return first if first is not None and first.generated and first.steps else None
+    """The prompts; the one that the writes changed most is looked at first."""
+    strips = strips_of(result)
+    if not strips:
+        return None
+    changed = [max((kl for kl in strip.kl if kl == kl), default=0.0) for strip in strips]
+    return TokensView(strips, strip=changed.index(max(changed)), selection=selection)
 
 
 def steps_of(result: TraceResult, selection: Any) -> StepsView | None:
-    prompt = steps_of_prompt(result)
+    prompt = prompt_with_steps(result)
     if prompt is None:
         return None
-    saved = [each.name for each in result.saved if each.stepped]
-    steps = [
-        step(token, guesses, saved)
-        for token, guesses in zip(prompt.generated, prompt.steps, strict=False)
-    ]
-    name = (prompt.name or "prompt 1") if len(result.prompts) > 1 else ""
-    return StepsView(list(prompt.tokens), steps, name, selection=selection)
-
-
-def step(token: str, guesses: Sequence[tuple[str, float]], saved: Sequence[str] = ()) -> Step:
-    """A chosen token; its probability is known where it is one of the candidates."""
-    return Step(token, dict(guesses).get(token), guesses, saved)
+    name = names_of(result)[0]
+    return StepsView(list(prompt.tokens), steps_in(result, prompt), name, selection=selection)
 
 
 # -- tensors ----------------------------------------------------------------------------------

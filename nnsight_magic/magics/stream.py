@@ -12,7 +12,7 @@ from nnsight_magic.language.tokens import token_texts
 from nnsight_magic.magics.models import title
 from nnsight_magic.magics.predict import Guesses
 from nnsight_magic.magics.result import TOP
-from nnsight_magic.magics.result_view import step
+from nnsight_magic.magics.result_parts import step
 from nnsight_magic.views.display import show_live, show_still
 from nnsight_magic.views.steps import StepsView
 from nnsight_magic.views.trace import TraceView

@@ -56,7 +56,9 @@ def show_still(view: View) -> None:
 
 def still_bundle(view: View) -> dict[str, Any]:
     """HTML, PNG and text of a view, marked so that the live view finds its twin."""
-    html = f'<div class="nnv-still" data-nnv="{view.twin}">{HIDES_ERROR}{view.still()}</div>'
+    from nnsight_magic.views.still.style import whole
+
+    html = whole(HIDES_ERROR + view.still(), view.twin)
     data: dict[str, Any] = {"text/html": html, "text/plain": view.text()}
     png = view.still_png()
     if png:

@@ -11,6 +11,7 @@ from typing import Any
 import ipywidgets
 
 from nnsight_magic.views import bundle
+from nnsight_magic.views.still.style import whole
 from nnsight_magic.views.tensor import TensorView
 from nnsight_magic.views.view import View
 
@@ -77,7 +78,7 @@ def page(view: View) -> str:
     title = getattr(view, "title", "") or view.kind
     return PAGE.format(
         title=escape(title),
-        still=view.still(),
+        still=whole(view.still()),
         state=state.replace("<", "\\u003c"),
         code=bundle.source("page.js").replace("</script", "<\\/script"),
     )

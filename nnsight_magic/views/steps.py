@@ -117,9 +117,10 @@ class StepsView(View):
         return {}, []
 
     def text(self) -> str:
-        return "".join(self.prompt) + " → " + "".join(step.token for step in self.all_steps)
+        told = "".join(self.prompt) + " → " + "".join(step.token for step in self.all_steps)
+        return f"{self.title}: {told}" if self.title else told
 
     def still(self) -> str:
         from nnsight_magic.views.still.tokens import steps_html
 
-        return steps_html(self)
+        return steps_html(self.prompt, self.all_steps, self.title, self.selection.step)

@@ -115,7 +115,7 @@ class TokensView(View):
     def still(self) -> str:
         from nnsight_magic.views.still.tokens import html
 
-        return html(self.strips, self.title)
+        return html(self.strips, self.title, self.selection.token)
 
 
 class GridView(View):

@@ -119,24 +119,20 @@ class TraceView(View):
 
     def still(self) -> str:
         """The parts one after another; further tensors only as pictures while they are few."""
-        facts = " · ".join(map(escape, self.facts))
-        wrote = f" · wrote <code>{escape(', '.join(self.wrote))}</code>" if self.wrote else ""
-        parts = [
-            f"<div class='nnv-s'><b>{escape(self.title)}</b> "
-            f"<span class='d'>{facts}</span>{wrote}</div>"
-        ]
-        parts += [view.still() for view in (self.tokens, self.steps) if view]
+        from nnsight_magic.views.still.style import frame
+        from nnsight_magic.views.still.trace import html
+
+        parts = [view.still() for view in (self.steps, self.tokens) if view]
         size = 0
         for view in self.tensors:
-            still = (
-                view.still()
-                if size < STILL_BUDGET
-                else f"<div class='nnv-s'>{escape(view.text())}</div>"
-            )
+            still = view.still() if size < STILL_BUDGET else frame(escape(view.text()))
             size += len(still)
             parts.append(still)
-        parts += [f"<div class='nnv-s d'>{escape(each)}</div>" for each in self.notices]
-        return "".join(parts)
+        if self.others:
+            parts.append(
+                frame(f"<div class='d'>also saved: {escape(', '.join(self.others))}</div>")
+            )
+        return html(self.title, self.facts, self.wrote, self.notices, parts)
 
 
 STILL_BUDGET = 30_000  # bytes of pictures in the still view

@@ -74,7 +74,9 @@ def test_a_generation_streams_and_is_stopped(shown: Notebook) -> None:
     )
     stop = shown.page.get_by_role("button", name="stop")
     expect(shown.page.get_by_text("generating …")).to_be_visible()
-    expect(shown.page.locator(".nnv-scrub")).to_contain_text(re.compile(r"step ([5-9]|\d\d) of"))
+    expect(shown.page.locator(".nnv-scrub")).to_contain_text(
+        re.compile(r"new token ([6-9]|\d\d) of")
+    )
     stop.click()
     shown.await_idle()
     result = shown.page.get_by_label("run 3", exact=True)
@@ -82,5 +84,5 @@ def test_a_generation_streams_and_is_stopped(shown: Notebook) -> None:
     made = int(shown.evaluate("print(len(h))"))
     assert 5 < made < 290
     result.get_by_role("slider").fill("2")
-    expect(result).to_contain_text("step 2 of")
+    expect(result).to_contain_text("new token 3 of")
     assert shown.errors == []

@@ -131,7 +131,7 @@ def test_with_stored_state_the_views_go_on_over_what_was_stored(
     expect(tree).to_contain_text("The kernel does not answer")
     steps = tab.get_by_label("generation ")
     steps.get_by_role("slider").fill("0")
-    expect(steps).to_contain_text("step 0 of 2")
+    expect(steps).to_contain_text("new token 1 of 2 (step 0)")
     for k in range(tab.locator(".nnv-still").count()):
         expect(tab.locator(".nnv-still").nth(k)).to_be_hidden(timeout=30_000)
     assert notebook.errors == []

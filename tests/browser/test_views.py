@@ -272,7 +272,7 @@ def test_a_module_selected_in_the_tree_selects_its_tensors(notebook: Notebook) -
 def test_steps_are_scrubbed_and_clicked(notebook: Notebook) -> None:
     steps = view(notebook, "generation ")
     steps.get_by_role("slider").fill("0")
-    expect(steps).to_contain_text("step 0 of 3")
+    expect(steps).to_contain_text("new token 1 of 3 (step 0)")
     expect(steps.get_by_role("table")).to_contain_text("66.0%")
     steps.get_by_role("button", name="·France").click()
     assert until(lambda: notebook.evaluate("print(steps.selection.step)").strip() == "2")
@@ -379,7 +379,7 @@ def test_nonsense_from_the_kernel_does_no_harm(notebook: Notebook) -> None:
     )
     expect(view(notebook, "tensor heat").get_by_role("img").first).to_be_visible()
     expect(view(notebook, "module no.such.module")).to_contain_text("no module")
-    expect(view(notebook, "generation ")).to_contain_text("step 2 of 3")
+    expect(view(notebook, "generation ")).to_contain_text("new token 3 of 3 (step 2)")
     notebook.evaluate(
         "heat.window = []; heat.limits = []; heat.cell = []; tree.selection.module = ''"
     )

@@ -85,7 +85,7 @@ def test_a_result_without_views_comes_as_text_and_html(kernel):
     (data,) = [content["data"] for kind, content in messages if kind == "execute_result"]
     assert "stopped after layers[1].output" in data["text/plain"]
     assert "\x1b" not in data["text/plain"]
-    assert data["text/html"].startswith("<div class='nnsm'>")
+    assert data["text/html"].startswith('<div class="nnv-still">')
 
 
 def test_completion_has_the_classes_in_its_metadata(kernel):

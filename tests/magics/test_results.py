@@ -14,12 +14,10 @@ from nnsight_magic.magics.result import (
     SavedVariable,
     TraceResult,
     describe_saved,
-    percent,
-    size_text,
-    visible,
 )
 from nnsight_magic.magics.result_html import html
 from nnsight_magic.magics.result_text import bar, layout, plain_text, tokens_line
+from nnsight_magic.views.words import percent, size_text, visible
 
 
 def a_result(**changes):
@@ -135,7 +133,8 @@ def test_long_prompts_and_many_prompts_are_cut():
         ("  ", "··"),
         ("\x00", "\\x00"),
         ("日本", "日本"),
-        ("", ""),
+        ("", "∅"),
+        ("👩\u200d👧", "👩\u200d👧"),
     ],
 )
 def test_blanks_and_controls_of_a_token_are_visible(token, shown):
@@ -158,7 +157,7 @@ def test_a_shape_of_one_axis_is_written_as_python_writes_it():
 
 
 def test_numbers_read_well():
-    assert [percent(p) for p in (0.656, 0.0001, 0)] == ["65.6%", "<0.1%", "0"]
+    assert [percent(p) for p in (0.656, 0.0001, 0)] == ["65.6%", "<0.1%", "0%"]
     assert [size_text(n) for n in (12, 20736, 3_000_000, 5e9)] == [
         "12 B",
         "20.7 KB",

@@ -26,6 +26,7 @@ from nnsight_magic.views import (
 )
 from nnsight_magic.views.display import still_bundle
 from nnsight_magic.views.page import models_of, page
+from nnsight_magic.views.still.colours import DARK, LIGHT
 from nnsight_magic.views.tokens import GridView
 from nnsight_magic.views.trace import stored_share
 
@@ -95,6 +96,44 @@ def test_steps_stream_in_and_can_be_stopped() -> None:
     view.finish()
     assert not view.running
     assert view.text() == "a →  b"
+
+
+def test_the_still_form_is_at_the_step_that_the_live_view_is_at() -> None:
+    steps = [Step(f" t{k}", 0.5, [(f" t{k}", 0.5), (f" other{k}", 0.1)]) for k in range(3)]
+    view = StepsView(["a"], steps)
+    assert "new token 3 of 3 (step 2)" in view.still()
+    assert "other2" in view.still()
+    assert "other0" not in view.still()
+    view.selection.step = 0
+    assert "new token 1 of 3 (step 0)" in view.still()
+    assert "other0" in view.still()
+
+
+def test_the_still_form_has_the_prediction_after_the_selected_token() -> None:
+    tops = [[(" first", 0.5)], [(" second", 0.5)]]
+    view = tokens_view(TokenStrip(["a", "b", " new"], top=[*tops, []], generated=1))
+    assert "second" in view.still()  # after the prompt, as in the live view
+    view.selection.token = 0
+    assert "first" in view.still()
+    assert "second" not in view.still()
+
+
+def test_the_still_form_has_the_live_view_s_colours_on_light_and_on_dark() -> None:
+    source = (Path(__file__).parents[2] / "widgets/src/core/colour.ts").read_text()
+    for scales, ground in ((LIGHT, "light"), (DARK, "dark")):
+        for points in scales.values():
+            listed = ", ".join(f'"#{point}"' for point in points)
+            assert f"{ground}: [{listed}]" in source
+    still = tokens_view(TokenStrip(["a", "b"], kl=[0.0, 0.7])).still()
+    assert "light-dark(#f7f7f5,#17191e)" in still
+    assert "background:#081f4d;color:#fff" in still
+    assert "light-dark(#081f4d,#f2f9ff)" in still
+
+
+def test_a_prediction_that_hardly_moved_is_pale() -> None:
+    still = tokens_view(TokenStrip(["a", "b"], kl=[0.0, 0.002])).still()
+    assert "0 to 0.1 nats" in still
+    assert "background:#081f4d" not in still
 
 
 @pytest.mark.parametrize("count", [1, 6, 40])

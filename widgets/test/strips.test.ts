@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { limitsOf, together } from "../src/tokens/strips";
+import { limitsOf, mostRows, together } from "../src/tokens/strips";
 
 const guess = (token: string, p: number) => ({ token, p });
 
@@ -23,5 +23,27 @@ describe("limits of numbers", () => {
     expect(limitsOf([-1, null, 3])).toEqual([-3, 3]);
     expect(limitsOf([2, null])).toEqual([0, 2]);
     expect(limitsOf([null])).toEqual([0, 1]);
+  });
+
+  it("take what rounding left below zero for zero", () => {
+    expect(limitsOf([-1e-9, 0.57])).toEqual([0, 0.57]);
+    expect(limitsOf([-0.2, 0.57])).toEqual([-0.57, 0.57]);
+  });
+
+  it("are no closer than they are to be", () => {
+    expect(limitsOf([0, 0.004], 0.1)).toEqual([0, 0.1]);
+    expect(limitsOf([0, 0.4], 0.1)).toEqual([0, 0.4]);
+  });
+});
+
+describe("the room for bars", () => {
+  it("is that of the position with most candidates, with and without the writes together", () => {
+    const strip = {
+      name: "", tokens: ["x", "y"], numbers: {}, generated: 0,
+      top: [[guess("a", 0.5)], [guess("a", 0.5), guess("b", 0.2)]],
+      clean: [[guess("a", 0.5)], [guess("c", 0.4)]],
+    };
+    expect(mostRows(strip)).toBe(3);
+    expect(mostRows({ ...strip, top: [], clean: [] })).toBe(0);
   });
 });

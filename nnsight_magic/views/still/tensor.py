@@ -12,7 +12,8 @@ from nnsight_magic.views.array import Plane
 from nnsight_magic.views.levels import NAN
 from nnsight_magic.views.pooling import numbers
 from nnsight_magic.views.still.colours import lookup, robust
-from nnsight_magic.views.still.style import frame, image, number, size_text
+from nnsight_magic.views.still.style import frame, image
+from nnsight_magic.views.words import number, size_text
 
 if TYPE_CHECKING:
     from nnsight_magic.views.tensor import TensorView
@@ -55,7 +56,7 @@ def where(view: TensorView) -> str:
         return ""
     words = f"{names[down]} ↓ {names[across]} →" if down >= 0 else f"{names[across]} →"
     fixed = [
-        f"{name} {view.index[k]} of {view.array.shape[k]}"
+        f"{name} {view.index[k]} (of 0 to {view.array.shape[k] - 1})"
         for k, name in enumerate(names)
         if k not in (down, across) and view.array.shape[k] > 1
     ]

@@ -6,92 +6,103 @@ from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
-from nnsight_magic.views.still.colours import css
+from nnsight_magic.views.still.colours import shade, shade_rules
 from nnsight_magic.views.still.style import frame
+from nnsight_magic.views.words import number, percent, step_text, visible
 
 if TYPE_CHECKING:
-    from nnsight_magic.views.steps import StepsView
+    from nnsight_magic.views.steps import Step
     from nnsight_magic.views.tokens import GridView, Guess, TokenStrip
 
 TOKENS = 400
 STRIPS = 8
 CELLS = 900
+LEAST_KL = 0.1  # nats: a prediction that hardly moved is not to look as if it had
+SIGNS = "·⏎⇥␍∅"
+
+# Neighbours differ, so that one sees where a token ends: grey and blue, new ones in two blues.
+OLD = "rgba(128,128,128,.12)", "rgba(33,130,230,.14)"
+NEW = "rgba(33,130,230,.22)", "rgba(33,130,230,.12)"
+WITH, WITHOUT = "var(--jp-brand-color1,#1976d2)", "rgba(128,128,128,.75)"
 
 
-def visible(token: str) -> str:
-    """A token with its blanks to be seen: `·` for an outer space, `⏎` for a line end."""
-    shown = token.replace("\r", "␍").replace("\n", "⏎").replace("\t", "⇥")
-    inner = shown.strip(" ")
-    if not inner:
-        return "·" * len(shown) or "∅"
-    left = len(shown) - len(shown.lstrip(" "))
-    right = len(shown) - len(shown.rstrip(" "))
-    text = "·" * left + inner + "·" * right
-    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+def token_html(token: str, style: str = "", title: str = "", kind: str = "") -> str:
+    """One token as it is, its blanks as faint signs; `kind` is a class of its shade."""
+    shown = escape(visible(token))
+    for sign in SIGNS:
+        shown = shown.replace(sign, f"<i style='font-style:normal;opacity:.5'>{sign}</i>")
+    told = f" title='{escape(title, quote=True)}'" if title else ""
+    kind = f"t m {kind}".rstrip()
+    return f"<span class='{kind}' style='{style}'{told}>{shown}</span>"
 
 
-def percent(p: float) -> str:
-    return f"{p * 100:.1f}%" if p >= 0.0005 else "<0.1%" if p > 0 else "0%"
-
-
-def strip_html(strip: TokenStrip) -> str:
-    """The tokens, coloured by KL where there is one."""
-    most = max([abs(each) for each in strip.kl if each == each], default=0) or 1
+def strip_html(strip: TokenStrip, most: float = 1.0) -> str:
+    """The tokens, coloured by KL where there is one; `most` has the strongest colour."""
+    first_new = len(strip.tokens) - strip.generated
     spans = []
     for k, token in enumerate(strip.tokens[:TOKENS]):
-        ground = "rgba(128,128,128,.18)" if k % 2 else "rgba(128,128,128,.1)"
-        ink = ""
-        if len(strip.kl):
-            share = strip.kl[k] / most if strip.kl[k] == strip.kl[k] else 0
-            ground = css(0.5 + share / 2)
-            ink = ";color:#000" if share < 0.75 else ";color:#fff"
-        title = escape(repr(token), quote=True)
-        spans.append(
-            f"<span class='t' style='background:{ground}{ink}' title='{k}: {title}'>"
-            f"{escape(visible(token))}</span>"
-        )
+        title = f"{k}: {token!r}"
+        style = f"background:{(NEW if k >= first_new else OLD)[k % 2]}"
+        kind = ""
+        if len(strip.kl) and strip.kl[k] == strip.kl[k]:
+            kind, style = shade(strip.kl[k] / most)
+            title += f" · KL {number(strip.kl[k])}"
+        spans.append(token_html(token, style, title, kind))
     more = f" … {len(strip.tokens) - TOKENS} more" if len(strip.tokens) > TOKENS else ""
     name = f"<b>{escape(strip.name)}</b> " if strip.name else ""
-    return f"<div class='m' style='line-height:1.9'>{name}{''.join(spans)}{more}</div>"
+    return f"<div style='line-height:1.9'>{name}{''.join(spans)}{more}</div>"
 
 
 def bar(p: float, colour: str) -> str:
     width = max(0.0, min(1.0, p)) * 100
     return (
-        "<td><span style='display:inline-block;width:110px;height:9px;background:"
-        "rgba(128,128,128,.16)'><span style='display:block;height:9px;"
-        f"width:{width:.1f}%;background:{colour}'></span></span></td>"
+        "<td><span style='display:inline-block;width:110px;height:9px;border-radius:2px;"
+        "background:rgba(128,128,128,.16)'><span style='display:block;height:9px;"
+        f"border-radius:2px;width:{width:.1f}%;background:{colour}'></span></span></td>"
     )
 
 
-def guesses_html(top: Sequence[Guess], clean: Sequence[Guess]) -> str:
+def guesses_html(top: Sequence[Guess], clean: Sequence[Guess], head: str = "next token") -> str:
     """The likeliest next tokens as bars, with and without the writes."""
-    without = dict(clean)
-    listed = [*top, *((t, 0.0) for t, _ in clean if t not in dict(top))]
+    now, without = dict(top), dict(clean)
+    listed = [*now, *(token for token in without if token not in now)]
     rows = []
-    for token, p in listed:
-        row = f"<td class='m'>{escape(visible(token))}</td><td class='n'>{percent(p)}</td>"
-        row += bar(p, "#2a6fbb")
-        if clean:
-            other = without.get(token)
-            row += f"<td class='n'>{'' if other is None else percent(other)}</td>"
-            row += bar(other or 0.0, "#8a8a8a")
+    for token in listed:
+        row = f"<td>{token_html(token, f'background:{OLD[0]}')}</td>"
+        for shares, colour in ((now, WITH), (without, WITHOUT))[: 2 if clean else 1]:
+            p = shares.get(token)
+            row += f"<td class='n'>{'–' if p is None else percent(p)}</td>{bar(p or 0.0, colour)}"
         rows.append(f"<tr>{row}</tr>")
-    heads = "<th>next token</th><th colspan=2>with writes</th><th colspan=2>without</th>"
+    heads = f"<th>{head}</th><th colspan=2>with writes</th><th colspan=2>without</th>"
     if not clean:
-        heads = "<th>next token</th><th colspan=2>probability</th>"
+        heads = f"<th>{head}</th><th colspan=2>probability</th>"
     return f"<table><tr>{heads}</tr>{''.join(rows)}</table>"
 
 
-def html(strips: Sequence[TokenStrip], title: str = "") -> str:
+def html(strips: Sequence[TokenStrip], title: str = "", token: int = -1) -> str:
+    """Each prompt with what is predicted after `token`, after the last one where it has none."""
     parts = [f"<div><b>{escape(title)}</b></div>"] if title else []
+    most = max([LEAST_KL, *(each for strip in strips for each in strip.kl if each == each)])
+    if any(len(strip.kl) for strip in strips):
+        parts.append(shade_rules())
+        parts.append(f"<div class='d'>coloured by KL, 0 to {number(most)} nats</div>")
     for strip in strips[:STRIPS]:
-        parts.append(strip_html(strip))
-        if len(strip.top):
-            parts.append(guesses_html(strip.top[-1], strip.clean[-1] if len(strip.clean) else ()))
+        parts.append(strip_html(strip, most))
+        last = len(strip.tokens) - 1 - strip.generated
+        at = token if 0 <= token < len(strip.tokens) else last
+        if 0 <= at < len(strip.top) and strip.top[at]:
+            parts.append(_after(strip, at))
+            parts.append(guesses_html(strip.top[at], strip.clean[at] if len(strip.clean) else ()))
     if len(strips) > STRIPS:
         parts.append(f"<div class='d'>… and {len(strips) - STRIPS} more prompts</div>")
     return frame("".join(parts))
+
+
+def _after(strip: TokenStrip, at: int) -> str:
+    shown = token_html(strip.tokens[at], f"background:{OLD[0]}")
+    known = at < len(strip.kl) and strip.kl[at] == strip.kl[at]
+    kl = f" KL {number(strip.kl[at])}" if known else ""
+    return f"<div class='d'>after token {at} {shown}{kl}</div>"
 
 
 def text(strips: Sequence[TokenStrip]) -> str:
@@ -116,25 +127,48 @@ def grid_html(view: GridView) -> str:
         cells = []
         for top in strip.top[:width]:
             token, p = top[0] if top else ("", 0.0)
-            ink = "#fff" if p > 0.45 else "#000"
-            ground = css(p, "sequential")
+            kind, style = shade(p)
             cells.append(
-                f"<td class='m' style='background:{ground};color:{ink};padding:0 3px' "
-                f"title='{percent(p)}'>{escape(visible(token)[:9])}</td>"
+                f"<td class='m {kind}' style='{style};padding:0 3px' title='{percent(p)}'>"
+                f"{escape(visible(token)[:9]) if top else ''}</td>"
             )
         lines.append(f"<tr><th>{escape(strip.name)}</th>{''.join(cells)}</tr>")
     title = f"<div><b>{escape(view.title)}</b></div>" if view.title else ""
-    return frame(f"{title}<table><tr><th></th>{head}</tr>{''.join(lines)}</table>")
+    return frame(f"{shade_rules()}{title}<table><tr><th></th>{head}</tr>{''.join(lines)}</table>")
 
 
-def steps_html(view: StepsView) -> str:
-    """The prompt faint, the generated tokens with their probabilities as titles."""
-    before = "".join(f"<span class='d'>{escape(visible(token))}</span>" for token in view.prompt)
+def steps_html(
+    prompt: Sequence[str], steps: Sequence[Step], title: str = "", step: int = -1
+) -> str:
+    """The prompt faint, the new tokens, and the candidates of `step`, else of the last one.
+
+    That is the step that the live view is at, too.
+    """
+    name = f"<b>{escape(title)}</b> " if title else ""
+    before = "".join(token_html(token) for token in prompt[-TOKENS:])
+    if len(prompt) > TOKENS:
+        before = "… " + before
     after = "".join(
-        f"<span class='t' style='background:rgba(42,111,187,{0.12 + 0.12 * (k % 2)})' "
-        f"title='step {k}: {percent(step.p) if step.p is not None else ''}'>"
-        f"{escape(visible(step.token))}</span>"
-        for k, step in enumerate(view.all_steps)
+        token_html(
+            each.token,
+            f"background:{NEW[k % 2]}",
+            f"step {k}: {each.token!r}" + ("" if each.p is None else f" {percent(each.p)}"),
+        )
+        for k, each in enumerate(steps[:TOKENS])
     )
-    last = guesses_html(view.all_steps[0].candidates, ()) if view.all_steps else ""
-    return frame(f"<div class='m' style='line-height:1.9'>{before}{after}</div>{last}")
+    more = f" … {len(steps) - TOKENS} more" if len(steps) > TOKENS else ""
+    told = ""
+    if steps:
+        at = step if 0 <= step < len(steps) else len(steps) - 1
+        chosen = steps[at]
+        p = "" if chosen.p is None else f" <b>{percent(chosen.p)}</b>"
+        told = (
+            f"<div><span class='d'>{step_text(at, len(steps))}</span> "
+            f"{token_html(chosen.token, f'background:{NEW[0]}')}{p}</div>"
+        )
+        if chosen.candidates:
+            told += guesses_html(chosen.candidates, (), "candidates")
+    return frame(
+        f"<div style='line-height:1.9'>{name}<span class='d'>{before}</span>{after}{more}</div>"
+        + told
+    )

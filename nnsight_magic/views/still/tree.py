@@ -6,7 +6,8 @@ from html import escape
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from nnsight_magic.views.still.style import count_text, frame, size_text
+from nnsight_magic.views.still.style import frame
+from nnsight_magic.views.words import count_text, size_text
 
 if TYPE_CHECKING:
     from nnsight_magic.views.modules import Kind, ModuleTree

@@ -23,6 +23,9 @@ export function unpackSteps(packed: any[]): Step[] {
   });
 }
 
+/** Which of the new tokens one is, and its step as Python counts it, from 0. */
+export const stepText = (index: number, count: number) => `new token ${index + 1} of ${count} (step ${index})`;
+
 export function StepsView({ model, selection }: { model: Model; selection: Model | null }) {
   const [packed] = useTrait<any[]>(model, "steps");
   const [prompt] = useTrait<string[]>(model, "prompt");
@@ -44,15 +47,15 @@ export function StepsView({ model, selection }: { model: Model; selection: Model
     kernelOf(model).ask("stop").catch((error: Error) => setTrouble(error.message));
   };
   const rows = Math.max(1, ...steps.map((each) => each.candidates.length));
+  const where = stepText(at, steps.length);
   return (
     <section class="nnv-steps" aria-label={`generation ${title}`}>
-      <header>
-        {title && <b>{title}</b>}
-        <span class="nnv-dim" role="status">
-          {running ? (stopping ? "stopping …" : "generating …") : `${steps.length} new token${steps.length === 1 ? "" : "s"}`}
-        </span>
-        {running && <span class="nnv-tools"><button class="nnv-stop" disabled={stopping} onClick={stop}>■ stop</button></span>}
-      </header>
+      {title && (
+        <header>
+          <b>{title}</b>
+          {!running && <span class="nnv-dim">{steps.length} new token{steps.length === 1 ? "" : "s"}</span>}
+        </header>
+      )}
       <div class="nnv-text" ref={text} tabIndex={0} role="group" aria-label="prompt and generated tokens">
         {prompt.map((token, k) => <span class="nnv-tok nnv-old" key={k}><Token text={token} /></span>)}
         {steps.map((each, k) => (
@@ -66,22 +69,29 @@ export function StepsView({ model, selection }: { model: Model; selection: Model
         ))}
         {running && <span class="nnv-caret" aria-hidden="true" />}
       </div>
-      {step && (
-        <>
+      <div class="nnv-scrub-line">
+        {step && (
           <label class="nnv-scrub nnv-dim">
-            <span>step {at} of {steps.length}</span>
-            <input type="range" min={0} max={last} value={at} aria-valuetext={`step ${at}: ${step.token}`} onInput={(event) => setSelected(Number(event.currentTarget.value))} />
+            <span>{where}</span>
+            <input type="range" min={0} max={last} value={at} aria-valuetext={`${where}: ${step.token}`} onInput={(event) => setSelected(Number(event.currentTarget.value))} />
             <span>
               <span class="nnv-tok nnv-new"><Token text={step.token} /></span>
               {step.p !== null && <b> {percent(step.p)}</b>}
             </span>
           </label>
-          <div class="nnv-prediction" style={{ minHeight: `${24 + rows * 21}px` }}>
-            {step.candidates.length > 0 && <Bars now={step.candidates} clean={[]} head="candidates" />}
-            {step.saved.length > 0 && <div class="nnv-dim">saved here: {step.saved.map((name) => <span class="nnv-badge nnv-saved" key={name}>{name}</span>)}</div>}
-          </div>
-        </>
+        )}
+        <span class="nnv-tools">
+          <span class="nnv-dim" role="status">{running ? (stopping ? "stopping …" : "generating …") : ""}</span>
+          {running && <button class="nnv-stop" disabled={stopping} onClick={stop}>■ stop</button>}
+        </span>
+      </div>
+      {step && (
+        <div class="nnv-prediction" style={{ minHeight: `${24 + rows * 21}px` }}>
+          {step.candidates.length > 0 && <Bars now={step.candidates} clean={[]} head="candidates" />}
+          {step.saved.length > 0 && <div class="nnv-dim">saved here: {step.saved.map((name) => <span class="nnv-badge nnv-saved" key={name}>{name}</span>)}</div>}
+        </div>
       )}
+      {!running && !steps.length && <div class="nnv-dim">no new tokens</div>}
       {trouble && <Notice text={trouble} />}
     </section>
   );

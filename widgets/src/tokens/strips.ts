@@ -56,14 +56,21 @@ export function together(now: Guess[], clean: Guess[], most = 3): { token: strin
   ];
 }
 
-/** Limits for colouring numbers: around zero where signs differ. */
-export function limitsOf(values: (number | null)[]): [number, number] {
+/** How many rows of bars a strip needs at most, whichever of its tokens is looked at. */
+export function mostRows(strip: Strip): number {
+  return Math.max(0, ...strip.top.map((top, k) => together(top, strip.clean[k] ?? []).length));
+}
+
+/** Limits for colouring numbers: around zero where signs differ, and no closer than `least`. A
+ * divergence that rounding has made a little less than zero is none of the other sign. */
+export function limitsOf(values: (number | null)[], least = 0): [number, number] {
   const known = values.filter((value): value is number => value !== null && Number.isFinite(value));
   if (!known.length) return [0, 1];
-  const [low, high] = [Math.min(...known), Math.max(...known)];
-  if (low < 0) {
+  let [low, high] = [known[0], Math.max(0, known[0])];
+  for (const value of known) [low, high] = [Math.min(low, value), Math.max(high, value)];
+  if (low < -1e-4 * Math.abs(high)) {
     const end = Math.max(-low, high);
     return [-end, end];
   }
-  return [0, high || 1];
+  return [0, Math.max(high, least) || 1];
 }

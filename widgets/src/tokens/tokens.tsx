@@ -1,15 +1,17 @@
 // Prompts as their tokens: coloured by any number, with what is predicted after each.
 import { useEffect, useRef, useState } from "preact/hooks";
 import { cachedScale, css, inkOn, place, type Ground } from "../core/colour";
-import { number, visible } from "../core/format";
+import { number } from "../core/format";
 import { tell, useTrait, type Model } from "../core/model";
 import { Notice, Token } from "../core/parts";
 import { useGround } from "../core/theme";
 import { usePacked } from "../core/packed";
 import { Bars } from "./bars";
-import { limitsOf, unpackStrips, type Strip } from "./strips";
+import { limitsOf, mostRows, unpackStrips, type Strip } from "./strips";
 
 const SHOWN = 1200;
+const LEAST_KL = 0.1; // nats: a prediction that hardly moved is not to look as if it had
+const MEANING_OF_KL = "how far the prediction after each token moved: the Kullback–Leibler divergence of the one without the writes from the one with them";
 
 export function TokensView({ model, selection }: { model: Model; selection: Model | null }) {
   const [strips, trouble] = usePacked(model, unpackStrips);
@@ -21,8 +23,11 @@ export function TokensView({ model, selection }: { model: Model; selection: Mode
   const ground = useGround(() => root.current);
   if (trouble) return <Notice text={trouble} />;
   if (!strips) return <section aria-busy="true" style={{ minHeight: "150px" }} />;
+  const known = strips.flatMap((strip) => strip.numbers[coloured] ?? []);
+  const limits = limitsOf(known, coloured === "KL" ? LEAST_KL : 0);
   const names = [...new Set(strips.flatMap((strip) => Object.keys(strip.numbers)))];
   const [strip, position] = hover ?? [Math.min(at, strips.length - 1), token];
+  const told = position < 0 && !strips[strip].top.length ? strips.find((each) => each.top.length) : undefined;
   const title = model.get("title") as string;
   return (
     <section class="nnv-tokens" aria-label={`tokens ${title}`} ref={root}>
@@ -38,16 +43,19 @@ export function TokensView({ model, selection }: { model: Model; selection: Mode
               </select>
             </label>
           )}
+          {known.length > 0 && <Legend limits={limits} ground={ground} what={coloured} />}
         </header>
       )}
-      {strips.map((each, k) => (
-        <Line
-          key={k} strip={each} coloured={coloured} ground={ground} selected={token} own={k === at || strips.length === 1}
-          onHover={(position) => setHover(position === null ? null : [k, position])}
-          onSelect={(position) => { setAt(k); setToken(position === token && k === at ? -1 : position); }}
-        />
-      ))}
-      <Prediction strip={strips[strip]} position={position} />
+      <div class="nnv-lines">
+        {strips.map((each, k) => (
+          <Line
+            key={k} strip={each} coloured={coloured} limits={limits} ground={ground} selected={token} own={k === at || strips.length === 1}
+            onHover={(position) => setHover(position === null ? null : [k, position])}
+            onSelect={(position) => { setAt(k); setToken(position === token && k === at ? -1 : position); }}
+          />
+        ))}
+      </div>
+      <Prediction strips={strips} strip={told ?? strips[strip]} position={position} />
     </section>
   );
 }
@@ -70,9 +78,22 @@ export function useSelectedNumber(selection: Model | null, name: "token" | "step
   }];
 }
 
+/** What the colours of the tokens stand for, from one end to the other. */
+function Legend({ limits, ground, what }: { limits: [number, number]; ground: Ground; what: string }) {
+  const colours = cachedScale(limits[0] < 0 ? "diverging" : "sequential", ground);
+  const stops = [0, 64, 128, 192, 255].map((k) => css(colours[k])).join(", ");
+  return (
+    <span class="nnv-legend nnv-dim" title={what === "KL" ? MEANING_OF_KL : undefined}>
+      {number(limits[0])} <i style={{ background: `linear-gradient(to right, ${stops})` }} /> {number(limits[1])}
+      {what === "KL" && " nats"}
+    </span>
+  );
+}
+
 interface LineProps {
   strip: Strip;
   coloured: string;
+  limits: [number, number];
   ground: Ground;
   selected: number;
   own: boolean;
@@ -82,16 +103,20 @@ interface LineProps {
 
 let serial = 0;
 
-function Line({ strip, coloured, ground, selected, own, onHover, onSelect }: LineProps) {
+function Line({ strip, coloured, limits: [low, high], ground, selected, own, onHover, onSelect }: LineProps) {
   const [all, setAll] = useState(false);
   const [active, setActive] = useState(-1);
   const id = useRef(`nnv-strip-${serial++}`).current;
   const values = strip.numbers[coloured];
-  const [low, high] = values ? limitsOf(values) : [0, 1];
   const colours = cachedScale(low < 0 ? "diverging" : "sequential", ground);
   const shown = all ? strip.tokens : strip.tokens.slice(0, SHOWN);
   const first = strip.tokens.length - strip.generated;
   const at = active >= 0 ? active : own && selected >= 0 ? selected : strip.tokens.length - 1;
+  const box = useRef<HTMLDivElement>(null);
+  const chosen = active >= 0 ? active : own ? selected : -1;
+  useEffect(() => {
+    if (chosen >= 0 && box.current) scrollTo(box.current, box.current.children[chosen] as HTMLElement | undefined);
+  }, [chosen]);
   const keys = (event: KeyboardEvent) => {
     const to = { ArrowLeft: at - 1, ArrowRight: at + 1, ArrowUp: at - 10, ArrowDown: at + 10, Home: 0, End: shown.length - 1 }[event.key];
     if (event.key === "Enter" || event.key === " ") onSelect(at);
@@ -105,10 +130,10 @@ function Line({ strip, coloured, ground, selected, own, onHover, onSelect }: Lin
     event.preventDefault();
   };
   return (
-    <div class="nnv-line">
+    <div class={`nnv-line${strip.name ? " nnv-named" : ""}`}>
       {strip.name && <b class="nnv-strip-name">{strip.name}</b>}
       <div
-        class="nnv-strip" role="listbox" tabIndex={0} aria-label={`tokens ${strip.name}`} aria-activedescendant={at >= 0 && at < shown.length ? `${id}-${at}` : undefined}
+        ref={box} class="nnv-strip" role="listbox" tabIndex={0} aria-label={`tokens ${strip.name}`} aria-activedescendant={at >= 0 && at < shown.length ? `${id}-${at}` : undefined}
         onKeyDown={keys} onMouseLeave={() => onHover(null)} onBlur={() => { setActive(-1); onHover(null); }}
       >
         {shown.map((token, k) => {
@@ -134,26 +159,39 @@ function Line({ strip, coloured, ground, selected, own, onHover, onSelect }: Lin
   );
 }
 
+/** Brings a token into sight within its own box, and leaves the notebook where it is. */
+function scrollTo(box: HTMLElement, token: HTMLElement | undefined): void {
+  if (!token) return;
+  const [outer, inner] = [box.getBoundingClientRect(), token.getBoundingClientRect()];
+  if (inner.top < outer.top) box.scrollTop -= outer.top - inner.top;
+  else if (inner.bottom > outer.bottom) box.scrollTop += inner.bottom - outer.bottom;
+}
+
 /** What follows a position; of the last one where none is chosen. Its height stays the same. */
-function Prediction({ strip, position }: { strip: Strip; position: number }) {
-  if (!strip.top.length) {
-    return position >= 0 && strip.tokens[position] !== undefined ? <Facts strip={strip} position={position} /> : null;
-  }
-  const at = position >= 0 && position < strip.tokens.length ? position : strip.tokens.length - 1 - strip.generated;
+function Prediction({ strips, strip, position }: { strips: Strip[]; strip: Strip; position: number }) {
+  const rows = Math.max(...strips.map(mostRows));
+  const last = strip.tokens.length - 1 - strip.generated;
+  const at = position >= 0 && position < strip.tokens.length ? position : strip.top.length ? last : -1;
   const now = strip.top[at] ?? [];
-  const rows = Math.max(...strip.top.map((top, k) => top.length + Math.min(3, strip.clean[k]?.length ?? 0)), 1);
   return (
-    <div class="nnv-prediction" style={{ minHeight: `${24 + 22 + Math.min(rows, 8) * 21}px` }}>
-      <Facts strip={strip} position={at} />
-      <Bars now={now} clean={strip.clean[at] ?? []} />
+    <div class="nnv-prediction" style={{ minHeight: `${24 + (rows ? 24 + rows * 21 : 0)}px` }}>
+      {at >= 0 ? <Facts strip={strip} position={at} /> : <Counts strips={strips} />}
+      {now.length > 0 && <Bars now={now} clean={strip.clean[at] ?? []} />}
     </div>
   );
 }
 
+/** How much there is, while no token is looked at. */
+function Counts({ strips }: { strips: Strip[] }) {
+  const count = strips.reduce((sum, strip) => sum + strip.tokens.length, 0);
+  return <div class="nnv-dim nnv-facts">{count} token{count === 1 ? "" : "s"}</div>;
+}
+
 function Facts({ strip, position }: { strip: Strip; position: number }) {
+  const after = strip.top[position]?.length ? "after token" : "token";
   return (
     <div class="nnv-dim nnv-facts">
-      {strip.name && `${strip.name} · `}after token {position} <span class="nnv-tok">{visible(strip.tokens[position])}</span>
+      {strip.name && `${strip.name} · `}{after} {position} <span class="nnv-tok"><Token text={strip.tokens[position]} /></span>
       {Object.entries(strip.numbers).map(([name, values]) =>
         typeof values[position] === "number" ? <span key={name}>{name} {number(values[position] as number)}</span> : null,
       )}

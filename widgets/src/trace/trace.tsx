@@ -25,7 +25,7 @@ export function TraceView({ model, selection }: { model: Model; selection: Model
         {wrote.length > 0 && <span class="nnv-dim">wrote <code class="nnv-wrote-list">{wrote.slice(0, 4).join(", ")}{wrote.length > 4 && " …"}</code></span>}
         {(tree || hasTree) && (
           <span class="nnv-tools">
-            <button aria-pressed={treeOpen} aria-expanded={treeOpen} onClick={() => setTreeOpen(!treeOpen)}>modules</button>
+            <button aria-pressed={treeOpen} aria-expanded={treeOpen} onClick={() => setTreeOpen(!treeOpen)}><span aria-hidden="true">{treeOpen ? "▾" : "▸"} </span>modules</button>
           </span>
         )}
       </header>

@@ -1,0 +1,103 @@
+"""What a result consists of, for its live view and its static page: words, strips, steps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nnsight_magic.magics.result import PromptResult, TraceResult
+from nnsight_magic.views.steps import Step
+from nnsight_magic.views.tokens import TokenStrip
+
+
+def facts(result: TraceResult) -> list[str]:
+    found = [result.model, result.extent, result.time]
+    if result.prompts and all(p.generated and not differs(p) for p in result.prompts):
+        found.append("the same without the writes")
+    return found
+
+
+def differs(prompt: PromptResult) -> bool:
+    """Whether the text is another without the writes, or nobody knows."""
+    return prompt.generated != prompt.generated_clean
+
+
+def others(result: TraceResult) -> list[str]:
+    """What was saved besides tensors, in words."""
+    found = []
+    for each in result.saved:
+        if each.kind != "tensor":
+            shape = f" {tuple(each.shape)}" if each.shape is not None else ""
+            found.append(f"{each.name} ({each.kind}{shape})")
+    return found
+
+
+# -- tokens and steps -------------------------------------------------------------------------
+
+
+def names_of(result: TraceResult) -> list[str]:
+    """What each prompt goes by: its own name, or its number where there are several."""
+    several = len(result.prompts) > 1
+    return [
+        each.name or (f"prompt {k + 1}" if several else "") for k, each in enumerate(result.prompts)
+    ]
+
+
+def strips_of(result: TraceResult) -> list[TokenStrip]:
+    """The prompts; of a generation only what its steps do not show already."""
+    strips = []
+    for each, name in zip(result.prompts, names_of(result), strict=True):
+        if not each.generated:
+            tops = each.top or last_guesses(each), clean_tops(each)
+            strips.append(TokenStrip(each.tokens, name, *tops, each.kl))
+        elif each is not prompt_with_steps(result):
+            strips.append(generated_strip(each, name))
+        if each.generated_clean and differs(each):
+            clean = (*each.tokens, *each.generated_clean)
+            without = " ".join(filter(None, (name, "without the writes")))
+            strips.append(TokenStrip(clean, without, generated=len(each.generated_clean)))
+    return strips
+
+
+def generated_strip(prompt: PromptResult, name: str) -> TokenStrip:
+    """A prompt with its new tokens, each with what it was chosen from."""
+    tokens = (*prompt.tokens, *prompt.generated)
+    top = ()
+    if len(prompt.steps) >= len(prompt.generated) and prompt.tokens:
+        none = ((),) * (len(prompt.tokens) - 1)
+        top = (*none, *prompt.steps[: len(prompt.generated)], ())
+    return TokenStrip(tokens, name, top, generated=len(prompt.generated))
+
+
+def last_guesses(prompt: PromptResult) -> tuple:
+    """What is predicted after the last token, where that is all that is known."""
+    if not prompt.predictions or not prompt.tokens:
+        return ()
+    last = tuple((each.token, each.p) for each in prompt.predictions)
+    return ((),) * (len(prompt.tokens) - 1) + (last,)
+
+
+def clean_tops(prompt: PromptResult) -> tuple:
+    if prompt.top_clean or not prompt.compared or not prompt.tokens:
+        return prompt.top_clean
+    last = tuple((each.token, each.clean) for each in prompt.predictions if each.clean is not None)
+    return ((),) * (len(prompt.tokens) - 1) + (last,)
+
+
+def prompt_with_steps(result: TraceResult) -> PromptResult | None:
+    """The prompt whose steps are shown: the first, where each step's candidates are known."""
+    first = result.prompts[0] if result.prompts else None
+    return first if first is not None and first.generated and first.steps else None
+
+
+def steps_in(result: TraceResult, prompt: PromptResult) -> list[Step]:
+    """The steps of one prompt, with the names of what was saved at every step."""
+    saved = [each.name for each in result.saved if each.stepped]
+    return [
+        step(token, guesses, saved)
+        for token, guesses in zip(prompt.generated, prompt.steps, strict=False)
+    ]
+
+
+def step(token: str, guesses: Sequence[tuple[str, float]], saved: Sequence[str] = ()) -> Step:
+    """A chosen token; its probability is known where it is one of the candidates."""
+    return Step(token, dict(guesses).get(token), guesses, saved)
