@@ -106,6 +106,11 @@ class Course:
             self.report.touches.append(touch)
         return pause
 
+    def settle(self) -> None:
+        """Note what was written where forwards stand at present."""
+        for standing in self._forwards:
+            standing.settle()
+
     def run_everything(self) -> None:
         """Leave no block out from here on, known or not."""
         self._shortcut = None
@@ -156,8 +161,7 @@ class Course:
     def _again(self, touch: Touch, line: list[nn.Module]) -> Pause:
         """A forward from the start, for a site that every running one has left behind."""
         operation = touch.site.operation
-        for standing in self._forwards:
-            standing.settle()  # it may come after what was written where that one stands
+        self.settle()  # it may come after what was written where others stand
         forward = self._new_forward()
         pause = self._repeat(forward, touch, line)
         if pause is None:

@@ -71,7 +71,18 @@ def with_positions(kwargs: dict[str, Any], module: nn.Module) -> dict[str, Any]:
     if "position_ids" not in inspect.signature(module.forward).parameters:
         return kwargs
     positions = (mask.long().cumsum(-1) - 1).clamp(min=0)
+    padding = _position_of_padding(module)
+    if padding is not None:
+        positions = torch.where(mask.bool(), positions + padding + 1, padding)
     return {**kwargs, "position_ids": positions}
+
+
+def _position_of_padding(module: nn.Module) -> int | None:
+    """What RoBERTa and its like keep for padding: their tokens are counted from behind it."""
+    for name, part in module.named_modules():
+        if name.endswith("position_embeddings") and isinstance(part, nn.Embedding):
+            return part.padding_idx
+    return None
 
 
 def _is_texts(given: Any) -> bool:

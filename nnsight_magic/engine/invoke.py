@@ -7,13 +7,15 @@ all prompts given so far as one padded batch, with what was written in their own
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from nnsight_magic.engine.pause import Change
 from nnsight_magic.engine.site import Site
-from nnsight_magic.errors import BadInputError
+from nnsight_magic.engine.value import describe, entries, is_container
+from nnsight_magic.errors import BadInputError, WrongValueError
 
 if TYPE_CHECKING:
     from nnsight_magic.engine.tracer import Tracer
@@ -58,22 +60,59 @@ class Invokes:
             rows = slice(first, first + count)
             first += count
             for site, changes in written.items():
-                for path, new in changes:
-                    if isinstance(new, torch.Tensor):
-                        merged.setdefault(site, []).append((path, _on_rows(new, rows, mask)))
+                for path, new in _tensors(changes):
+                    merged.setdefault(site, []).append((path, _on_rows(new, rows, mask)))
         return merged
+
+
+def _tensors(changes: Iterable[Change]) -> Iterator[Change]:
+    """What was written, tensor by tensor: those of a written container one after another."""
+    for path, new in changes:
+        if isinstance(new, torch.Tensor):
+            yield path, new
+        elif is_container(new):
+            yield from _tensors(((*path, key), item) for key, item in entries(new))
 
 
 def _on_rows(new: torch.Tensor, rows: slice, mask: torch.Tensor | None):
     """Put `new`, `(rows, tokens, …)` of a batch of its own, into these rows of a larger one."""
 
     def change(old: torch.Tensor) -> torch.Tensor:
+        where = _place(new, old, rows, mask)
+        if where is None:
+            raise WrongValueError(
+                "What an earlier invoke wrote has no rows of the whole batch.\n"
+                f"Expected: a tensor with one row a prompt, as {describe(old)}.\n"
+                f"Found: {describe(new)}.\n"
+                "Write to it in the invoke() over the whole batch, or to another value."
+            )
         merged = old.clone()
-        if old.ndim < 2 or mask is None or old.shape[1] != mask.shape[1]:
-            merged[rows] = new
-            return merged
-        columns = mask[rows].any(0).nonzero()[:, 0]
-        merged[rows, columns[0] : columns[-1] + 1] = new
+        merged[where] = new
         return merged
 
     return change
+
+
+def _place(
+    new: torch.Tensor, old: torch.Tensor, rows: slice, mask: torch.Tensor | None
+) -> tuple[slice, ...] | None:
+    """Where `new` stands in the batch's tensor: its rows and, in a dimension of tokens, its own.
+
+    A generation adds tokens to the prompts', hence the difference in length that both may have.
+    """
+    if new.ndim != old.ndim or not new.ndim or new.shape[0] != rows.stop - rows.start:
+        return None
+    if old.shape[0] < rows.stop or (mask is not None and old.shape[0] != mask.shape[0]):
+        return None
+    where = [rows]
+    for mine, whole in zip(new.shape[1:], old.shape[1:], strict=True):
+        first = 0
+        if mine != whole:
+            if mask is None:
+                return None
+            columns = mask[rows].any(0).nonzero()[:, 0]
+            first = int(columns[0])
+            if whole - mine != mask.shape[1] - len(columns):
+                return None
+        where.append(slice(first, first + mine))
+    return tuple(where)

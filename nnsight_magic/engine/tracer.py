@@ -177,6 +177,7 @@ class Tracer:
             torch._C._set_grad_enabled(self._user_grad)
             if course is not None:
                 if parent is not None:
+                    course.settle()
                     parent._invokes.add(self, course.written)
                     parent.report.forwards += self.report.forwards
                 course.close()

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from nnsight_magic import LanguageModel
-from nnsight_magic.errors import BadInputError, TraceInsideTraceError
+from nnsight_magic.errors import BadInputError, TraceInsideTraceError, WrongValueError
 from tests.hooks import hook_count
 
 SHORT, LONG = "The Eiffel Tower", "The Eiffel Tower is in the city of"
@@ -173,3 +173,66 @@ def test_skipping_a_block_passes_its_input_on(model):
         into_next = model.layers[2].input
         before = model.layers[0].output
     assert torch.equal(into_next, before)
+
+
+def test_models_that_count_positions_from_behind_padding_agree_too(tiny_tokenizer):
+    from transformers import RobertaConfig, RobertaForMaskedLM
+
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "vocab_size": 320}
+    config = RobertaConfig(**sizes, num_attention_heads=4, initializer_range=0.2)
+    model = LanguageModel(RobertaForMaskedLM(config).eval(), tiny_tokenizer)
+    with model.trace([SHORT, LONG]) as tracer:
+        logits = model.logits
+    assert not tracer.attention_mask[0, 0]
+    alone, both = single(model, SHORT)[1][0], logits[0, tracer.attention_mask[0].bool()]
+    torch.testing.assert_close(both, alone, atol=1e-4, rtol=1e-4)
+
+
+def test_containers_and_patterns_that_invokes_wrote_are_written_in_the_whole_batch(
+    tiny, tiny_tokenizer
+):
+    hf = tiny("gpt2")
+    hf.set_attn_implementation("eager")
+    model = LanguageModel(hf, tiny_tokenizer)
+    with model.trace() as tracer:
+        with tracer.invoke(SHORT):
+            hidden, weights = model.layers[0].attn.output
+            model.layers[0].attn.output = (hidden * 2, weights)
+            first = model.logits
+        with tracer.invoke(LONG):
+            pattern = model.layers[1].attn.ops.softmax.output
+            pattern[:] = pattern.roll(1, 1)
+            second = model.logits
+        with tracer.invoke() as whole:
+            both = model.logits
+            mask = whole.attention_mask.bool()
+    for row, alone in enumerate((first, second)):
+        torch.testing.assert_close(both[row][mask[row]], alone[0], atol=1e-4, rtol=1e-4)
+
+
+def test_what_has_no_row_for_each_prompt_cannot_be_written_in_the_whole_batch(tiny, tiny_tokenizer):
+    model = LanguageModel(tiny("mixtral"), tiny_tokenizer)
+    with pytest.raises(WrongValueError, match="one row a prompt"), model.trace() as tracer:
+        with tracer.invoke(SHORT):
+            model.layers[0].mlp.gate.output[0][:] = 0
+        with tracer.invoke(LONG):
+            model.logits.save()
+        with tracer.invoke():
+            model.logits.save()
+
+
+def test_an_invoke_that_only_writes_counts_in_the_whole_batch(model):
+    with model.trace() as tracer:
+        with tracer.invoke(SHORT):
+            model.layers[1].mlp.output[:] = 0
+        with tracer.invoke(LONG):
+            pass
+        with tracer.invoke() as whole:
+            both = model.logits
+    with model.trace(SHORT):
+        model.layers[1].mlp.output[:] = 0
+        alone = model.logits
+    mask = whole.attention_mask.bool()
+    torch.testing.assert_close(both[0][mask[0]], alone[0], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(both[1], single(model, LONG)[1][0], atol=1e-4, rtol=1e-4)
