@@ -8,14 +8,14 @@ depends on it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
-import torch
 from greenlet import getcurrent
 from torch import nn
 
 from nnsight_magic.engine.bypass import Bypasses
+from nnsight_magic.engine.chance import Drawing, Redrawing
 from nnsight_magic.engine.forward import Forward
 from nnsight_magic.engine.operations import no_such_operation
 from nnsight_magic.engine.pause import Change, Pause
@@ -63,7 +63,7 @@ class Course:
         self._behind: Forward | None = None
         self._forwards: list[Forward] = []
         self._pauses: list[Pause] = []
-        self._random = _random_state() if random else None
+        self._drawing = Drawing() if random else None
         self._silence = Silence(self._runs_here)
 
     @property
@@ -130,7 +130,7 @@ class Course:
         self._pauses.clear()
         self.written = {}
         self.prepare.clear()
-        self._main = self._behind = self._call = self._shortcut = self._random = None
+        self._main = self._behind = self._call = self._shortcut = self._drawing = None
 
     def _ahead(self, touch: Touch, line: list[nn.Module]) -> Pause | None:
         """Run a forward on to the touched site, if one has it still ahead."""
@@ -163,7 +163,7 @@ class Course:
         operation = touch.site.operation
         self.settle()  # it may come after what was written where others stand
         forward = self._new_forward()
-        pause = self._repeat(forward, touch, line)
+        pause = self._run_to(forward, touch, line)
         if pause is None:
             self._check_operation(forward, touch)
             forward.cancel()
@@ -224,18 +224,10 @@ class Course:
             self._shortcut.take(forward, touch, self.report)
         return forward.run_to(touch.site)
 
-    def _repeat(self, forward: Forward, touch: Touch, line: list[nn.Module]) -> Pause | None:
-        """Run a second forward with the random numbers of the first."""
-        if self._random is None:
-            return self._run_to(forward, touch, line)
-        now = _random_state()
-        _set_random_state(self._random)
-        try:
-            return self._run_to(forward, touch, line)
-        finally:
-            _set_random_state(now)
-
     def _new_forward(self) -> Forward:
+        drawing = self._drawing
+        if drawing is not None and self._forwards:
+            drawing = Redrawing(drawing)
         forward = Forward(
             self._call,
             self.root,
@@ -243,6 +235,7 @@ class Course:
             bypasses=self.bypasses,
             written=self.written,
             grad=self._grad,
+            drawing=drawing,
         )
         self._forwards.append(forward)
         self.report.forwards += 1
@@ -363,21 +356,3 @@ def _before(path: tuple[str, ...], other: tuple[str, ...], root: nn.Module) -> b
             return False
         return isinstance(parent, nn.ModuleList | nn.Sequential)
     return False
-
-
-def _random_state() -> tuple[torch.Tensor, Sequence[torch.Tensor], torch.Tensor | None]:
-    """Of the CPU, of every CUDA device, and of Apple's GPU."""
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
-    mps = torch.mps.get_rng_state() if torch.backends.mps.is_available() else None
-    return torch.get_rng_state(), cuda, mps
-
-
-def _set_random_state(
-    state: tuple[torch.Tensor, Sequence[torch.Tensor], torch.Tensor | None],
-) -> None:
-    cpu, cuda, mps = state
-    torch.set_rng_state(cpu)
-    if cuda:
-        torch.cuda.set_rng_state_all(list(cuda))
-    if mps is not None:
-        torch.mps.set_rng_state(mps)

@@ -18,6 +18,7 @@ from greenlet import getcurrent, greenlet
 from torch import nn
 
 from nnsight_magic.engine.bypass import Bypasses, Produce
+from nnsight_magic.engine.chance import Drawing
 from nnsight_magic.engine.greenthread import ThreadState
 from nnsight_magic.engine.interrupt import uninterrupted, watch
 from nnsight_magic.engine.operation_mode import Listing, OperationMode
@@ -42,6 +43,7 @@ class Forward:
         bypasses: the modules of this trace that are not run.
         written: the writes of the trace so far. Those on the way are repeated, and what is
             written at a pause of this forward is added.
+        drawing: where its random numbers come from, if it draws any.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Forward:
         bypasses: Bypasses,
         written: dict[Site, list[Change]],
         grad: bool = False,
+        drawing: Drawing | None = None,
     ):
         self.root = root
         self.result: Any = None
@@ -62,6 +65,7 @@ class Forward:
         self.pause: Pause | None = None
         self._call = call
         self._late_write = late_write
+        self._drawing = drawing
         self._grad = grad
         self._awaited: set[Site] = set()
         self._calls: dict[tuple[nn.Module, str], int] = {}
@@ -250,12 +254,16 @@ class Forward:
     def _switch(self, mine: ThreadState, error: type[BaseException] | None) -> None:
         """Into the model and back, each side with its own grad mode and autocast."""
         self._state.restore(mine)
+        if self._drawing is not None:
+            self._drawing.enter(None if self.pause is None else self.pause.site)
         try:
             if error is None:
                 self._greenlet.switch()
             else:
                 self._greenlet.throw(error)
         finally:
+            if self._drawing is not None:
+                self._drawing.leave()
             self._state = ThreadState.capture()
             mine.restore(self._state)
 
@@ -327,6 +335,8 @@ class Forward:
                 value, self.pause = pause.leave(), None
             if pause.changes:
                 self._note(pause)
+        if self._drawing is not None:
+            self._drawing.pass_by(site)
         return value
 
     def _note(self, pause: Pause) -> None:

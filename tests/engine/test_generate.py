@@ -53,6 +53,34 @@ def test_sampling_gives_the_same_tokens_for_the_same_seed(model, hf):
     assert torch.equal(tracer.result, expected)
 
 
+@pytest.mark.parametrize("noise", [False, True])
+def test_reads_out_of_order_leave_the_sampled_tokens_as_they_are(model, hf, noise):
+    def draw():
+        return torch.rand(1) + 1 if noise else 1
+
+    torch.manual_seed(3)
+    with hooked(model.layers[1].module, lambda out: out * draw()):
+        expected = reference(hf, do_sample=True)
+    drawn = torch.get_rng_state()
+    torch.manual_seed(3)
+    early = []
+    with model.generate(IDS, max_new_tokens=4, do_sample=True) as tracer:
+        for _ in tracer.steps:
+            model.layers[1].output *= draw()
+            model.layers[2].output.save()
+            early.append(model.layers[0].output)
+    assert torch.equal(tracer.result, expected)
+    assert torch.equal(torch.get_rng_state(), drawn)
+    seen = []
+    torch.manual_seed(3)
+    with (
+        hooked(model.layers[0].module, lambda out: seen.append(out.clone())),
+        hooked(model.layers[1].module, lambda out: out * draw()),
+    ):
+        reference(hf, do_sample=True)
+    assert all(map(torch.equal, early, seen))
+
+
 def test_beam_search_gives_the_same_tokens(tiny):
     hf = tiny("gpt2")
     model = LanguageModel(hf)
