@@ -113,7 +113,7 @@ class Scope:
         if not isinstance(value, torch.Tensor):
             return value
         row = getattr(value, "_row", None)
-        return ByText(value, (row,) if row is not None else self._rows())
+        return ByText(value, (row,) if row is not None else self._rows(), self.model)
 
     def _note(self, *names: str) -> None:
         """These names have just been assigned in the current step."""

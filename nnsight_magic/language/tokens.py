@@ -1,4 +1,4 @@
-"""Tokens as text: how they are shown, and `layers[3].output[:, "Tower"]`."""
+"""Tokens as text: how they are shown, `layers[3].output[:, "Tower"]`, `logits[0, -1, " Paris"]`."""
 
 from __future__ import annotations
 
@@ -89,16 +89,43 @@ def _spread(text: str, tokens: Sequence[str]) -> tuple[int, int] | None:
     return first, last
 
 
+def vocabulary_size(model: Any) -> int | None:
+    """The length of the logits' last axis, where the configuration tells it."""
+    config = getattr(model, "config", None)
+    config = config.get_text_config() if hasattr(config, "get_text_config") else config
+    return getattr(config, "vocab_size", None)
+
+
+def token_id(text: str, tokenizer: Any) -> int:
+    """The token of the vocabulary that reads `text`, or if there is none, the one with a space
+    before it.
+
+    Raises `TokenTextError` where the tokenizer makes several tokens of it.
+    """
+    if not text:
+        raise TokenTextError("An empty text is no token.\nGive a token's text or its number.")
+    for spelled in (text, f" {text}"):
+        ids = tokenizer.encode(spelled, add_special_tokens=False)
+        if len(ids) == 1:
+            return ids[0]
+    pieces = token_texts(tokenizer, tokenizer.encode(text, add_special_tokens=False))
+    raise TokenTextError(
+        f"{text!r} is no single token of the vocabulary, but {len(pieces)}: "
+        f"{listing(map(repr, pieces))}.\n"
+        f"Give one of them, such as [..., {pieces[0]!r}], or the number of a token."
+    )
+
+
 class ByText:
-    """A tensor whose index may address positions by their token's text.
+    """A tensor whose index may address positions, or the vocabulary, by a token's text.
 
     Reads and writes go to the tensor itself, with each text replaced by its position.
     """
 
-    __slots__ = ("_rows", "_tensor")
+    __slots__ = ("_model", "_rows", "_tensor")
 
-    def __init__(self, tensor: Any, rows: Sequence[PromptRow]) -> None:
-        self._tensor, self._rows = tensor, rows
+    def __init__(self, tensor: Any, rows: Sequence[PromptRow], model: Any = None) -> None:
+        self._tensor, self._rows, self._model = tensor, rows, model
 
     def __getitem__(self, index: Any) -> Any:
         return self._tensor[self._resolved(index)]
@@ -135,6 +162,8 @@ class ByText:
     def _column(self, text: str, axis: int) -> int:
         """The column of `text` in this tensor, the same in each of its rows."""
         size = self._tensor.shape[axis] if axis < self._tensor.ndim else 0
+        if size and size == vocabulary_size(self._model) and self._model.tokenizer is not None:
+            return token_id(text, self._model.tokenizer)
         columns = {}
         for row in self._rows:
             if size == row.width:
@@ -145,7 +174,7 @@ class ByText:
                 raise TokenTextError(
                     f"axis {axis} has {size} positions, the prompt has {len(row.tokens)} tokens, "
                     f"so {text!r} cannot be looked up there.\nIndex it by number, or give the text "
-                    "on the axis of the tokens: (batch, tokens, …)[:, text]."
+                    "on the axis of the tokens or of the vocabulary: (batch, tokens, …)[:, text]."
                 )
         if len(columns) > 1:
             places = ", ".join(f"{c} in prompt {r.name or r.index}" for c, r in columns.items())

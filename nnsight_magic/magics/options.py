@@ -107,6 +107,8 @@ _PIECE = re.compile(
     r"""(?P<string>[rR]?(?:"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'))(?=\s|$)"""
     r"""|\s*(?P<word>\S+)"""
 )
+# A quotation with something else than a space behind it.
+_RUN_ON = re.compile(r"""(?:\w+=)?[rR]?(?P<mark>["'])(?:\\.|(?!(?P=mark))[^\\])*(?P=mark)\S+""")
 
 
 @dataclass
@@ -254,12 +256,20 @@ def _check_names(read: Line) -> None:
 def split(line: str) -> list[Piece]:
     """The pieces of a line: Python string literals, `name="…"`, and bare words."""
     pieces = []
+    if line.lstrip().startswith("["):
+        raise OptionError('several prompts stand side by side, without brackets: "one" "two"')
     for match in _PIECE.finditer(line.strip()):
         string, word = match["string"], match["word"]
         if string is not None:
             text = ast.literal_eval(string)
             pieces.append(Piece(text, match.span("string"), True, match["name"]))
         elif word is not None:
+            if ended := _RUN_ON.match(line.strip(), match.start("word")):
+                mark = "\\" + ended["mark"]
+                raise OptionError(
+                    f"the quotation ends in the middle of a word: {ended[0]}; inside of it write "
+                    f"{mark}, or use the other quotation marks"
+                )
             if word[0] in "\"'" or re.match(r"\w+=[\"']", word):
                 raise OptionError(f"the quotation that begins with {word!r} does not end")
             pieces.append(Piece(word, match.span("word"), False))

@@ -76,10 +76,10 @@ def prompts_of(
     if sum(given) > 1:
         raise OptionError("give the prompt once: quoted, with -p VAR or with -f FILE")
     if line.words:
-        raise OptionError(
-            f"{line.words[0]!r} is no option; a prompt stands in quotation marks, "
-            f"a variable follows -p: -p {line.words[0]}"
-        )
+        first = line.words[0]
+        quoted = f'a prompt stands in quotation marks: "{" ".join(line.words)}"'
+        variable = f"a variable follows -p: -p {first}"
+        raise OptionError(f"{first!r} is no option; {variable if first in namespace else quoted}")
     names: tuple[str, ...] = tuple(line.names)
     if line.prompts:
         inputs: Any = line.prompts[0] if len(line.prompts) == 1 else list(line.prompts)

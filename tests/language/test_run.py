@@ -8,7 +8,7 @@ import torch
 
 from nnsight_magic import LanguageModel
 from nnsight_magic.engine.value import Value
-from nnsight_magic.errors import CellError, WrongValueError
+from nnsight_magic.errors import CellError, TokenTextError, WrongValueError
 from nnsight_magic.language.check import check
 from nnsight_magic.language.names import SCOPE_NAME, bound_names
 from nnsight_magic.language.parse import parse
@@ -215,6 +215,19 @@ def test_a_write_by_text_flows_on(notebook):
     found = notebook.trace(source)
     assert found["h"].abs().sum() == 0
     assert not torch.equal(found["end"], clean_output(notebook.model, 1)[1])
+
+
+def test_the_vocabulary_is_addressed_by_text_too(notebook, model):
+    piece = model.tokenizer.decode([200])
+    source = "x = logits[0, -1, piece]\ny = logits[0, 'city', [piece]]\nz = logits[0, -1, 200]"
+    notebook.namespace["piece"] = piece
+    found = notebook.trace(source)
+    assert torch.equal(found["x"], found["z"])
+    assert found["y"].shape == (1,)
+    with pytest.raises(TokenTextError, match="no single token of the vocabulary"):
+        notebook.trace('x = logits[0, -1, "Nowhere at all"]')
+    with pytest.raises(TokenTextError, match="empty text is no token"):
+        notebook.trace('x = logits[0, -1, ""]')
 
 
 # -- several prompts ------------------------------------------------------------------------------

@@ -124,7 +124,11 @@ def test_an_unknown_option(fails, cell):
     ("line", "expected"),
     [
         ("", "there is no prompt"),
-        ("Hello there", "a prompt stands in quotation marks"),
+        ("Hello there", 'a prompt stands in quotation marks: "Hello there"'),
+        ("model there", "a variable follows -p: -p model"),
+        ('["a", "b"]', 'several prompts stand side by side, without brackets: "one" "two"'),
+        (r"'It's a'", "the quotation ends in the middle of a word: 'It's"),
+        ('clean="a"b"', 'inside of it write \\"'),
         ('"never closed', "does not end"),
         ("-p nothing", "no variable 'nothing' in the notebook"),
         ("-f /no/such/file", "cannot be read"),
