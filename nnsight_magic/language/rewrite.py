@@ -275,11 +275,11 @@ class CellRewriter(ScopedTransformer):
 def may_hold_text(index: ast.expr) -> bool:
     """Whether an index could address a token by its text: `[:, "Tower"]`, `[:, word]`.
 
-    A single index (`prompts["x"]`, `table[name]`) never does: the first axis is the batch.
+    A single index does only if it is a text as it stands: `[name]` is most often that of a table.
     """
-    if not isinstance(index, ast.Tuple):
-        return False
-    return any(map(_text_like, index.elts))
+    if isinstance(index, ast.Tuple):
+        return any(map(_text_like, index.elts))
+    return _text_like(index) and not any(isinstance(n, ast.Name) for n in ast.walk(index))
 
 
 def _text_like(element: ast.expr) -> bool:

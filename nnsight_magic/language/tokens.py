@@ -135,7 +135,7 @@ class ByText:
 
     def _resolved(self, index: Any) -> Any:
         if not isinstance(index, tuple):
-            return index
+            return self._element(index, 0)
         resolved, axis = [], 0
         for place, element in enumerate(index):
             if element is Ellipsis:

@@ -160,7 +160,8 @@ def test_an_index_that_may_be_text_goes_through_the_tokens():
     assert "_by_text" in rewritten("layers[3].output[:, word]")
     assert "_by_text" in rewritten('x[:, "a":"b"] = 0')
     assert "_by_text" not in rewritten("layers[3].output[:, -1]")
-    assert "_by_text" not in rewritten('table["Tower"]')
+    assert "_by_text" in rewritten('probs[" Paris"]')
+    assert "_by_text" not in rewritten("table[word]")
 
 
 def test_the_last_expression_is_displayed_unless_a_semicolon_ends_it():

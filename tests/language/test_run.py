@@ -224,6 +224,11 @@ def test_the_vocabulary_is_addressed_by_text_too(notebook, model):
     found = notebook.trace(source)
     assert torch.equal(found["x"], found["z"])
     assert found["y"].shape == (1,)
+    text = repr(piece)
+    found = notebook.trace(f"x = logits[0, -1]\nx = x[{text}]\ny = logits[0, -1][[{text}]]\n")
+    assert torch.equal(found["x"], found["y"][0])
+    found = notebook.trace("d = {'a': [1, 2]}\nx = d['a'][0]")
+    assert found["x"] == 1
     with pytest.raises(TokenTextError, match="no single token of the vocabulary"):
         notebook.trace('x = logits[0, -1, "Nowhere at all"]')
     with pytest.raises(TokenTextError, match="empty text is no token"):
