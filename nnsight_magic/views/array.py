@@ -251,6 +251,8 @@ def statistics_of(values: np.ndarray, size: int) -> dict[str, Any]:
     low, high = float(wide.min()), float(wide.max())
     some = finite[:: max(1, len(finite) // RANKED)].astype(np.float64)
     marks = np.percentile(some, [0.5, 1, 50, 99, 99.5])
+    if len(some) < 200:  # half a per cent of so few is less than one value: none is left out
+        marks[0], marks[-1] = low, high
     bins, counts = histogram(wide, marks[0], marks[-1])
     stats |= {
         "min": low,

@@ -196,9 +196,13 @@ def _summary(name: str, tensor: Any) -> dict[str, Any]:
 
 
 def forward_source(module: Any) -> tuple[str, str]:
-    """The text of a module's `forward` and the file and line it stands at; "" where unknown."""
+    """The text of a module's `forward` and the file and line it stands at; "" where it has none."""
+    import torch
+
     forward = getattr(module.forward, "__func__", module.forward)
     forward = inspect.unwrap(forward)
+    if forward is torch.nn.Module.forward:  # of a container, which only raises
+        return "", ""
     try:
         lines, first = inspect.getsourcelines(forward)
         file = inspect.getsourcefile(forward) or ""

@@ -11,6 +11,7 @@ from torch import nn
 
 from nnsight_magic.views import ModuleNote, TreeView, describe, tree_view
 from nnsight_magic.views.modules import after_run, packed_notes, packed_tree
+from nnsight_magic.views.tree import forward_source
 from tests.views.test_tensor_view import ask
 
 
@@ -102,6 +103,14 @@ def test_details_have_weights_and_the_real_source() -> None:
     weight = answer["tensors"][0]
     assert (weight["name"], weight["shape"]) == ("weight", [4, 4])
     assert weight["stats"]["mean"] == pytest.approx(module[0].mlp[1].weight.mean().item())
+
+
+def test_a_container_without_a_forward_shows_none() -> None:
+    class Container(nn.Module):
+        pass
+
+    assert forward_source(Container()) == ("", "")
+    assert "def forward" in forward_source(nn.Linear(2, 2))[0]
 
 
 def test_details_of_weights_that_are_not_loaded_have_no_statistics() -> None:

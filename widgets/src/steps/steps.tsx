@@ -69,7 +69,7 @@ export function StepsView({ model, selection }: { model: Model; selection: Model
         ))}
         {running && <span class="nnv-caret" aria-hidden="true" />}
       </div>
-      <div class="nnv-scrub-line">
+      {(step || running) && <div class="nnv-scrub-line">
         {step && (
           <label class="nnv-scrub nnv-dim">
             <span>{where}</span>
@@ -84,14 +84,14 @@ export function StepsView({ model, selection }: { model: Model; selection: Model
           <span class="nnv-dim" role="status">{running ? (stopping ? "stopping …" : "generating …") : ""}</span>
           {running && <button class="nnv-stop" disabled={stopping} onClick={stop}>■ stop</button>}
         </span>
-      </div>
+      </div>}
       {step && (
         <div class="nnv-prediction" style={{ minHeight: `${24 + rows * 21}px` }}>
           {step.candidates.length > 0 && <Bars now={step.candidates} clean={[]} head="candidates" />}
           {step.saved.length > 0 && <div class="nnv-dim">saved here: {step.saved.map((name) => <span class="nnv-badge nnv-saved" key={name}>{name}</span>)}</div>}
         </div>
       )}
-      {!running && !steps.length && <div class="nnv-dim">no new tokens</div>}
+      {!running && !steps.length && !title && <div class="nnv-dim">no new tokens</div>}
       {trouble && <Notice text={trouble} />}
     </section>
   );

@@ -3,9 +3,9 @@ import { visible } from "../core/format";
 import { kernelOf } from "../core/kernel";
 import type { Model } from "../core/model";
 import { copy, download, type Item } from "../core/parts";
-import type { Labels } from "./paint";
+import { columnTicks, rowTicks, type Labels } from "./paint";
 import type { Window } from "./picture";
-import { ticks, type Layout } from "./viewport";
+import type { Layout } from "./viewport";
 
 interface Figure {
   window: Window;
@@ -69,12 +69,12 @@ export function svg(canvas: HTMLCanvasElement, { window, layout, labels }: Figur
     .drawImage(canvas, layout.left * ratio, layout.top * ratio, part.width, part.height, 0, 0, part.width, part.height);
   const [top, bottom, left, right] = window;
   const [high, wide] = [layout.height / (bottom - top), layout.width / (right - left)];
-  const rows = ticks(top, bottom, layout.height, 13).map((row) => {
+  const rows = rowTicks(window, layout, labels).map((row) => {
     const y = layout.top + (row - top + 0.5) * high;
     return `<text x="${layout.left - 5}" y="${y + 4}" text-anchor="end">${escaped(visible(labels.rows[row] ?? String(row)))}</text>`;
   });
   const words = labels.columns.length > 0;
-  const columns = ticks(left, right, layout.width, words ? 13 : 40).map((column) => {
+  const columns = columnTicks(window, layout, labels).map((column) => {
     const x = layout.left + (column - left + 0.5) * wide;
     const y = layout.top + layout.height + (words ? 5 : 14);
     const text = escaped(visible(labels.columns[column] ?? String(column)));

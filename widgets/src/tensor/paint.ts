@@ -99,12 +99,12 @@ function drawLabels(context: CanvasRenderingContext2D, scene: Scene, labels: Lab
   const cellWidth = layout.width / (right - left);
   context.textBaseline = "middle";
   context.textAlign = "right";
-  for (const row of ticks(top, bottom, layout.height, 13)) {
+  for (const row of rowTicks(window, layout, labels)) {
     const y = corner(scene, row, left)[1] + cellHeight / 2;
     context.fillText(clipped(labels.rows[row] ?? String(row), 12), layout.left - 5, y);
   }
   const words = labels.columns.length > 0;
-  for (const column of ticks(left, right, layout.width, words ? 13 : 40)) {
+  for (const column of columnTicks(window, layout, labels)) {
     const x = corner(scene, top, column)[0] + cellWidth / 2;
     const y = layout.top + layout.height + 5;
     if (words) {
@@ -119,6 +119,17 @@ function drawLabels(context: CanvasRenderingContext2D, scene: Scene, labels: Lab
       context.textAlign = "right";
     }
   }
+}
+
+/** Rows that are named: none where no axis is drawn down. */
+export function rowTicks([top, bottom]: Window, layout: Layout, labels: Labels): number[] {
+  return labels.names[0] ? ticks(top, bottom, layout.height, 13) : [];
+}
+
+/** Columns that are named: words stand upright, numbers need room for the longest of them. */
+export function columnTicks([, , left, right]: Window, layout: Layout, labels: Labels): number[] {
+  const apart = labels.columns.length ? 13 : 16 + 7 * String(right - 1).length;
+  return labels.names[1] ? ticks(left, right, layout.width, apart) : [];
 }
 
 export function clipped(text: string, most: number): string {

@@ -43,7 +43,7 @@ function Empty({ model, about }: { model: Model; about: { shape: number[]; dtype
   return (
     <section class="nnv-tensor" aria-label={`tensor ${model.get("title")}`}>
       <header>
-        <b>{model.get("title") || "tensor"}</b> <code>{shapeText(about.shape)}</code> {about.dtype}
+        <b>{model.get("title") || "tensor"}</b> <code>{shapeText(about.shape)}</code> <span class="nnv-dim">{about.dtype}</span>
       </header>
       <Notice text="This tensor has no values: an axis of it has length 0." />
     </section>
@@ -228,8 +228,8 @@ function labelsOf(axes: Axis[], drawn: [number, number], ordered: boolean): Labe
 function roomFor(labels: Labels, [rows]: [number, number]): { left: number; bottom: number } {
   const longest = (words: string[]) => Math.min(12, Math.max(...words.map((word) => visible(word).length)));
   return {
-    left: labels.rows.length ? 14 + longest(labels.rows) * 6.8 : 14 + String(rows - 1).length * 6.5,
-    bottom: labels.columns.length ? 10 + longest(labels.columns) * 7.2 : 18,
+    left: !labels.names[0] ? 4 : labels.rows.length ? 14 + longest(labels.rows) * 6.8 : 14 + String(rows - 1).length * 6.5,
+    bottom: !labels.names[1] ? 4 : labels.columns.length ? 10 + longest(labels.columns) * 7.2 : 18,
   };
 }
 

@@ -73,7 +73,7 @@ export function GridView({ model, selection }: { model: Model; selection: Model 
       </div>
       <div class="nnv-prediction" style={{ minHeight: "152px" }}>
         <div class="nnv-dim nnv-facts">
-          {grid.rows[chosen[0]]} · token {chosen[1]} <span class="nnv-tok">{visible(grid.tokens[chosen[1]] ?? "")}</span>
+          {/^\d+$/.test(grid.rows[chosen[0]] ?? "") && "row "}{grid.rows[chosen[0]]} · after token {chosen[1]} <span class="nnv-tok">{visible(grid.tokens[chosen[1]] ?? "")}</span>
         </div>
         <Bars now={guesses} clean={[]} head="token" />
       </div>

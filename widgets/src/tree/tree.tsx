@@ -265,9 +265,9 @@ function OneRow({ row, tree, id, top, note, wanted, selected, active, onToggle, 
       >
         {row.opens ? (row.open ? "▾" : "▸") : ""}
       </span>
-      <span class="nnv-name">{row.label}{repeated && <b class="nnv-times">{repeated}</b>}</span>
+      <span class="nnv-name" title={row.label.length > 40 ? row.label : undefined}>{row.label}{repeated && <b class="nnv-times">{repeated}</b>}</span>
       <span class="nnv-class">{kind?.className ?? "…"}{kind?.note && <span class="nnv-note">({kind.note})</span>}</span>
-      <Badges note={note} wanted={wanted} />
+      <Badges note={note} wanted={wanted} most={2} />
       <span class="nnv-shapes">{shapes}</span>
       <span class="nnv-num" title={kind ? `${kind.parameters.toLocaleString("en-US")} parameters` : ""}>{kind?.parameters ? count(kind.parameters) : ""}</span>
       <span class="nnv-num nnv-wide">{kind?.bytes ? bytes(kind.bytes) : ""}</span>
@@ -277,10 +277,14 @@ function OneRow({ row, tree, id, top, note, wanted, selected, active, onToggle, 
   );
 }
 
-export function Badges({ note, wanted }: { note: Record<string, any>; wanted: boolean }) {
+/** What is known of a module; of saved tensors at most so many by name, the others as a number. */
+export function Badges({ note, wanted, most = Infinity }: { note: Record<string, any>; wanted: boolean; most?: number }) {
+  const saved = (note["s"] as string[] | undefined) ?? [];
+  const shown = saved.length > most ? saved.slice(0, most - 1) : saved;
   return (
     <>
-      {(note["s"] as string[] | undefined)?.map((name) => <span class="nnv-badge nnv-saved" key={name}>{name}</span>)}
+      {shown.map((name) => <span class="nnv-badge nnv-saved" key={name} title={`saved as ${name}`}>{name}</span>)}
+      {saved.length > shown.length && <span class="nnv-badge nnv-saved nnv-short" title={`saved as ${saved.join(", ")}`}>+{saved.length - shown.length}</span>}
       {note["w"] && <span class="nnv-badge nnv-wrote">written</span>}
       {note["n"] && <span class="nnv-badge">not run</span>}
       {wanted && <span class="nnv-badge nnv-saved">save next</span>}
