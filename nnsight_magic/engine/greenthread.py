@@ -10,6 +10,7 @@ order holds.
 
 from __future__ import annotations
 
+import threading
 from typing import NamedTuple
 
 import torch
@@ -53,6 +54,41 @@ class ThreadState(NamedTuple):
     def inference_guard(self):
         """A context that has this state's inference mode, and restores the present one."""
         return torch.inference_mode(self.inference)
+
+
+class UsersGradMode:
+    """The grad mode outside a trace, put back when the trace ends.
+
+    Traces of two models may end in another order than that in which they stand in each other, as
+    in coroutines that take turns: the mode is put back by the one that ends last.
+    """
+
+    _open = threading.local()
+
+    def __init__(self) -> None:
+        self._mode: bool | None = None  # while the trace lasts
+
+    def enter(self) -> None:
+        self._mode = torch.is_grad_enabled()
+        vars(self._open)["modes"] = [*self._others(), self]
+
+    def leave(self) -> None:
+        mode, self._mode = self._mode, None
+        modes = vars(self._open).get("modes", [])
+        if self not in modes:  # it is left in another thread, whose mode it never changed
+            return
+        later = modes[modes.index(self) + 1 :]
+        vars(self._open)["modes"] = self._others()
+        for each in later:
+            if each._mode is not None:
+                each._mode = mode
+                return
+        torch._C._set_grad_enabled(mode)
+
+    def _others(self) -> list[UsersGradMode]:
+        """Of the traces that last, in this thread."""
+        modes = vars(self._open).get("modes", [])
+        return [each for each in modes if each._mode is not None and each is not self]
 
 
 def _change_stream(now: torch.cuda.Stream | None, then: torch.cuda.Stream | None) -> None:

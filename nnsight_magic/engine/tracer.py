@@ -14,6 +14,7 @@ from nnsight_magic.engine.bypass import hidden_of
 from nnsight_magic.engine.cache import Cache, modules_of
 from nnsight_magic.engine.course import Course
 from nnsight_magic.engine.forward import Forward
+from nnsight_magic.engine.greenthread import UsersGradMode
 from nnsight_magic.engine.interrupt import interruptible, uninterrupted, watch
 from nnsight_magic.engine.invoke import Invokes
 from nnsight_magic.engine.pause import Change, Pause, fit
@@ -80,7 +81,7 @@ class Tracer:
         self.own_calls = OwnCalls()
         self._written_before: dict[Site, list[Change]] = {}
         self._own_steps: dict[nn.Module, int] = {}
-        self._user_grad = True
+        self._grad_mode = UsersGradMode()
         self._watched = False
         self._began = 0.0
 
@@ -108,7 +109,6 @@ class Tracer:
 
     @uninterrupted
     def __enter__(self) -> Tracer:
-        self._user_grad = torch.is_grad_enabled()
         self._watched = watch.begin()
         try:
             self._enter()
@@ -140,6 +140,7 @@ class Tracer:
             names = ", ".join(edit.name for edit in edits)
             self.report.notices.append(f"Edits in force: {names}.")
         self._began = time.perf_counter()
+        self._grad_mode.enter()
         torch._C._set_grad_enabled(bool(self._grad))
 
     @uninterrupted
@@ -174,7 +175,7 @@ class Tracer:
         course, self._course = self._course, None
         parent, self._parent = self._parent, None
         try:
-            torch._C._set_grad_enabled(self._user_grad)
+            self._grad_mode.leave()
             if course is not None:
                 if parent is not None:
                     course.settle()

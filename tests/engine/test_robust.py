@@ -570,6 +570,19 @@ def test_traces_of_two_models_go_on_in_turns(tiny):
     assert_untouched(two)
 
 
+@pytest.mark.parametrize("grad", [True, False])
+def test_traces_that_end_in_the_order_they_began_leave_the_grad_mode_as_it_was(tiny, grad):
+    one, two = LanguageModel(tiny("gpt2")), LanguageModel(tiny("gpt2", seed=1))
+    with torch.set_grad_enabled(grad):
+        first, second = one.trace(IDS), two.trace(IDS)
+        first.__enter__()
+        second.__enter__()
+        first.__exit__(None, None, None)
+        assert not torch.is_grad_enabled()  # the second one still lasts
+        second.__exit__(None, None, None)
+        assert torch.is_grad_enabled() == grad
+
+
 # ── silence ───────────────────────────────────────────────────────────────────────────────
 
 
