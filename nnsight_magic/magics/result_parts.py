@@ -58,6 +58,40 @@ def strips_of(result: TraceResult) -> list[TokenStrip]:
     return strips
 
 
+def strips_of_two(
+    first: TraceResult, second: TraceResult, titles: tuple[str, str]
+) -> list[TokenStrip]:
+    """Two runs of the same prompts: one strip a prompt, with what both predict side by side.
+
+    Of other prompts, and of generated text, the runs' strips below each other.
+    """
+    pairs = list(zip(first.prompts, second.prompts, strict=False))
+    alike = len(first.prompts) == len(second.prompts) and all(
+        one.tokens == other.tokens and not one.generated and not other.generated
+        for one, other in pairs
+    )
+    if alike:
+        return [
+            TokenStrip(
+                one.tokens,
+                name,
+                other.top or last_guesses(other),
+                one.top or last_guesses(one),
+                heads=(titles[1], titles[0]),
+            )
+            for (one, other), name in zip(pairs, names_of(first), strict=True)
+        ]
+    strips = []
+    for result, head in zip((first, second), titles, strict=True):
+        for prompt, own in zip(result.prompts, names_of(result), strict=True):
+            name = " ".join(filter(None, (head, own)))
+            if prompt.generated:
+                strips.append(generated_strip(prompt, name))
+            else:
+                strips.append(TokenStrip(prompt.tokens, name, prompt.top or last_guesses(prompt)))
+    return strips
+
+
 def generated_strip(prompt: PromptResult, name: str) -> TokenStrip:
     """A prompt with its new tokens, each with what it was chosen from."""
     tokens = (*prompt.tokens, *prompt.generated)

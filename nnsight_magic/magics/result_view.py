@@ -11,13 +11,12 @@ from nnsight_magic.magics.models import title
 from nnsight_magic.magics.result import SavedVariable, TraceResult
 from nnsight_magic.magics.result_parts import (
     facts,
-    generated_strip,
-    last_guesses,
     names_of,
     others,
     prompt_with_steps,
     steps_in,
     strips_of,
+    strips_of_two,
 )
 from nnsight_magic.magics.result_text import plain_text
 from nnsight_magic.views.comparison import CompareView
@@ -25,7 +24,7 @@ from nnsight_magic.views.modules import ModuleNote
 from nnsight_magic.views.roles import infer_axes
 from nnsight_magic.views.steps import StepsView
 from nnsight_magic.views.tensor import TensorView
-from nnsight_magic.views.tokens import TokenStrip, TokensView
+from nnsight_magic.views.tokens import TokensView
 from nnsight_magic.views.trace import TraceView, stored_share
 from nnsight_magic.views.tree import TreeView, tell_trees
 from nnsight_magic.views.view import Selection
@@ -204,14 +203,7 @@ def comparison_of(first: TraceResult, second: TraceResult) -> TraceView:
     """Two runs: each prompt with both predictions, and what both saved with its difference."""
     selection = Selection()
     titles = f"run {first.number}", f"run {second.number}"
-    strips, notices = [], []
-    for result, head in zip((first, second), titles, strict=True):
-        for prompt in result.prompts:
-            name = " ".join(filter(None, (head, prompt.name)))
-            if prompt.generated:
-                strips.append(generated_strip(prompt, name))
-            else:
-                strips.append(TokenStrip(prompt.tokens, name, prompt.top or last_guesses(prompt)))
+    strips, notices = strips_of_two(first, second, titles), []
     tensors = []
     others_by_name = {each.name: each for each in second.saved}
     pairs = [

@@ -28,6 +28,7 @@ class TokenStrip:
         kl: for each position, the divergence of the two predictions, in nats.
         numbers: any other numbers by their name, one for each position.
         generated: how many tokens at the end were generated.
+        heads: what `top` and `clean` go by.
     """
 
     tokens: Sequence[str]
@@ -37,6 +38,7 @@ class TokenStrip:
     kl: Sequence[float] = ()
     numbers: Mapping[str, Sequence[float]] = field(default_factory=dict)
     generated: int = 0
+    heads: tuple[str, str] = ("with writes", "without")
 
     def __post_init__(self) -> None:
         columns = {"top": self.top, "clean": self.clean, "kl": self.kl, **self.numbers}
@@ -66,6 +68,7 @@ class TokenStrip:
             "clean": guesses(self.clean),
             "numbers": {name: [brief(v) for v in values] for name, values in columns.items()},
             "generated": self.generated,
+            "heads": list(self.heads),
             "words": list(words),
         }
 

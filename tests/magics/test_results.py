@@ -16,7 +16,10 @@ from nnsight_magic.magics.result import (
     describe_saved,
 )
 from nnsight_magic.magics.result_html import html
+from nnsight_magic.magics.result_parts import names_of, strips_of_two
 from nnsight_magic.magics.result_text import bar, layout, plain_text, tokens_line
+from nnsight_magic.magics.result_view import tokens_of
+from nnsight_magic.views.view import Selection
 from nnsight_magic.views.words import percent, size_text, visible
 
 
@@ -279,6 +282,33 @@ def test_a_generation_shows_the_text_without_the_writes_beside_it():
     for text in (plain_text(result), Tags(html(result)).text):
         assert "without the writes" in text
         assert "1 new token" in text
+
+
+def test_two_runs_of_a_prompt_are_one_strip_with_both_predictions():
+    tops = ((), ((" Paris", 0.6),)), ((), ((" Rome", 0.5),))
+    first, second = (
+        a_result(number=n, prompts=(PromptResult("a b", ("a", " b"), top=top),))
+        for n, top in zip((1, 2), tops, strict=True)
+    )
+    (strip,) = strips_of_two(first, second, ("run 1", "run 2"))
+    assert (strip.top[1], strip.clean[1]) == (((" Rome", 0.5),), ((" Paris", 0.6),))
+    assert strip.heads == ("run 2", "run 1")
+    other = a_result(prompts=(PromptResult("c", ("c",)),))
+    names = [each.name for each in strips_of_two(first, other, ("run 1", "run 3"))]
+    assert names == ["run 1", "run 3"]
+
+
+def test_the_prompt_that_the_writes_changed_most_is_looked_at_first():
+    tokens = ("a", " b")
+    kls = (0.0, 0.0), (0.0, 0.7), (0.3, 0.1)
+    result = a_result(prompts=tuple(PromptResult("a b", tokens, kl=kl) for kl in kls))
+    assert tokens_of(result, Selection()).strip == 1
+
+
+def test_several_prompts_without_names_go_by_their_number():
+    prompts = (PromptResult("a", ("a",)), PromptResult("b", ("b",), "mine"))
+    assert names_of(a_result(prompts=prompts)) == ["prompt 1", "mine"]
+    assert names_of(a_result(prompts=prompts[:1])) == [""]
 
 
 def test_a_result_is_pickled_without_its_tensors():

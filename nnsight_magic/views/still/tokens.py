@@ -62,7 +62,12 @@ def bar(p: float, colour: str) -> str:
     )
 
 
-def guesses_html(top: Sequence[Guess], clean: Sequence[Guess], head: str = "next token") -> str:
+def guesses_html(
+    top: Sequence[Guess],
+    clean: Sequence[Guess],
+    head: str = "next token",
+    heads: tuple[str, str] = ("with writes", "without"),
+) -> str:
     """The likeliest next tokens as bars, with and without the writes."""
     now, without = dict(top), dict(clean)
     listed = [*now, *(token for token in without if token not in now)]
@@ -73,10 +78,10 @@ def guesses_html(top: Sequence[Guess], clean: Sequence[Guess], head: str = "next
             p = shares.get(token)
             row += f"<td class='n'>{'–' if p is None else percent(p)}</td>{bar(p or 0.0, colour)}"
         rows.append(f"<tr>{row}</tr>")
-    heads = f"<th>{head}</th><th colspan=2>with writes</th><th colspan=2>without</th>"
+    over = "".join(f"<th colspan=2>{escape(each)}</th>" for each in heads)
     if not clean:
-        heads = f"<th>{head}</th><th colspan=2>probability</th>"
-    return f"<table><tr>{heads}</tr>{''.join(rows)}</table>"
+        over = "<th colspan=2>probability</th>"
+    return f"<table><tr><th>{head}</th>{over}</tr>{''.join(rows)}</table>"
 
 
 def html(strips: Sequence[TokenStrip], title: str = "", token: int = -1) -> str:
@@ -92,7 +97,8 @@ def html(strips: Sequence[TokenStrip], title: str = "", token: int = -1) -> str:
         at = token if 0 <= token < len(strip.tokens) else last
         if 0 <= at < len(strip.top) and strip.top[at]:
             parts.append(_after(strip, at))
-            parts.append(guesses_html(strip.top[at], strip.clean[at] if len(strip.clean) else ()))
+            clean = strip.clean[at] if len(strip.clean) else ()
+            parts.append(guesses_html(strip.top[at], clean, heads=strip.heads))
     if len(strips) > STRIPS:
         parts.append(f"<div class='d'>… and {len(strips) - STRIPS} more prompts</div>")
     return frame("".join(parts))

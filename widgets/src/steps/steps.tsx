@@ -3,7 +3,7 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { percent } from "../core/format";
 import { kernelOf } from "../core/kernel";
 import { useTrait, type Model } from "../core/model";
-import { Notice, Token } from "../core/parts";
+import { Notice, reveal, Token } from "../core/parts";
 import { Bars } from "../tokens/bars";
 import type { Guess } from "../tokens/strips";
 import { useSelectedNumber } from "../tokens/tokens";
@@ -40,8 +40,8 @@ export function StepsView({ model, selection }: { model: Model; selection: Model
   const title = model.get("title") as string;
   const text = useRef<HTMLDivElement>(null);
   useEffect(() => {
-    if (running && text.current) text.current.scrollTop = text.current.scrollHeight;
-  }, [steps.length, running]);
+    reveal(text.current, text.current?.querySelector(".nnv-selected"));
+  }, [at, running]);
   const stop = () => {
     setTrouble("");
     kernelOf(model).ask("stop").catch((error: Error) => setTrouble(error.message));

@@ -3,7 +3,14 @@ import { percent } from "../core/format";
 import { Token } from "../core/parts";
 import { together, type Guess } from "./strips";
 
-export function Bars({ now, clean, head = "next token" }: { now: Guess[]; clean: Guess[]; head?: string }) {
+interface BarsProps {
+  now: Guess[];
+  clean: Guess[];
+  head?: string;
+  heads?: [string, string];
+}
+
+export function Bars({ now, clean, head = "next token", heads = ["with writes", "without"] }: BarsProps) {
   const compared = clean.length > 0;
   const rows = together(now, clean);
   return (
@@ -11,8 +18,8 @@ export function Bars({ now, clean, head = "next token" }: { now: Guess[]; clean:
       <thead>
         <tr>
           <th scope="col">{head}</th>
-          <th scope="col" colSpan={2}>{compared ? "with writes" : "probability"}</th>
-          {compared && <th scope="col" colSpan={2}>without</th>}
+          <th scope="col" colSpan={2}>{compared ? heads[0] : "probability"}</th>
+          {compared && <th scope="col" colSpan={2}>{heads[1]}</th>}
         </tr>
       </thead>
       <tbody>

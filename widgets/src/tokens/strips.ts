@@ -11,6 +11,7 @@ export interface Strip {
   clean: Guess[][];
   numbers: Record<string, (number | null)[]>;
   generated: number;
+  heads: [string, string];
 }
 
 const guesses = (flat: number[], words: string[]): Guess[] => {
@@ -27,6 +28,7 @@ export function unpackStrips(packed: any[]): Strip[] {
     clean: each.clean.map((flat: number[]) => guesses(flat, each.words)),
     numbers: each.numbers,
     generated: each.generated,
+    heads: each.heads ?? ["with writes", "without"],
   }));
 }
 

@@ -3,7 +3,7 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { cachedScale, css, inkOn, place, type Ground } from "../core/colour";
 import { number } from "../core/format";
 import { tell, useTrait, type Model } from "../core/model";
-import { Notice, Token } from "../core/parts";
+import { Notice, reveal, Token } from "../core/parts";
 import { useGround } from "../core/theme";
 import { usePacked } from "../core/packed";
 import { Bars } from "./bars";
@@ -115,7 +115,7 @@ function Line({ strip, coloured, limits: [low, high], ground, selected, own, onH
   const box = useRef<HTMLDivElement>(null);
   const chosen = active >= 0 ? active : own ? selected : -1;
   useEffect(() => {
-    if (chosen >= 0 && box.current) scrollTo(box.current, box.current.children[chosen] as HTMLElement | undefined);
+    if (chosen >= 0) reveal(box.current, box.current?.children[chosen]);
   }, [chosen]);
   const keys = (event: KeyboardEvent) => {
     const to = { ArrowLeft: at - 1, ArrowRight: at + 1, ArrowUp: at - 10, ArrowDown: at + 10, Home: 0, End: shown.length - 1 }[event.key];
@@ -159,14 +159,6 @@ function Line({ strip, coloured, limits: [low, high], ground, selected, own, onH
   );
 }
 
-/** Brings a token into sight within its own box, and leaves the notebook where it is. */
-function scrollTo(box: HTMLElement, token: HTMLElement | undefined): void {
-  if (!token) return;
-  const [outer, inner] = [box.getBoundingClientRect(), token.getBoundingClientRect()];
-  if (inner.top < outer.top) box.scrollTop -= outer.top - inner.top;
-  else if (inner.bottom > outer.bottom) box.scrollTop += inner.bottom - outer.bottom;
-}
-
 /** What follows a position; of the last one where none is chosen. Its height stays the same. */
 function Prediction({ strips, strip, position }: { strips: Strip[]; strip: Strip; position: number }) {
   const rows = Math.max(...strips.map(mostRows));
@@ -176,7 +168,7 @@ function Prediction({ strips, strip, position }: { strips: Strip[]; strip: Strip
   return (
     <div class="nnv-prediction" style={{ minHeight: `${24 + (rows ? 24 + rows * 21 : 0)}px` }}>
       {at >= 0 ? <Facts strip={strip} position={at} /> : <Counts strips={strips} />}
-      {now.length > 0 && <Bars now={now} clean={strip.clean[at] ?? []} />}
+      {now.length > 0 && <Bars now={now} clean={strip.clean[at] ?? []} heads={strip.heads} />}
     </div>
   );
 }

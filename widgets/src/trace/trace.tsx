@@ -37,8 +37,8 @@ export function TraceView({ model, selection }: { model: Model; selection: Model
           {tensors.map((each, k) => each && <Thumb key={k} model={each} selection={selection} open={open.includes(k)} onToggle={() => toggle(k)} />)}
         </ul>
       )}
+      {others.length > 0 && <div class="nnv-dim nnv-others">also saved: {others.join(", ")}</div>}
       {tensors.map((each, k) => each && open.includes(k) && <div class="nnv-opened" key={k}><View model={each} selected={selection} /></div>)}
-      {others.length > 0 && <div class="nnv-dim">also saved: {others.join(", ")}</div>}
       {treeOpen && !tree && <div class="nnv-dim">The modules come from the kernel. If they do not, run the cell again.</div>}
       {tree && treeOpen && <div class="nnv-opened"><View model={tree} selected={selection} /></div>}
     </section>
