@@ -208,7 +208,7 @@ def pages() -> dict[str, tuple[Any, str]]:
     steps = [views.Step(" c", 0.5, top[0])]
     return {
         "grid": (views.GridView([top, top], ["<s>", " b"], title="lens"), "·<i>a</i>"),
-        "steps": (views.StepsView(["<s>", " b"], steps), "1 new token"),
+        "steps": (views.StepsView(["<s>", " b"], steps), "new token 1 of 1"),
         "compare": (views.compare(torch.eye(9), torch.ones(9, 9), "two"), "amplify"),
         "huge": (views.show(torch.randn(3000, 3000), "huge"), "(3000, 3000)"),
     }
