@@ -16,6 +16,7 @@ from torch import nn
 
 from nnsight_magic.engine.interrupt import uninterrupted
 
+_UNSET = object()
 Produce = Callable[[tuple, dict[str, Any]], Any]
 Surround = Callable[[Callable, tuple, dict[str, Any]], Any]
 
@@ -57,6 +58,7 @@ class Bypasses:
                 return surround(original, args, kwargs)
             return original(*args, **kwargs)
 
+        forward.stands_for = self._originals[module]
         module.__dict__["forward"] = forward
 
     def remove(self, running: greenlet, module: nn.Module) -> None:
@@ -78,6 +80,13 @@ class Bypasses:
         self._originals.clear()
         self._produce.clear()
         self._surround.clear()
+
+
+def own_forward(forward: Any) -> Any:
+    """A module's `forward` attribute, `None` for none, as it is without any trace."""
+    while (before := getattr(forward, "stands_for", _UNSET)) is not _UNSET:
+        forward = before
+    return forward
 
 
 def hidden_of(args: tuple, kwargs: dict[str, Any]) -> Any:

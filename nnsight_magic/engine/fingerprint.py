@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from nnsight_magic.engine.bypass import own_forward
 from nnsight_magic.engine.model_code import code_of
 
 _TORCHS_OWN = [*vars(nn.Module())]  # what torch keeps in every module
@@ -96,6 +97,10 @@ def _are_all_of(ours: type, hooks: dict[int, Any]) -> bool:
 
 def _attributes(own: dict[str, Any]) -> list[Any]:
     """The attributes that a module's author gave it."""
+    if "forward" in own:
+        own = dict(own, forward=own_forward(own["forward"]))
+        if own["forward"] is None:
+            del own["forward"]
     values = [*own.values()]
     # torch's own stand first, unless the author set some before torch's __init__.
     if values[_LAST] is own[_TORCHS_OWN[_LAST]]:

@@ -49,6 +49,9 @@ class NNsightMagic(Magics, Configurable):
         config=True
     )
     new_tokens = Int(20, help="How many tokens %%generate makes.").tag(config=True)
+    seed = Int(
+        None, allow_none=True, help="Where the random numbers of %%generate begin, if it samples."
+    ).tag(config=True)
     compare = Bool(True, help="Predict without the cell's writes too.").tag(config=True)
     full = Bool(False, help="Run every forward to its end.").tag(config=True)
     fresh = Bool(False, help="Start every forward from its beginning.").tag(config=True)

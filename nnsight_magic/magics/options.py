@@ -59,12 +59,15 @@ SHARED = (
 )  # fmt: skip
 FULL = Option("full", "switch", "run the forward to its end", setting="full")
 NEW_TOKENS = Option("new-tokens", "number", "how many tokens to generate", "n", "N", "new_tokens")
+SEED = Option(
+    "seed", "number", "where the random numbers of sampling begin", metavar="N", setting="seed"
+)
 
 CELLS = ("trace", "generate", "edit")  # the magics of whole cells
 
 OPTIONS: dict[str, tuple[Option, ...]] = {
     "trace": (*SHARED[:5], FULL, *SHARED[5:]),
-    "generate": (NEW_TOKENS, *SHARED),
+    "generate": (NEW_TOKENS, SEED, *SHARED),
     "model": (
         Option("device", "text", "where the weights go: cpu, cuda, cuda:1, auto", metavar="DEVICE"),
         Option("dtype", "text", "of the weights: float32, bfloat16, float16", metavar="DTYPE"),

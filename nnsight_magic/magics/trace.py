@@ -10,6 +10,8 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from nnsight_magic.errors import OptionError
 from nnsight_magic.language.names import TRACE_NAMES
 from nnsight_magic.language.problems import did_you_mean
@@ -137,7 +139,7 @@ def execute(cell: Cell, program: Program) -> None:
     __tracebackhide__ = True
     line = cell.line
     grad = bool(line.grad) or program.wants_gradients
-    with _watched(cell) as extra:
+    with _seeded(cell), _watched(cell) as extra:
         run(
             program,
             asked_for(_begin(cell, grad, **extra), cell),
@@ -147,6 +149,19 @@ def execute(cell: Cell, program: Program) -> None:
             cell.show,
             at_end=lambda tracer: _at_end(cell, program, tracer),
         )
+
+
+@contextlib.contextmanager
+def _seeded(cell: Cell):
+    """Random numbers from `--seed` on; those of the notebook go on afterwards as if untouched."""
+    seed = getattr(cell.line, "seed", None)
+    if seed is None:
+        yield
+        return
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    with torch.random.fork_rng(devices=list(devices)):
+        torch.manual_seed(seed)
+        yield
 
 
 @contextlib.contextmanager
@@ -342,7 +357,7 @@ def _generations(
     now = _new_texts(cell, found.get("sequences"))
     clean: list[tuple[str, ...]] = []
     samples = cell.line.generation.get("do_sample") or cell.model.module.generation_config.do_sample
-    if wrote and cell.line.compare and not samples and now:
+    if wrote and cell.line.compare and now and (not samples or cell.line.seed is not None):
         clean = _clean_texts(cell, found["tracer"], clean_runs)
     prompts = []
     for index, (text, row) in enumerate(_texts(cell)):
@@ -357,6 +372,7 @@ def _generations(
 def _clean_texts(cell: Cell, tracer: Any, clean_runs: CleanRuns) -> list[tuple[str, ...]]:
     how = (
         cell.line.new_tokens,
+        cell.line.seed,
         tuple(sorted((k, repr(v)) for k, v in cell.line.generation.items())),
         cell.model.module.generation_config.to_json_string(),
     )
@@ -364,7 +380,7 @@ def _clean_texts(cell: Cell, tracer: Any, clean_runs: CleanRuns) -> list[tuple[s
     known = clean_runs.get(key) if key is not None else None
     if known is None:
         watching = contextlib.nullcontext({}) if cell.stream else _progress(cell)
-        with watching as extra, _begin(cell, False, **extra) as again:
+        with _seeded(cell), watching as extra, _begin(cell, False, **extra) as again:
             sequences = again.result
         known = _new_texts(cell, sequences)
         if key is not None:

@@ -116,6 +116,21 @@ def test_a_mode_of_the_users_sees_every_block(hf, model, mode):
     assert torch.equal(after, plain)
 
 
+def test_operations_and_skips_leave_what_is_remembered(hf, model):
+    last(model)
+    with model.trace(IDS) as tracer:
+        pattern = model.layers[-1].attn.pattern
+    assert tracer.report.blocks_skipped == 2
+    with model.trace(IDS):
+        model.layers[1].skip(model.layers[1].input)
+        skipped = model.layers[-1].output
+    hidden, blocks = last(model)
+    assert blocks == 3
+    assert torch.equal(hidden, by_hook(hf, hf.model.layers[-1]))
+    assert not torch.equal(hidden, skipped)
+    assert pattern.shape == (1, 4, 6, 6)
+
+
 def test_a_default_device_is_no_reason_to_run_everything(model):
     last(model)
     with torch.device("cpu"):

@@ -170,6 +170,24 @@ def test_generate_compares_with_the_text_without_the_writes(shell, cell, module)
     assert "".join(first.generated_clean) == decode(expected[0, ids.input_ids.shape[1] :])
 
 
+def test_a_seed_repeats_what_was_sampled(shell, cell, module):
+    line = "-n 6 --do_sample --seed 3 --eos_token_id 319"
+    before = torch.get_rng_state()
+    first = shell.run(cell("layers[0].output", line, "generate")).prompts[0].generated
+    assert torch.equal(torch.get_rng_state(), before)
+    ids = shell.ns["model"].tokenizer(PROMPT, return_tensors="pt")
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        expected = module.generate(**ids, max_new_tokens=6, do_sample=True, eos_token_id=319)
+    assert "".join(first) == shell.ns["model"].tokenizer.decode(
+        expected[0, ids.input_ids.shape[1] :]
+    )
+    written = shell.run(cell("layers[0].output *= 1", line, "generate")).prompts[0]
+    assert written.generated == written.generated_clean == first
+    other = shell.run(cell("layers[0].output *= 1", line.replace("3", "4", 1), "generate"))
+    assert other.prompts[0].generated_clean != first
+
+
 def test_several_prompts_make_a_batch(shell):
     result = shell.run('%%trace "The Eiffel Tower" "The city of Paris is"\nh = layers[0].output')
     assert len(result.prompts) == 2
