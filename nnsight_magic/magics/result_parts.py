@@ -47,8 +47,7 @@ def strips_of(result: TraceResult) -> list[TokenStrip]:
     strips = []
     for each, name in zip(result.prompts, names_of(result), strict=True):
         if not each.generated:
-            tops = each.top or last_guesses(each), clean_tops(each)
-            strips.append(TokenStrip(each.tokens, name, *tops, each.kl))
+            strips.append(TokenStrip(each.tokens, name, tops(each), clean_tops(each), each.kl))
         elif each is not prompt_with_steps(result):
             strips.append(generated_strip(each, name))
         if each.generated_clean and differs(each):
@@ -63,11 +62,14 @@ def strips_of_two(
 ) -> list[TokenStrip]:
     """Two runs of the same prompts: one strip a prompt, with what both predict side by side.
 
-    Of other prompts, and of generated text, the runs' strips below each other.
+    Of other prompts, of generated text, and where only one of the runs went as far as to predict,
+    the runs' strips below each other.
     """
     pairs = list(zip(first.prompts, second.prompts, strict=False))
     alike = len(first.prompts) == len(second.prompts) and all(
-        one.tokens == other.tokens and not one.generated and not other.generated
+        one.tokens == other.tokens
+        and not (one.generated or other.generated)
+        and bool(tops(one)) == bool(tops(other))
         for one, other in pairs
     )
     if alike:
@@ -75,8 +77,8 @@ def strips_of_two(
             TokenStrip(
                 one.tokens,
                 name,
-                other.top or last_guesses(other),
-                one.top or last_guesses(one),
+                tops(other),
+                tops(one),
                 heads=(titles[1], titles[0]),
             )
             for (one, other), name in zip(pairs, names_of(first), strict=True)
@@ -88,7 +90,7 @@ def strips_of_two(
             if prompt.generated:
                 strips.append(generated_strip(prompt, name))
             else:
-                strips.append(TokenStrip(prompt.tokens, name, prompt.top or last_guesses(prompt)))
+                strips.append(TokenStrip(prompt.tokens, name, tops(prompt)))
     return strips
 
 
@@ -102,10 +104,10 @@ def generated_strip(prompt: PromptResult, name: str) -> TokenStrip:
     return TokenStrip(tokens, name, top, generated=len(prompt.generated))
 
 
-def last_guesses(prompt: PromptResult) -> tuple:
-    """What is predicted after the last token, where that is all that is known."""
-    if not prompt.predictions or not prompt.tokens:
-        return ()
+def tops(prompt: PromptResult) -> tuple:
+    """What is predicted after each token, or after the last where that is all that is known."""
+    if prompt.top or not prompt.predictions or not prompt.tokens:
+        return prompt.top
     last = tuple((each.token, each.p) for each in prompt.predictions)
     return ((),) * (len(prompt.tokens) - 1) + (last,)
 

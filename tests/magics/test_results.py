@@ -293,9 +293,15 @@ def test_two_runs_of_a_prompt_are_one_strip_with_both_predictions():
     (strip,) = strips_of_two(first, second, ("run 1", "run 2"))
     assert (strip.top[1], strip.clean[1]) == (((" Rome", 0.5),), ((" Paris", 0.6),))
     assert strip.heads == ("run 2", "run 1")
-    other = a_result(prompts=(PromptResult("c", ("c",)),))
-    names = [each.name for each in strips_of_two(first, other, ("run 1", "run 3"))]
-    assert names == ["run 1", "run 3"]
+
+
+@pytest.mark.parametrize("tokens", [("c",), ("a", " b")], ids=["another", "stopped early"])
+def test_two_runs_that_cannot_be_laid_side_by_side_stand_below_each_other(tokens):
+    top = ((), ((" Paris", 0.6),))
+    first = a_result(prompts=(PromptResult("a b", ("a", " b"), top=top),))
+    other = a_result(prompts=(PromptResult("", tokens),))
+    strips = strips_of_two(first, other, ("run 1", "run 3"))
+    assert [each.name for each in strips] == ["run 1", "run 3"]
 
 
 def test_the_prompt_that_the_writes_changed_most_is_looked_at_first():
