@@ -1,7 +1,8 @@
 """What all still views share: their style, and pictures in a page.
 
-Colours come from the notebook's theme with fallbacks that follow the browser's own setting, so the
-same markup reads well in JupyterLab, on GitHub and in a page of nbconvert's. Attributes rather than
+Colours come from the notebook's theme, with fallbacks of the page's own scheme: one that declares
+none is white, whatever its reader prefers. So the same markup reads well in JupyterLab, on nbviewer
+and in a page of nbconvert's. Attributes rather than
 rules carry what must survive where styles are taken out.
 """
 
@@ -11,10 +12,12 @@ import base64
 from html import escape
 
 STYLE = """<style>
-.nnv-still .nnv-s { color: var(--jp-ui-font-color1, CanvasText); color-scheme: light dark;
+.nnv-still .nnv-s { color: var(--jp-ui-font-color1, CanvasText);
   font: 13px/1.5 var(--jp-ui-font-family, system-ui, sans-serif); padding: 2px 1px }
-body[data-jp-theme-light="true"] .nnv-still .nnv-s { color-scheme: light }
-body[data-jp-theme-light="false"] .nnv-still .nnv-s { color-scheme: dark }
+body[data-jp-theme-light="true"] .nnv-still .nnv-s, body.vscode-light .nnv-still .nnv-s {
+  color-scheme: light }
+body[data-jp-theme-light="false"] .nnv-still .nnv-s, body.vscode-dark .nnv-still .nnv-s,
+html[theme="dark"] .nnv-still .nnv-s { color-scheme: dark }
 .nnv-still .nnv-s code, .nnv-still .nnv-s .m { font-family: var(--jp-code-font-family, ui-monospace,
   monospace); font-size: 12px }
 .nnv-still .nnv-s code { background: none !important; color: inherit !important; padding: 0 }
