@@ -231,6 +231,7 @@ class _Recorder:
                 "give and take.\nWrite to the module's output or input, or to it in every trace."
             )
         change = new if isinstance(new, _Change) else _Change("set", new)
+        index = tuple(map(_frozen, index))
         write = Write(handle.path, kind, index, change.operation, _data(change.value), handle.call)
         self._edit.writes.append(_checked(write))
 
@@ -316,7 +317,7 @@ def functional(
             f"{', '.join(operation for operation, _ in given) or 'none'}."
         )
     (operation, value) = given[0]
-    index = () if at is None else (at,)
+    index = () if at is None else (_frozen(at),)
     write = Write(site.path, kind, index, operation, _data(value), site.call)
     return Edit(name, [_checked(write)], _model=model)
 
@@ -390,6 +391,13 @@ def _data(value: Any) -> Any:
     return value
 
 
+def _frozen(index: Any) -> Any:
+    """An index that the user's later changes do not reach."""
+    if isinstance(index, tuple):
+        return tuple(map(_frozen, index))
+    return _data(index) if isinstance(index, torch.Tensor) else index
+
+
 def _checked(write: Write) -> Write:
     if write.kind not in ("output", "input", "inputs") or write.operation not in OPERATIONS:
         raise EditError(f"An edit cannot {write.operation} {write.kind}.")
@@ -411,11 +419,14 @@ def _to_json(index: Any) -> Any:
     if isinstance(index, slice):
         return {"slice": [index.start, index.stop, index.step]}
     if isinstance(index, torch.Tensor):
-        index = index.tolist()
+        return {"tensor": index.tolist()}
     if isinstance(index, tuple):
         return {"tuple": [_to_json(each) for each in index]}
     if isinstance(index, Iterable):
-        return {"list": [int(each) for each in index]}
+        items = list(index)
+        if all(isinstance(each, bool) for each in items):  # a mask, and not rows 0 and 1
+            return {"list": items}
+        return {"list": [int(each) for each in items]}
     raise EditError(
         f"{index!r} cannot be the index of an edit: it takes numbers, slices and lists."
     )
@@ -429,6 +440,8 @@ def _from_json(index: Any) -> Any:
         return ...
     if kind == "slice":
         return slice(*items)
+    if kind == "tensor":
+        return torch.tensor(items)
     return tuple(_from_json(each) for each in items) if kind == "tuple" else list(items)
 
 

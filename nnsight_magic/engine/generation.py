@@ -199,6 +199,11 @@ class _Plan:
             prompt = 1 if ids is None else ids.shape[1]  # the token that the decoder starts with
         else:
             prompt = 0 if ids is None else ids.shape[1]
+        if setting("prefill_chunk_size") is not None:
+            raise BadInputError(
+                "prefill_chunk_size runs the prompt in several forwards, so that no step would be "
+                "one new token.\nGenerate without it."
+            )
         length = setting("max_length")
         if length == _UNSET_LENGTH and kwargs.get("max_length") is None:
             length = None

@@ -273,3 +273,20 @@ def test_an_operation_is_refused(model):
     assert not model.edits
     with pytest.raises(EditError, match="operation inside a module"), model.edit():
         model.layers[0].attn.ops.softmax.output = 0
+
+
+@pytest.mark.parametrize("rank", [1, 2])
+def test_a_mask_is_the_same_index_after_it_was_stored(model, tmp_path, rank):
+    mask = torch.tensor([False, True, False, False, True])
+    at = (0, mask) if rank == 1 else mask[None]
+    with model.trace(IDS):
+        model.layers[0].output[at] = 0
+        expected = model.output.logits
+    index = mask.clone() if rank == 1 else mask[None].clone()
+    model.edit("masked", model.layers[0], at=(0, index) if rank == 1 else index, set=0.0)
+    index[:] = True  # the edit has its own
+    assert torch.equal(logits(model), expected)
+    model.edits.save(tmp_path / "edits.safetensors")
+    model.edits.clear()
+    model.edits.load(tmp_path / "edits.safetensors")
+    assert torch.equal(logits(model), expected)

@@ -251,3 +251,8 @@ def test_no_gradient_is_recorded(model):
         hidden = model.layers[0].output
     assert not hidden.requires_grad
     assert torch.is_grad_enabled()
+
+
+def test_a_prompt_in_several_forwards_is_refused(model):
+    with pytest.raises(BadInputError, match="prefill_chunk_size"):
+        model.generate(IDS, max_new_tokens=2, prefill_chunk_size=2)
