@@ -34,9 +34,10 @@ def pattern_of(attention: Any) -> OperationHandle:
 
     head_layout(attention)
     handle, module = attention, attention.module
+    called = f"{attention.name}.pattern" if attention.name else "pattern"
     while inner := next((name for name in _INNER if name in module._modules), None):
         handle, module = handle._child(inner), module._modules[inner]
-    return OperationHandle(handle, "softmax")
+    return OperationHandle(handle, "softmax", called=called)
 
 
 def in_steps(fused: Callable, args: tuple, kwargs: dict, arrive: Callable[[str, Any], Any]) -> Any:

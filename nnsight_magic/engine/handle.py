@@ -55,6 +55,7 @@ class Handle:
 
     __slots__ = ("__weakref__", "_model", "call", "parts", "path")
     _operation = None  # see operations.py
+    _called: str | None = None  # what a value is called that has a name of its own
 
     def __init__(self, model: Model, path: str, call: int = 0):
         put = object.__setattr__

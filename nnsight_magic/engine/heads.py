@@ -7,11 +7,12 @@ projection's input, so reading or zeroing them reads or removes exactly what the
 
 from __future__ import annotations
 
-from typing import Any
-
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 from nnsight_magic.errors import NoSuchModuleError
+
+if TYPE_CHECKING:
+    from torch import nn  # completion asks for heads before torch is there
 
 # The output projection as architectures call it, relative to the attention module.
 PROJECTIONS = (

@@ -83,11 +83,12 @@ class OperationHandle(Handle):
     writes into a tensor (`add_`, `setitem`) has that tensor as its output.
     """
 
-    __slots__ = ("_operation",)
+    __slots__ = ("_called", "_operation")
 
-    def __init__(self, handle: Handle, name: str, index: int = 0):
+    def __init__(self, handle: Handle, name: str, index: int = 0, called: str | None = None):
         super().__init__(handle._model, handle.path, handle.call)
         object.__setattr__(self, "_operation", Operation(name, index))
+        object.__setattr__(self, "_called", called)
 
     @property
     def name(self) -> str:

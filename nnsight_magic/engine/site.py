@@ -46,12 +46,14 @@ class Touch:
     wrote: bool = False
     shape: tuple[int, ...] | None = None  # of the value, where it is one tensor
     site: Site | None = None  # forgotten when the trace ends
+    called: str | None = None  # where the value has a name of its own, "layers[3].attn.pattern"
 
     @property
     def where(self) -> str:
         """As the user writes it, such as `layers[3].mlp.output`."""
         step = f" at step {self.step}" if self.step else ""
-        return f"{self.name}.{self.kind}{step}" if self.name else f"{self.kind}{step}"
+        called = self.called or (f"{self.name}.{self.kind}" if self.name else self.kind)
+        return f"{called}{step}"
 
 
 def user_frame() -> FrameType | None:

@@ -327,7 +327,9 @@ class Tracer:
             )
         step = self._own_steps.get(module, self.step) if self._own_steps else self.step
         site = Site(module, kind, step, handle.call, handle._operation)
-        touch = Touch(handle.name, kind, step, user_line(), handle.parts, site=site)
+        touch = Touch(
+            handle.name, kind, step, user_line(), handle.parts, site=site, called=handle._called
+        )
         if handle.is_attached:
             return self.own_calls.pause(touch)
         return self._reach_site(touch, line)

@@ -100,8 +100,8 @@ def touch(found: Reference) -> Touch | None:
             path = as_written(found, position + 1)
             return Touch(path, "input", found.stored or _in_place(found), link.span)
         if link.kind == "attribute" and link.value == "pattern":
-            path = f"{as_written(found, position)}.ops.softmax[0]"
-            return Touch(path, "output", found.stored or _in_place(found), link.span)
+            path = as_written(found, position)
+            return Touch(path, "pattern", found.stored or _in_place(found), link.span)
         if link.kind == "attribute" and link.value == "skip":
             return Touch(as_written(found, position), "output", True, link.span)
     return None

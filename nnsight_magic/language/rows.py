@@ -130,6 +130,8 @@ class Row:
         found[f"{self._row.name}.{self._where(name.removeprefix('_'))}"] = None
 
     def _where(self, name: str) -> str:
+        if self._handle._called is not None:
+            return self._handle._called
         return f"{self._handle.name}.{name}" if self._handle.name else name
 
     def _wrapped(self, found: Any) -> Any:
