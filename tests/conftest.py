@@ -12,12 +12,19 @@ from torch import nn
 
 from tests import tiny as tiny_models
 
-torch.set_num_threads(2)
+# Tests of tiny models. Handing out work to a second thread takes longer than their operations do,
+# twenty times longer where another process wants that core.
+ONE_THREAD = ("architectures", "engine")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The fast ring first: what drives a browser comes last."""
     items.sort(key=lambda item: "browser" in item.keywords)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def threads(request: pytest.FixtureRequest) -> None:
+    torch.set_num_threads(1 if request.path.parent.name in ONE_THREAD else 2)
 
 
 @pytest.fixture

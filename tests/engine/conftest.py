@@ -1,8 +1,4 @@
-"""One thread for the tiny models of this folder.
-
-Handing out work to a second thread takes longer than their operations do, twenty times longer
-where another process wants that core.
-"""
+"""The model that most tests of the engine run, and what has to be true of it afterwards."""
 
 from __future__ import annotations
 
@@ -10,11 +6,17 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from torch import nn
+
+from nnsight_magic import LanguageModel
+from tests.hooks import hook_count
 
 
-@pytest.fixture(autouse=True, scope="package")
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+@pytest.fixture
+def model(hf: nn.Module) -> Iterator[LanguageModel]:
+    """The file's `hf`, wrapped; nothing may be left on it, nor on torch."""
+    yield LanguageModel(hf)
+    assert hook_count(hf) == 0
+    assert not any("forward" in vars(module) for module in hf.modules())
+    assert torch._C._len_torch_function_stack() == 0
+    assert torch.is_grad_enabled()

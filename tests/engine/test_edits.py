@@ -11,30 +11,15 @@ from safetensors import safe_open
 from nnsight_magic import LanguageModel
 from nnsight_magic.engine.edits import EditError
 from nnsight_magic.errors import NoSuchModuleError
-from tests.hooks import hook_count, hooked
+from tests.hooks import hooked
 
 IDS = torch.tensor([[1, 2, 3, 4, 5]])
 VECTOR = torch.linspace(-1, 1, 32)
 
 
-@pytest.fixture(autouse=True)
-def one_core():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(params=["gpt2", "llama"])
 def hf(request, tiny):
     return tiny(request.param)
-
-
-@pytest.fixture
-def model(hf):
-    model = LanguageModel(hf)
-    yield model
-    assert hook_count(hf) == 0
 
 
 def forward(hf):

@@ -8,7 +8,7 @@ from transformers import GenerationConfig
 
 from nnsight_magic import LanguageModel
 from nnsight_magic.errors import BadInputError, GenerationEndedError, NeverRanError
-from tests.hooks import hook_count, hooked
+from tests.hooks import hooked
 
 IDS = torch.tensor([[1, 2, 3, 4, 5]])
 
@@ -16,13 +16,6 @@ IDS = torch.tensor([[1, 2, 3, 4, 5]])
 @pytest.fixture(params=["gpt2", "llama", "gpt_neox", "mamba"])
 def hf(request, tiny):
     return tiny(request.param)
-
-
-@pytest.fixture
-def model(hf):
-    model = LanguageModel(hf)
-    yield model
-    assert hook_count(hf) == 0
 
 
 def reference(hf, ids=IDS, **kwargs):

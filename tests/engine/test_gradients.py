@@ -5,23 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from nnsight_magic import LanguageModel
-from tests.hooks import hook_count
-
 IDS = torch.tensor([[1, 2, 3, 4, 5]])
 
 
 @pytest.fixture(params=["gpt2", "llama"])
 def hf(request, tiny):
     return tiny(request.param)
-
-
-@pytest.fixture
-def model(hf):
-    model = LanguageModel(hf)
-    yield model
-    assert hook_count(hf) == 0
-    assert torch.is_grad_enabled()
 
 
 def reference(hf, path: str) -> torch.Tensor:

@@ -33,15 +33,6 @@ def hf(tiny):
     return hf
 
 
-@pytest.fixture
-def model(hf):
-    model = LanguageModel(hf)
-    yield model
-    assert hook_count(hf) == 0
-    assert not any("forward" in vars(module) for module in hf.modules())
-    assert torch._C._len_torch_function_stack() == 0
-
-
 def logits_of(hf, ids=IDS):
     with torch.no_grad():
         return hf(ids, use_cache=False).logits

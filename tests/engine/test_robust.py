@@ -30,12 +30,8 @@ IDS = torch.tensor([[1, 2, 3, 4, 5]])
 
 
 @pytest.fixture(autouse=True)
-def one_core():
-    """The models are so small that a second one would only be waited for."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+def gradients_on():
     yield
-    torch.set_num_threads(threads)
     torch.set_grad_enabled(True)
 
 

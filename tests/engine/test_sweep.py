@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from nnsight_magic import LanguageModel
 from nnsight_magic.errors import AlreadyRanError, WrongValueError
 from tests import tiny as tiny_models
-from tests.hooks import hook_count
 
 IDS = torch.tensor([[1, 2, 3, 4, 5]])
 SOURCE = torch.tensor([[9, 8, 7, 6, 5]])
@@ -21,14 +20,6 @@ SOURCE = torch.tensor([[9, 8, 7, 6, 5]])
 @pytest.fixture(params=["gpt2", "llama", "mamba"])
 def hf(request, tiny):
     return tiny(request.param)
-
-
-@pytest.fixture
-def model(hf):
-    model = LanguageModel(hf)
-    yield model
-    assert hook_count(hf) == 0
-    assert not any("forward" in vars(module) for module in hf.modules())
 
 
 def one_by_one(model, change, variants, ids=IDS):

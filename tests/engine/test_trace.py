@@ -24,13 +24,6 @@ def hf(tiny):
     return tiny("gpt2")
 
 
-@pytest.fixture
-def model(hf):
-    model = LanguageModel(hf)
-    yield model
-    assert hook_count(hf) == 0
-
-
 def forward(hf, ids=IDS):
     with torch.no_grad():
         return hf(ids, use_cache=False).logits
