@@ -22,6 +22,8 @@ NORM_NAMES = (
     "norm_f",
     "layernorm",
     "layer_norm",
+    "final_norm",
+    "embedding_norm",  # LFM2's last one, whatever it is called
 )
 ATTENTION_NAMES = ("self_attn", "attn", "attention", "self_attention", "linear_attn")
 MLP_NAMES = ("mlp", "feed_forward", "ffn", "ff", "block_sparse_moe", "moe", "feedforward")
@@ -94,13 +96,17 @@ def _find_layers(root: nn.Module) -> str | None:
     """The path of the list of blocks: of equal modules, with the most parameters.
 
     In an encoder-decoder model the decoder's blocks are meant: they carry the residual
-    stream that ends in the logits.
+    stream that ends in the logits. Hybrids (Jamba, Zamba2) mix blocks of several classes; theirs
+    is a list as long as the configuration says.
     """
+    config = getattr(root, "config", None)
+    config = config.get_text_config() if hasattr(config, "get_text_config") else config
+    count = getattr(config, "num_hidden_layers", None)
     best: tuple[tuple[bool, int, int], str] | None = None
     for path, module in root.named_modules():
         if not isinstance(module, nn.ModuleList) or len(module) == 0:
             continue
-        if len({type(child) for child in module}) != 1:
+        if len({type(child) for child in module}) != 1 and len(module) != count:
             continue
         size = sum(p.numel() for p in module.parameters())
         rank = ("decoder" in path.split("."), size, -path.count("."))

@@ -64,6 +64,16 @@ def tied() -> Case:
     return LlamaForCausalLM(config), {"input_ids": IDS}
 
 
+def jamba() -> Case:
+    """Blocks of two classes: every second one attends, the others are Mamba's."""
+    from transformers import JambaConfig, JambaForCausalLM
+
+    period = {"attn_layer_period": 2, "attn_layer_offset": 1, "expert_layer_period": 2}
+    sizes = {"num_key_value_heads": 2, "num_experts": 2, "mamba_d_state": 8, "mamba_dt_rank": 4}
+    config = JambaConfig(**tiny._sizes(3), **period, **sizes, **tiny._tokens())
+    return JambaForCausalLM(config), {"input_ids": IDS}
+
+
 def half() -> Case:
     return tiny.build("llama").bfloat16(), {"input_ids": IDS}
 
@@ -99,7 +109,7 @@ def _by_name(name: str) -> Callable[[], Case]:
 
 CASES: dict[str, Callable[[], Case]] = {
     **{name: _by_name(name) for name in tiny.ARCHITECTURES},
-    **{f.__name__: f for f in (whisper, clip, albert, tied, half, lora, quantised)},
+    **{f.__name__: f for f in (whisper, clip, albert, tied, jamba, half, lora, quantised)},
 }
 
 
