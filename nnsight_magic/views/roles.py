@@ -51,6 +51,8 @@ def infer_axes(
 def _guess(shape: Sequence[int], tokens: int | None, sizes: Mapping[str, int]) -> list[str]:
     roles = ["axis"] * len(shape)
     rank = len(shape)
+    if rank == 2 and tokens and tuple(shape) == (tokens, tokens):
+        return ["token", "token"]  # one head's pattern
     attention = rank >= 3 and shape[-1] == shape[-2] and tokens in (None, shape[-1])
     if attention and shape[-1] > 1 and shape[-1] != sizes.get("feature"):
         roles[-2:] = ["token", "token"]

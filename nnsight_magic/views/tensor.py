@@ -244,9 +244,9 @@ class TensorView(View):
         self._orders.clear()
 
     def text(self) -> str:
-        shape = ", ".join(map(str, self.array.shape))
+        shape = str(tuple(self.array.shape))
         kind = f"{self.array.dtype}, {self.array.device}"
-        return f"{self.title or 'tensor'} ({shape}) {kind}"
+        return f"{self.title or 'tensor'} {shape} {kind}"
 
     def still(self) -> str:
         from nnsight_magic.views.still.tensor import html

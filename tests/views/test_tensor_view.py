@@ -155,6 +155,7 @@ def test_a_misspelt_option_is_refused() -> None:
         ((12, 64, 64), {}, ["head", "token", "token"]),
         ((1, 7, 49152), {"sizes": {"vocabulary": 49152}}, ["batch", "token", "vocabulary"]),
         ((3, 576), {"tokens": ["a", "b", "c"], "sizes": {"feature": 576}}, ["token", "feature"]),
+        ((2, 2), {"tokens": ["a", "b"], "sizes": {"head": 2}}, ["token", "token"]),
         ((5, 4), {}, ["axis", "axis"]),
         ((), {}, []),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import zlib
@@ -128,6 +129,14 @@ def test_the_still_form_has_the_live_view_s_colours_on_light_and_on_dark() -> No
     assert "light-dark(#f7f7f5,#17191e)" in still
     assert "background:#081f4d;color:#fff" in still
     assert "light-dark(#081f4d,#f2f9ff)" in still
+
+
+def test_bars_stand_where_jupyterlab_does_not_trust_the_page() -> None:
+    """It takes every inline style out that has a variable in it."""
+    strip = TokenStrip(["a"], "", [[("b", 0.5)]], [[("b", 0.25)]], [0.7])
+    inline = re.findall(r"style='([^']*)'", tokens_view(strip).still())
+    assert any("width:50.0%" in each and "background:rgba(33,130,230" in each for each in inline)
+    assert not any("var(" in each for each in inline)
 
 
 def test_a_prediction_that_hardly_moved_is_pale() -> None:

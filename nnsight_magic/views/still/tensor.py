@@ -26,9 +26,9 @@ LARGEST = 24_000  # bytes of an enlarged picture
 def html(view: TensorView) -> str:
     """Name, shape, statistics and the picture."""
     array = view.array
-    shape = ", ".join(map(str, array.shape))
+    shape = tuple(array.shape)
     head = (
-        f"<b>{escape(view.title or 'tensor')}</b> <code>({shape})</code> "
+        f"<b>{escape(view.title or 'tensor')}</b> <code>{shape}</code> "
         f'<span class="d">{array.dtype} · {array.device} · {size_text(array.bytes)}</span>'
     )
     stats = view.stats

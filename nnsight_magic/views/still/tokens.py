@@ -23,7 +23,9 @@ SIGNS = "·⏎⇥␍∅"
 # Neighbours differ, so that one sees where a token ends: grey and blue, new ones in two blues.
 OLD = "rgba(128,128,128,.12)", "rgba(33,130,230,.14)"
 NEW = "rgba(33,130,230,.22)", "rgba(33,130,230,.12)"
-WITH, WITHOUT = "var(--jp-brand-color1,#1976d2)", "rgba(128,128,128,.75)"
+# Colours of their own, not the theme's: JupyterLab takes variables out of what it does not trust.
+WITH, WITHOUT = "rgba(33,130,230,.95)", "rgba(128,128,128,.75)"
+LEFT = "style='text-align:left'"  # there its own tables stand to the right
 
 
 def token_html(token: str, style: str = "", title: str = "", kind: str = "") -> str:
@@ -73,15 +75,15 @@ def guesses_html(
     listed = [*now, *(token for token in without if token not in now)]
     rows = []
     for token in listed:
-        row = f"<td>{token_html(token, f'background:{OLD[0]}')}</td>"
+        row = f"<td {LEFT}>{token_html(token, f'background:{OLD[0]}')}</td>"
         for shares, colour in ((now, WITH), (without, WITHOUT))[: 2 if clean else 1]:
             p = shares.get(token)
             row += f"<td class='n'>{'–' if p is None else percent(p)}</td>{bar(p or 0.0, colour)}"
         rows.append(f"<tr>{row}</tr>")
-    over = "".join(f"<th colspan=2>{escape(each)}</th>" for each in heads)
+    over = "".join(f"<th colspan=2 {LEFT}>{escape(each)}</th>" for each in heads)
     if not clean:
-        over = "<th colspan=2>probability</th>"
-    return f"<table><tr><th>{head}</th>{over}</tr>{''.join(rows)}</table>"
+        over = f"<th colspan=2 {LEFT}>probability</th>"
+    return f"<table><tr><th {LEFT}>{head}</th>{over}</tr>{''.join(rows)}</table>"
 
 
 def html(strips: Sequence[TokenStrip], title: str = "", token: int = -1) -> str:
