@@ -53,7 +53,7 @@ class Fingerprint:
         if nn.modules.module._has_any_global_hook():
             return None
         owns = self._walk()
-        if any(map(itemgetter("training"), owns)):
+        if any(own.get("training") for own in owns):  # torch.compile's module has none of its own
             return None
         hooks = chain.from_iterable(map(_hooks, owns))
         if not all(_are_all_of(ours, some) for some in hooks if some):
@@ -103,7 +103,7 @@ def _attributes(own: dict[str, Any]) -> list[Any]:
             del own["forward"]
     values = [*own.values()]
     # torch's own stand first, unless the author set some before torch's __init__.
-    if values[_LAST] is own[_TORCHS_OWN[_LAST]]:
+    if len(values) > _LAST and values[_LAST] is own[_TORCHS_OWN[_LAST]]:
         return values[_LAST + 1 :]
     return [value for name, value in own.items() if name not in _TORCHS_OWN]
 
