@@ -11,6 +11,7 @@ import ast
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from nnsight_magic.errors import CellError, OptionError
@@ -184,7 +185,8 @@ def read_line(
             strings[marked[-1]] = piece
         else:
             marked.append(piece.text)
-    values, rest = parser(magic, settings).parse_known_args(marked)
+    defaults = {o.attribute: settings.get(o.setting) for o in OPTIONS[magic] if o.setting}
+    values, rest = parser(magic).parse_known_args(marked, argparse.Namespace(**defaults))
     options = {
         name: strings[value].text if isinstance(value, str) and value in strings else value
         for name, value in vars(values).items()
@@ -309,22 +311,22 @@ def expand(text: str, namespace: Mapping[str, Any]) -> str:
     return _BRACES.sub(value, text)
 
 
-def parser(magic: str, settings: Mapping[str, Any]) -> argparse.ArgumentParser:
-    """argparse's parser over the option table; a setting is the default of its option."""
+@cache
+def parser(magic: str) -> argparse.ArgumentParser:
+    """argparse's parser over the option table."""
     made = _Parser(prog=f"%{magic}", add_help=False, allow_abbrev=False)
     for option in OPTIONS[magic]:
         names = [f"--{option.name}", *([f"-{option.short}"] if option.short else [])]
-        default = settings.get(option.setting) if option.setting else None
         match option.kind:
             case "switch":
                 action = argparse.BooleanOptionalAction
-                made.add_argument(*names, action=action, default=default, dest=option.attribute)
+                made.add_argument(*names, action=action, dest=option.attribute)
             case "flag":
                 made.add_argument(*names, action="store_true", dest=option.attribute)
             case "number":
-                made.add_argument(*names, type=int, default=default, dest=option.attribute)
+                made.add_argument(*names, type=int, dest=option.attribute)
             case _:
-                made.add_argument(*names, default=default, dest=option.attribute)
+                made.add_argument(*names, dest=option.attribute)
     return made
 
 

@@ -13,28 +13,42 @@ import torch
 from nnsight_magic.engine.forward import Forward
 from nnsight_magic.engine.value import plain
 from nnsight_magic.language.tokens import PromptRow, token_texts
-from nnsight_magic.magics.result import TOP, Prediction
+from nnsight_magic.magics.result import TOP, Guesses, Prediction
 
 MOST = 1 << 24  # log-probabilities that one run is looked at for: 340 positions of 49,152 tokens
 REMEMBERED = 1 << 27  # bytes of what clean runs gave
-Guesses = tuple[tuple[str, float], ...]  # tokens with their probabilities, the likeliest first
+BESIDE = 3  # of the clean run's best that stand beside those of a run
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What a model predicts after each of one prompt's last positions.
+
+    The last position is that after the whole prompt; with fewer positions than the prompt has
+    tokens, it is the first ones that are left out.
+
+    Attributes:
+        shares: log-probabilities `(positions, vocabulary)`, float32 on the CPU.
+        best: the likeliest tokens `(positions, TOP)`, the best first.
+    """
+
+    shares: torch.Tensor
+    best: torch.Tensor
 
 
 @dataclass(frozen=True)
 class NextTokens:
-    """What a model predicts, for each prompt after each of its last positions.
+    """What a model predicts, for each prompt of a batch."""
 
-    Attributes:
-        rows: for each prompt log-probabilities `(positions, vocabulary)`, float32 on the CPU. The
-            last position is that after the whole prompt; with fewer positions than the prompt
-            has tokens, it is the first ones that are left out.
-    """
-
-    rows: tuple[torch.Tensor, ...]
+    rows: tuple[Predicted, ...]
 
     @property
     def bytes(self) -> int:
-        return sum(row.numel() * row.element_size() for row in self.rows)
+        return sum(row.shares.nbytes for row in self.rows)
+
+    @property
+    def shapes(self) -> list[torch.Size]:
+        return [row.shares.shape for row in self.rows]
 
 
 def next_tokens(tracer: Any, rows: Sequence[PromptRow], everywhere: bool) -> NextTokens | None:
@@ -59,50 +73,40 @@ def next_tokens(tracer: Any, rows: Sequence[PromptRow], everywhere: bool) -> Nex
             own = logits.shape[1] == row.width
             first, stop = (row.start, row.stop) if own else (logits.shape[1] - 1, logits.shape[1])
             picked = logits[k, max(first, stop - most) : stop]
-            found.append(picked.float().log_softmax(-1).cpu())
+            shares = picked.float().log_softmax(-1).cpu()
+            found.append(Predicted(shares, shares.topk(min(TOP, shares.shape[-1])).indices))
     return NextTokens(tuple(found))
 
 
-def predictions(
-    now: torch.Tensor, clean: torch.Tensor | None, tokenizer: Any
-) -> tuple[Prediction, ...]:
-    """The best candidates after one prompt: the top now, and the clean run's top beside them.
-
-    `now` and `clean` are log-probabilities `(positions, vocabulary)`.
-    """
-    now = now[-1].exp()
-    count = min(TOP, now.shape[-1])
-    ids = now.topk(count).indices.tolist()
+def predictions(now: Predicted, clean: Predicted | None, tokenizer: Any) -> tuple[Prediction, ...]:
+    """The best candidates after one prompt: the top now, and the clean run's top beside them."""
+    ids = now.best[-1].tolist()
     if clean is not None:
-        clean = clean[-1].exp()
-        best = clean.topk(min(3, count)).indices.tolist()
-        ids += [each for each in best if each not in ids]
+        ids += [each for each in clean.best[-1, :BESIDE].tolist() if each not in ids]
     texts = token_texts(tokenizer, ids)
-    return tuple(
-        Prediction(text, each, float(now[each]), None if clean is None else float(clean[each]))
-        for text, each in zip(texts, ids, strict=True)
-    )
+    p = now.shares[-1, ids].exp().tolist()
+    p_clean = [None] * len(ids) if clean is None else clean.shares[-1, ids].exp().tolist()
+    return tuple(map(Prediction, texts, ids, p, p_clean))
 
 
 def guesses(
-    now: torch.Tensor, clean: torch.Tensor | None, tokenizer: Any, tokens: int
+    now: Predicted, clean: Predicted | None, tokenizer: Any, tokens: int
 ) -> tuple[tuple[Guesses, ...], tuple[Guesses, ...]]:
     """The likeliest tokens after each of `tokens` positions, now and in the clean run.
 
     Both name the same tokens: the best now, and the clean run's best behind them. Positions that
-    were not looked at have none. `now` and `clean` are log-probabilities
-    `(positions, vocabulary)`.
+    were not looked at have none.
     """
-    best = now.topk(min(TOP, now.shape[-1]), dim=-1).indices
+    best = now.best
     if clean is not None:
-        best = torch.cat([best, clean.topk(min(3, best.shape[-1]), dim=-1).indices], dim=-1)
+        best = torch.cat([best, clean.best[:, :BESIDE]], dim=-1)
     rows = [list(dict.fromkeys(row)) for row in best.tolist()]
     distinct = sorted({each for row in rows for each in row})
     texts = dict(zip(distinct, token_texts(tokenizer, distinct), strict=True))
     none = ((),) * (tokens - len(rows))
 
-    def named(shares: torch.Tensor) -> tuple[Guesses, ...]:
-        found = shares.gather(-1, best).exp().tolist()
+    def named(run: Predicted) -> tuple[Guesses, ...]:
+        found = run.shares.gather(-1, best).exp().tolist()
         by_id = [
             dict(zip(ids, p, strict=True)) for ids, p in zip(best.tolist(), found, strict=True)
         ]
@@ -114,15 +118,15 @@ def guesses(
     return named(now), () if clean is None else named(clean)
 
 
-def divergence(clean: torch.Tensor, now: torch.Tensor, tokens: int) -> tuple[float, ...]:
+def divergence(clean: Predicted, now: Predicted, tokens: int) -> tuple[float, ...]:
     """KL(clean ‖ now) at each of `tokens` positions, in nats; 0 where it was not looked at.
 
-    Both are log-probabilities `(positions, vocabulary)`. The sum over the vocabulary of
-    `p_clean (log p_clean - log p_now)`, as in Conmy et al. 2023, "Towards Automated Circuit
-    Discovery for Mechanistic Interpretability".
+    The sum over the vocabulary of `p_clean (log p_clean - log p_now)`, as in Conmy et al. 2023,
+    "Towards Automated Circuit Discovery for Mechanistic Interpretability".
     """
+    terms = clean.shares.exp() * (clean.shares - now.shares)
     # A token that is impossible in both runs adds nothing: 0 · (−∞ − −∞) is 0 here.
-    terms = torch.nan_to_num(clean.exp() * (clean - now), nan=0.0, posinf=float("inf"))
+    terms = torch.nan_to_num(terms, nan=0.0, posinf=float("inf"))
     found = terms.sum(-1).clamp_min(0).tolist()
     return (0.0,) * (tokens - len(found)) + tuple(found)
 

@@ -25,6 +25,8 @@ TOKEN_STYLES = ("#ffffff on #2b3a55", "#ffffff on #4a3560")
 # Readable on light and on dark ground; the bars are the views' colours.
 WITH, WITHOUT, NOTICE = "#3a86d6", "#8a8a8a", "#c06000"
 BAR = 16
+SHARE = 7  # characters of a percentage with its blank
+TOKEN_WIDTH = 24
 
 
 def plain_text(result: TraceResult) -> str:
@@ -131,7 +133,7 @@ def _prompt(each: PromptResult, name: str, colour: bool, width: int) -> Iterable
         elif each.generated_clean:
             yield Text("the same without the writes", style="dim")
     if each.predictions:
-        yield prediction_table(each, width)
+        yield prediction_lines(each, width)
 
 
 def tokens_line(
@@ -163,26 +165,30 @@ def tokens_line(
     return text
 
 
-def prediction_table(each: PromptResult, width: int) -> Table:
+def prediction_lines(each: PromptResult, width: int) -> Text:
     """Candidates for the next token, with bars, and with the clean run's probabilities."""
     same = each.compared and all(c.clean == c.p for c in each.predictions)
     both = each.compared and not same
-    table = Table(box=None, pad_edge=False, show_header=each.compared, header_style="dim")
-    table.add_column("next token", no_wrap=True, max_width=24)
-    table.add_column("the same without the writes" if same else "with writes", no_wrap=True)
-    if both:
-        table.add_column("without", no_wrap=True)
     length = max(4, min(BAR, (width - 44) // (2 if both else 1)))
-    for candidate in each.predictions:
-        row = [Text(visible(candidate.token), style="bold"), _share(candidate.p, length, WITH)]
+    heads = ["next token", "the same without the writes" if same else "with writes"]
+    tokens = [Text(visible(c.token), style="bold") for c in each.predictions]
+    column = min(TOKEN_WIDTH, max(cell_len(text.plain) for text in (Text(heads[0]), *tokens)))
+    lines = []
+    if each.compared:
+        heads += ["without"] * both
+        head = heads[0].ljust(column + 2) + heads[1].ljust(SHARE + length + 2) + "".join(heads[2:])
+        lines.append(Text(head, style="dim"))
+    for token, candidate in zip(tokens, each.predictions, strict=True):
+        token.truncate(column, overflow="ellipsis", pad=True)
+        token.append("  ").append(_share(candidate.p, length, WITH))
         if both and candidate.clean is not None:
-            row.append(_share(candidate.clean, length, WITHOUT))
-        table.add_row(*row)
-    return table
+            token.append("  ").append(_share(candidate.clean, length, WITHOUT))
+        lines.append(token)
+    return Text("\n", no_wrap=True).join(lines)
 
 
 def _share(p: float, length: int, colour: str) -> Text:
-    return Text(percent(p).rjust(6) + " ") + Text(bar(p, length), style=colour)
+    return Text(percent(p).rjust(SHARE - 1) + " ").append(bar(p, length), style=colour)
 
 
 def bar(share: float, length: int) -> str:

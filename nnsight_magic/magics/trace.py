@@ -341,9 +341,8 @@ def _clean_predictions(
     cell: Cell, found: dict[str, Any], now: NextTokens, clean_runs: CleanRuns
 ) -> NextTokens | None:
     key = CleanRuns.key(cell.model, found["inputs"])
-    shapes = [row.shape for row in now.rows]
     known = clean_runs.get(key) if key is not None else None
-    if known is None or [row.shape for row in known.rows] != shapes:
+    if known is None or known.shapes != now.shapes:
         with cell.model.trace(dict(found["inputs"]), grad=False) as tracer:
             known = next_tokens(tracer, cell.outcome.rows, cell.on_screen is not None)
         if key is not None:

@@ -10,6 +10,8 @@ import numpy as np
 CHUNK = 1 << 22  # values converted at a time
 # Of a plane with more values than this some rows and columns of each block are left out.
 LOOKED_AT = 1 << 27
+# Blocks up to this wide are reduced one column after another, the others each on its own.
+NARROW = 16
 
 
 def numbers(tensor: Any) -> np.ndarray:
@@ -59,6 +61,8 @@ def _down(part: Any, rows: int) -> tuple[np.ndarray, np.ndarray]:
 
         return numbers(torch.stack(low)), numbers(torch.stack(high))
     values = numbers(part)
+    if rows == 1:
+        return values, values
     whole = len(values) // rows * rows
     blocks = values[:whole].reshape(-1, rows, values.shape[1])
     rest = values[whole:]
@@ -71,8 +75,11 @@ def _down(part: Any, rows: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _across(values: np.ndarray, columns: int, reduce: np.ufunc) -> np.ndarray:
     """Every `columns` columns as one."""
-    whole = values.shape[1] // columns * columns
-    blocks = reduce.reduce(values[:, :whole].reshape(len(values), -1, columns), axis=2)
-    if whole == values.shape[1]:
-        return blocks
-    return np.concatenate([blocks, reduce.reduce(values[:, whole:], axis=1)[:, None]], axis=1)
+    if columns > NARROW:
+        return reduce.reduceat(values, np.arange(0, values.shape[1], columns), axis=1)
+    blocks = values[:, ::columns].copy()
+    for k in range(1, columns):
+        more = values[:, k::columns]
+        part = blocks[:, : more.shape[1]]
+        reduce(part, more, out=part)
+    return blocks
