@@ -14,7 +14,7 @@ from nnsight_magic.views.steps import StepsView
 from nnsight_magic.views.tensor import TensorView
 from nnsight_magic.views.tokens import TokensView
 from nnsight_magic.views.tree import TreeView
-from nnsight_magic.views.view import View
+from nnsight_magic.views.view import Selection, View
 
 _child = ipywidgets.widget_serialization
 
@@ -68,6 +68,9 @@ class TraceView(View):
         """`make_tree` makes the tree when it is first opened; `words` is the result as text."""
         self.words = words
         self._make_tree = make_tree
+        selection = state.pop("selection", None) or Selection()
+        for view in (tokens, steps, tree, *tensors):
+            _share(selection, view)
         super().__init__(
             kind="trace",
             title=title,
@@ -75,9 +78,13 @@ class TraceView(View):
             wrote=list(wrote),
             notices=list(notices),
             has_tree=tree is not None or make_tree is not None,
+            tokens=tokens,
+            steps=steps,
+            tree=tree,
+            tensors=list(tensors),
+            selection=selection,
             **state,
         )
-        self.put(tokens=tokens, steps=steps, tree=tree, tensors=tensors)
         self.observe(self._tree_wanted, "tree_open")
 
     def put(self, **parts: Any) -> None:
@@ -86,20 +93,13 @@ class TraceView(View):
             for name, part in parts.items():
                 views = list(part) if name == "tensors" else [part]
                 for view in views:
-                    if view is not None:
-                        self._share(view)
+                    _share(self.selection, view)
                 setattr(self, name, views if name == "tensors" else part)
 
     def grow(self, make_tree: Callable[[], TreeView | None]) -> None:
         """From now on there are modules to show."""
         self._make_tree = make_tree
         self.has_tree = True
-
-    def _share(self, view: View) -> None:
-        names = ("first", "second", "difference")
-        for each in (view, *(getattr(view, name, None) for name in names)):
-            if each is not None and each.selection is not self.selection:
-                each.selection = self.selection
 
     def _tree_wanted(self, change: Any) -> None:
         if change["new"] and self.tree is None and self._make_tree is not None:
@@ -133,6 +133,14 @@ class TraceView(View):
                 frame(f"<div class='d'>also saved: {escape(', '.join(self.others))}</div>")
             )
         return html(self.title, self.facts, self.wrote, self.notices, parts)
+
+
+def _share(selection: Selection, view: View | None) -> None:
+    """Gives a view, and those that it is made of, this selection."""
+    names = ("first", "second", "difference")
+    for each in (view, *(getattr(view, name, None) for name in names)):
+        if each is not None and each.selection is not selection:
+            each.selection = selection
 
 
 STILL_BUDGET = 30_000  # bytes of pictures in the still view
