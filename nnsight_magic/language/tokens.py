@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,17 +12,47 @@ from nnsight_magic.language.problems import did_you_mean, listing
 
 
 def token_texts(tokenizer: Any, ids: Sequence[int]) -> list[str]:
-    """Each token's own text, its leading space included; `<id>` without a tokenizer."""
+    """Each token's own text, its leading space included; `<id>` without a tokenizer.
+
+    A token that holds a part of a character only has that part's bytes as Python escapes them:
+    `\\xe4\\xbd` and `\\xa0` are one Chinese character.
+    """
     ids = [int(each) for each in ids]
-    if tokenizer is None:
+    if tokenizer is None or not ids:
         return [f"<{each}>" for each in ids]
     texts = tokenizer.batch_decode([[each] for each in ids], clean_up_tokenization_spaces=False)
     pieces = tokenizer.convert_ids_to_tokens(ids)
-    # Sentencepiece tokenizers drop the space of a token that is decoded alone.
-    return [
-        f" {text}" if str(piece).startswith("▁") and not text.startswith(" ") else text
-        for text, piece in zip(texts, pieces, strict=True)
-    ]
+    return [_own_text(text, str(piece)) for text, piece in zip(texts, pieces, strict=True)]
+
+
+# How byte-level tokenizers write bytes (Radford et al. 2019, GPT-2): those that are printable
+# characters of Latin-1 as they are, the others as the characters from U+0100 on, in order.
+_AS_THEY_ARE = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+_BYTES = {chr(byte): byte for byte in _AS_THEY_ARE} | {
+    chr(0x100 + k): byte for k, byte in enumerate(sorted({*range(0x100)} - _AS_THEY_ARE))
+}
+_FALLBACK = re.compile(r"<0x([0-9A-F]{2})>")  # a byte for which Sentencepiece has no other token
+
+
+def _own_text(text: str, piece: str) -> str:
+    """A token's text from what it is decoded to alone, and its name in the vocabulary."""
+    if piece.startswith("▁") and not text.startswith(" "):
+        return f" {text}"  # Sentencepiece tokenizers drop the space of a token decoded alone
+    if "\ufffd" not in text:
+        return text
+    if fallback := _FALLBACK.fullmatch(piece):
+        raw = bytes.fromhex(fallback[1])
+    elif all(character in _BYTES for character in piece):
+        raw = bytes(_BYTES[character] for character in piece)
+    else:
+        return text
+    return raw.decode("utf-8", "backslashreplace")
+
+
+def _raw(token: str) -> bytes:
+    """The bytes of a token's text."""
+    escaped = token.encode("utf-8", "surrogatepass")
+    return re.sub(rb"\\x([89a-f][0-9a-f])", lambda byte: bytes.fromhex(byte[1].decode()), escaped)
 
 
 @dataclass(frozen=True)
@@ -74,18 +105,18 @@ def position(text: str, row: PromptRow) -> int:
 
 def _spread(text: str, tokens: Sequence[str]) -> tuple[int, int] | None:
     """The range of tokens that `text` is spread over, if it stands in the prompt at all."""
-    whole = "".join(tokens)
-    begin = whole.find(text.strip())
-    if begin < 0 or not text.strip():
+    wanted, pieces = _raw(text.strip()), [_raw(token) for token in tokens]
+    begin = b"".join(pieces).find(wanted)
+    if begin < 0 or not wanted:
         return None
-    end = begin + len(text.strip())
+    end = begin + len(wanted)
     passed, first, last = 0, None, 0
-    for k, token in enumerate(tokens):
-        if first is None and passed + len(token) > begin:
+    for k, piece in enumerate(pieces):
+        if first is None and passed + len(piece) > begin:
             first = k
         if passed < end:
             last = k + 1
-        passed += len(token)
+        passed += len(piece)
     return first, last
 
 

@@ -1,18 +1,55 @@
 """Tokens by their text."""
 
+import re
+
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from nnsight_magic.errors import TokenTextError
 from nnsight_magic.language.tokens import ByText, PromptRow, position, token_texts
 
 TOKENS = ("The", " E", "iffel", " Tower", " is", " the", " the")
 ROW = PromptRow(0, 0, len(TOKENS), TOKENS)
+WORDS = st.text(
+    st.characters(exclude_categories=("Cs",), exclude_characters="\\", max_codepoint=0x1FAFF),
+    min_size=1,
+)
 
 
 def test_the_texts_of_the_tokens_make_up_the_prompt(tiny_tokenizer):
     text = "The Eiffel Tower is in\n the city"
     assert "".join(token_texts(tiny_tokenizer, tiny_tokenizer(text)["input_ids"])) == text
+
+
+@pytest.mark.demo
+@given(WORDS)
+def test_parts_of_characters_are_their_bytes(demo_tokenizer, text):
+    tokens = token_texts(demo_tokenizer, demo_tokenizer(text)["input_ids"])
+    assert "\ufffd" not in "".join(tokens) or "\ufffd" in text
+    escaped = "".join(tokens).encode()
+    bytes_of = re.compile(rb"\\x([89a-f][0-9a-f])")
+    back = bytes_of.sub(lambda byte: bytes.fromhex(byte[1].decode()), escaped)
+    # Its vocabulary lacks a few control characters, which it leaves out.
+    assert back == demo_tokenizer.decode(demo_tokenizer(text)["input_ids"]).encode()
+
+
+def test_sentencepiece_bytes_are_bytes():
+    class Sentencepiece:
+        def batch_decode(self, rows, **_):
+            return ["\ufffd" for _ in rows]
+
+        def convert_ids_to_tokens(self, ids):
+            return [f"<0x{each:02X}>" for each in ids]
+
+    assert token_texts(Sentencepiece(), "你".encode()) == [r"\xe4", r"\xbd", r"\xa0"]
+
+
+def test_a_character_of_several_tokens_is_found():
+    row = PromptRow(0, 0, 3, ("a", r" \xe4\xbd", r"\xa0"))
+    with pytest.raises(TokenTextError, match=r"'你' is 2 tokens(?s:.*)\[:, 1:3\]"):
+        position("你", row)
 
 
 def test_without_a_tokenizer_tokens_are_their_ids():

@@ -1,6 +1,6 @@
 import { describe, expect, it, vi } from "vitest";
 import { inkOn, lookup, NAN_COLOUR, place, robust, scale } from "../src/core/colour";
-import { bytes, count, number, percent, visible } from "../src/core/format";
+import { bytes, count, number, percent, pieces, visible } from "../src/core/format";
 import { bytesOf, doublesOf, inflate, Kernel, Refused, Silent } from "../src/core/kernel";
 import type { Model } from "../src/core/model";
 
@@ -23,6 +23,13 @@ describe("tokens", () => {
     expect([" Paris", "<s>", "<b>x</b>", "\n\n", "a b", "", "   ", "\u0000"].map(visible)).toEqual([
       "·Paris", "<s>", "<b>x</b>", "⏎⏎", "a b", "∅", "···", "\\x00",
     ]);
+  });
+  it("have the bytes of a part of a character as signs", () => {
+    expect(pieces(" \\xf0\\x9f é")).toEqual([
+      { text: "·\\xf0\\x9f", sign: true },
+      { text: " é", sign: false },
+    ]);
+    expect(pieces("\\x41")).toEqual([{ text: "\\x41", sign: false }]);
   });
 });
 

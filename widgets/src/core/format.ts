@@ -47,17 +47,17 @@ export function pieces(token: string): { text: string; sign: boolean }[] {
     else found.push({ text, sign });
   };
   const inner = token.trim() === "" ? [token.length, token.length] : edges(token);
-  [...token].reduce((at, character) => {
+  // What is escaped is a byte of a character that several tokens share.
+  for (const { 0: character, index: at } of token.matchAll(/\\x[89a-f][0-9a-f]|./gsu)) {
     if (character === "\n") add("⏎", true);
     else if (character === "\r") add("␍", true);
     else if (character === "\t") add("⇥", true);
     else if (character === " " && (at < inner[0] || at >= inner[1])) add("·", true);
     else if (/[\p{Cc}\p{Cf}\p{Co}\p{Cn}]/u.test(character) && character !== "\u200d")
       add(`\\x${character.codePointAt(0)!.toString(16).padStart(2, "0")}`, true);
-    else if (character === "\ufffd") add("�", true);
+    else if (character === "\ufffd" || character.length === 4) add(character, true);
     else add(character, false);
-    return at + character.length;
-  }, 0);
+  }
   if (!found.length) add("∅", true);
   return found;
 }
