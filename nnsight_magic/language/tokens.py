@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,6 +47,11 @@ def _own_text(text: str, piece: str) -> str:
     else:
         return text
     return raw.decode("utf-8", "backslashreplace")
+
+
+def joined(tokens: Iterable[str]) -> str:
+    """The text that tokens make up, characters of several tokens whole again."""
+    return b"".join(map(_raw, tokens)).decode("utf-8", "replace")
 
 
 def _raw(token: str) -> bytes:

@@ -128,9 +128,7 @@ def compared(first: TraceResult, second: TraceResult) -> str:
         pair = [r.prompts[index] if index < len(r.prompts) else None for r in (first, second)]
         rows.append(("prompt", *(_shortened(p.text, 40) if p else "" for p in pair)))
         if any(p and p.generated for p in pair):
-            rows.append(
-                ("generated", *(_shortened("".join(p.generated), 60) if p else "" for p in pair))
-            )
+            rows.append(("generated", *(_shortened(p.new_text, 60) if p else "" for p in pair)))
         tokens = dict.fromkeys(c.token for p in pair if p for c in p.predictions)
         for token in tokens:
             shares = []
@@ -189,7 +187,7 @@ def _best(result: TraceResult) -> str:
         return ""
     first = result.prompts[0]
     if first.generated:
-        return _shortened("".join(first.generated).strip(), 24)
+        return _shortened(first.new_text.strip(), 24)
     if first.predictions:
         return f"{visible(first.predictions[0].token)} {percent(first.predictions[0].p)}"
     return ""

@@ -10,7 +10,10 @@ import weakref
 from dataclasses import dataclass, field
 from typing import Any
 
+from nnsight_magic.language.tokens import joined
+
 TOP = 5
+MOST_STACKED = 1 << 26  # bytes of a list of tensors that is looked at as one
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,16 @@ class PromptResult:
     steps: tuple[Guesses, ...] = ()
 
     @property
+    def new_text(self) -> str:
+        """The new tokens as one text."""
+        return joined(self.generated)
+
+    @property
+    def new_text_clean(self) -> str:
+        """What it is without the cell's writes."""
+        return joined(self.generated_clean)
+
+    @property
     def compared(self) -> bool:
         return any(each.clean is not None for each in self.predictions)
 
@@ -72,7 +85,7 @@ class SavedVariable:
     """A saved variable in words.
 
     `ref` holds a tensor weakly; it is `None` for other kinds. `stepped` tells that the first axis
-    is the steps of a generation.
+    is the steps of a generation. `refs` hold the tensors of a list, where they could be stacked.
     """
 
     name: str
@@ -84,11 +97,18 @@ class SavedVariable:
     bytes: int
     ref: Any = field(default=None, repr=False, compare=False)
     stepped: bool = False
+    refs: tuple[Any, ...] = field(default=(), repr=False, compare=False)
 
     @property
     def tensor(self) -> Any:
         """The tensor while some variable still holds it, else `None`."""
         return None if self.ref is None else self.ref()
+
+    @property
+    def listed(self) -> list[Any]:
+        """The tensors of a list, all of one shape, while variables still hold them; else none."""
+        tensors = [ref() for ref in self.refs]
+        return [] if any(each is None for each in tensors) else tensors
 
     @property
     def form(self) -> str:
@@ -97,7 +117,7 @@ class SavedVariable:
         return shape if self.kind == "tensor" else f"{self.kind} {shape}".rstrip()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "ref": None}  # a weak reference cannot be pickled
+        return {**self.__dict__, "ref": None, "refs": ()}  # weak references cannot be pickled
 
 
 def describe_saved(name: str, where: str, value: Any, stepped: bool = False) -> SavedVariable:
@@ -128,9 +148,12 @@ def describe_saved(name: str, where: str, value: Any, stepped: bool = False) -> 
     shape = next(iter(shapes)) if len(shapes) == 1 else None
     dtypes = {str(each.dtype).removeprefix("torch.") for each in tensors}
     devices = {str(each.device) for each in tensors}
-    return SavedVariable(
-        name, kind, shape, ", ".join(sorted(dtypes)), ", ".join(sorted(devices)), where, size
-    )
+    refs = ()
+    if isinstance(value, list | tuple) and len(tensors) == len(value) and size <= MOST_STACKED:
+        alike = shape is not None and len(dtypes) == len(devices) == 1
+        refs = tuple(map(weakref.ref, tensors)) if alike else ()
+    dtype, device = ", ".join(sorted(dtypes)), ", ".join(sorted(devices))
+    return SavedVariable(name, kind, shape, dtype, device, where, size, refs=refs)
 
 
 def _tensors_in(value: Any, depth: int = 4):

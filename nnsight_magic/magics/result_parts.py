@@ -22,10 +22,10 @@ def differs(prompt: PromptResult) -> bool:
 
 
 def others(result: TraceResult) -> list[str]:
-    """What was saved besides tensors, in words."""
+    """What was saved besides what can be drawn, in words."""
     found = []
     for each in result.saved:
-        if each.kind != "tensor":
+        if each.kind != "tensor" and not each.listed:
             shape = f" {tuple(each.shape)}" if each.shape is not None else ""
             found.append(f"{each.name} ({each.kind}{shape})")
     return found

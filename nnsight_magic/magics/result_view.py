@@ -115,8 +115,9 @@ def steps_of(result: TraceResult, selection: Any) -> StepsView | None:
 
 
 def tensors_of(result: TraceResult, selection: Any) -> list[TensorView]:
-    """Viewers of the saved tensors that are still there, within the result's share of a file."""
-    alive = [each for each in result.saved if each.tensor is not None]
+    """Viewers of the saved tensors, and lists of them, that are still there, within the result's
+    share of a file."""
+    alive = [each for each in result.saved if each.tensor is not None or each.listed]
     return [
         tensor_of(result, each, selection, stored_share(len(alive), place))
         for place, each in enumerate(alive)
@@ -124,7 +125,7 @@ def tensors_of(result: TraceResult, selection: Any) -> list[TensorView]:
 
 
 def tensor_of(result: TraceResult, saved: SavedVariable, selection: Any, stored: int) -> TensorView:
-    tensor = saved.tensor
+    tensor = saved.listed if saved.tensor is None else saved.tensor
     words = words_for(result, saved)
     return TensorView(
         tensor,
@@ -150,11 +151,15 @@ def words_for(result: TraceResult, saved: SavedVariable) -> list[str] | None:
 def axes_for(
     result: TraceResult, saved: SavedVariable, words: list[str] | None
 ) -> list[str] | None:
-    """Roles of the axes; the first of a tensor that a generation stacked is its steps."""
-    shape = saved.tensor.shape
-    own = shape[1:] if saved.stepped else shape
+    """Roles of the axes. The first of a tensor that a generation stacked is its steps; that of a
+    list its items, which are blocks where there are as many."""
+    own = saved.shape[1:] if saved.stepped else saved.shape
     roles = [axis.role for axis in infer_axes(own, None, words, result.sizes)]
-    return ["step", *roles] if saved.stepped else roles
+    if saved.stepped:
+        return ["step", *roles]
+    if saved.tensor is None:
+        return ["block" if len(saved.refs) == result.blocks else "item", *roles]
+    return roles
 
 
 def module_of(result: TraceResult, saved: SavedVariable) -> str:

@@ -18,7 +18,7 @@ from nnsight_magic.language.problems import did_you_mean
 from nnsight_magic.language.program import Program
 from nnsight_magic.language.read import read
 from nnsight_magic.language.run import Outcome, run
-from nnsight_magic.language.tokens import PromptRow, token_texts
+from nnsight_magic.language.tokens import PromptRow, joined, token_texts
 from nnsight_magic.magics.models import title
 from nnsight_magic.magics.options import Line
 from nnsight_magic.magics.predict import (
@@ -309,7 +309,7 @@ def _texts(cell: Cell) -> list[tuple[str, PromptRow | None]]:
     given = cell.inputs if isinstance(cell.inputs, list) else [cell.inputs]
     texts = [each if isinstance(each, str) else "" for each in given]
     if len(texts) != len(rows):
-        texts = ["".join(row.tokens) for row in rows]
+        texts = [joined(row.tokens) for row in rows]
     return list(zip(texts, rows, strict=True))
 
 

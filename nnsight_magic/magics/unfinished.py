@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from nnsight_magic.language.program import Program
+from nnsight_magic.language.tokens import joined
 from nnsight_magic.magics.models import title
 from nnsight_magic.magics.result import PromptResult, TraceResult, describe_saved
 
@@ -19,7 +20,7 @@ def unfinished(cell: Any, program: Program, error: BaseException, number: int) -
         number=number,
         model=title(cell.model),
         prompts=tuple(
-            PromptResult("".join(row.tokens), row.tokens, row.name) for row in outcome.rows
+            PromptResult(joined(row.tokens), row.tokens, row.name) for row in outcome.rows
         ),
         saved=tuple(
             describe_saved(s.name, s.where, s.value, s.name in program.collected)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -45,12 +46,13 @@ class Plane:
 class Array:
     """Reads a tensor on behalf of a view.
 
-    `tensor` may be a torch tensor on any device, a numpy array, a number, or nested lists.
-    With `weak` the tensor may go away, and reading it then raises `GoneError`.
+    `tensor` may be a torch tensor on any device, a numpy array, a number, nested lists, or a list
+    of tensors of one shape. With `weak` the tensor, or any in the list, may go away, and reading
+    it then raises `GoneError`. A list is stacked whenever it is read; no copy of it stays.
     """
 
     def __init__(self, tensor: Any, weak: bool = False) -> None:
-        tensor = as_tensor(tensor)
+        given, tensor = tensor, as_tensor(tensor)
         self.shape: tuple[int, ...] = tuple(tensor.shape)
         self.dtype = str(tensor.dtype).removeprefix("torch.")
         self.device = str(tensor.device)
@@ -59,7 +61,13 @@ class Array:
         self.complex = tensor.is_complex()
         self.integer = not (tensor.is_complex() or tensor.is_floating_point())
         self.boolean = self.dtype == "bool"
-        self._tensor = weakref.ref(tensor) if weak else lambda: tensor
+        self._tensor: Callable[[], Any]
+        if not weak:
+            self._tensor = lambda: tensor
+        elif is_list_of_tensors(given):
+            self._tensor = partial(_stacked, [weakref.ref(each) for each in given])
+        else:
+            self._tensor = weakref.ref(tensor)
 
     @property
     def tensor(self) -> Any:
@@ -284,12 +292,33 @@ def _reordered(plane: Any, order: np.ndarray) -> Any:
     return plane[:, torch.from_numpy(order).to(plane.device)]
 
 
+def is_list_of_tensors(value: Any) -> bool:
+    """Whether it is a list or tuple of torch tensors, all of one shape."""
+    import torch
+
+    if not isinstance(value, list | tuple) or not value:
+        return False
+    tensors = all(isinstance(each, torch.Tensor) for each in value)
+    return tensors and len({each.shape for each in value}) == 1
+
+
+def _stacked(refs: Sequence[weakref.ref]) -> Any:
+    import torch
+
+    tensors = [ref() for ref in refs]
+    if any(each is None for each in tensors):
+        return None
+    return torch.stack([each.detach() for each in tensors])
+
+
 def as_tensor(value: Any) -> Any:
     """Any array as a plain torch tensor, sharing its memory where that is possible."""
     import torch
 
     if isinstance(value, torch.Tensor):
         return _dense(value)
+    if is_list_of_tensors(value):
+        return torch.stack([_dense(each).detach() for each in value])
     if type(value).__module__.startswith("torch") and hasattr(value, "data"):
         value = value.data
     try:

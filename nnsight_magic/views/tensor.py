@@ -95,10 +95,10 @@ class TensorView(View):
             stored: how many values are stored with the view.
             state: any of the attributes, as they are to be at first.
         """
-        tensor = as_tensor(tensor)
-        array = self.array = Array(tensor, weak=True)
         if not weak:
+            tensor = as_tensor(tensor)
             HELD.keep(tensor)
+        array = self.array = Array(tensor, weak=True)
         places = infer_axes(array.shape, axes, tokens, sizes)
         self._orders: dict[tuple, np.ndarray] = {}
         facts = {

@@ -5,6 +5,7 @@ import gc
 import pytest
 import torch
 
+from nnsight_magic.language.tokens import joined
 from tests.magics.conftest import PROMPT
 
 
@@ -164,10 +165,10 @@ def test_generate_compares_with_the_text_without_the_writes(shell, cell, module)
     result = shell.run(cell(body, "-n 3 --do_sample False --eos_token_id 319", "generate"))
     ids = shell.ns["model"].tokenizer(PROMPT, return_tensors="pt")
     expected = module.generate(**ids, max_new_tokens=3, do_sample=False, eos_token_id=319)
-    first = result.prompts[0]
-    assert first.generated == (shell.ns["model"].tokenizer.decode([7]),) * 3
-    decode = shell.ns["model"].tokenizer.decode
-    assert "".join(first.generated_clean) == decode(expected[0, ids.input_ids.shape[1] :])
+    first, tokenizer = result.prompts[0], shell.ns["model"].tokenizer
+    assert first.generated == (tokenizer.decode([7]),) * 3
+    new = expected[0, ids.input_ids.shape[1] :]
+    assert joined(first.generated_clean) == first.new_text_clean == tokenizer.decode(new)
 
 
 def test_a_seed_repeats_what_was_sampled(shell, cell, module):
@@ -179,9 +180,8 @@ def test_a_seed_repeats_what_was_sampled(shell, cell, module):
     with torch.random.fork_rng():
         torch.manual_seed(3)
         expected = module.generate(**ids, max_new_tokens=6, do_sample=True, eos_token_id=319)
-    assert "".join(first) == shell.ns["model"].tokenizer.decode(
-        expected[0, ids.input_ids.shape[1] :]
-    )
+    new = expected[0, ids.input_ids.shape[1] :]
+    assert joined(first) == shell.ns["model"].tokenizer.decode(new)
     written = shell.run(cell("layers[0].output *= 1", line, "generate")).prompts[0]
     assert written.generated == written.generated_clean == first
     other = shell.run(cell("layers[0].output *= 1", line.replace("3", "4", 1), "generate"))

@@ -16,9 +16,9 @@ from nnsight_magic.magics.result import (
     describe_saved,
 )
 from nnsight_magic.magics.result_html import html
-from nnsight_magic.magics.result_parts import names_of, strips_of_two
+from nnsight_magic.magics.result_parts import names_of, others, strips_of_two
 from nnsight_magic.magics.result_text import bar, layout, plain_text, tokens_line
-from nnsight_magic.magics.result_view import tokens_of
+from nnsight_magic.magics.result_view import tensors_of, tokens_of
 from nnsight_magic.views.view import Selection
 from nnsight_magic.views.words import percent, size_text, visible
 
@@ -282,6 +282,29 @@ def test_a_generation_shows_the_text_without_the_writes_beside_it():
     for text in (plain_text(result), Tags(html(result)).text):
         assert "without the writes" in text
         assert "1 new token" in text
+
+
+def test_a_list_of_tensors_of_one_shape_is_shown_as_one_tensor():
+    import torch
+
+    hidden = [torch.randn(1, 4, 8) for _ in range(4)]
+    mixed = [torch.zeros(2), torch.zeros(3)]
+    saved = (
+        describe_saved("resid", "[b.output for b in layers]", hidden),
+        describe_saved("some", "", tuple(hidden[:2])),
+        describe_saved("mixed", "", mixed),
+        describe_saved("numbers", "", [1.0, 2.0]),
+    )
+    sizes = {"feature": 8}
+    result = a_result(saved=saved, blocks=4, sizes=sizes)
+    first, second = tensors_of(result, Selection())
+    assert first.about["shape"] == [4, 1, 4, 8]
+    assert [axis["role"] for axis in first.axes] == ["block", "batch", "token", "feature"]
+    assert [axis["role"] for axis in second.axes] == ["item", "batch", "token", "feature"]
+    assert others(result) == ["mixed (list of 2)", "numbers (list of 2)"]
+    pickle.loads(pickle.dumps(saved))
+    del hidden[2]
+    assert others(result)[0] == "resid (list of 4 (1, 4, 8))"
 
 
 def test_two_runs_of_a_prompt_are_one_strip_with_both_predictions():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import weakref
 import zlib
 from typing import Any
 
@@ -122,6 +123,21 @@ def test_a_deleted_tensor_is_told_and_the_stored_picture_stays() -> None:
     assert answer["gone"]
     assert "run its cell again" in answer["error"]
     assert view.still_png()
+
+
+def test_a_list_of_tensors_is_looked_at_as_one_and_is_not_kept() -> None:
+    tensors = [torch.randn(300, 200) for _ in range(3)]
+    whole = torch.stack(tensors)
+    view = TensorView(tensors, weak=True)
+    assert view.about["shape"] == [3, 300, 200]
+    assert view.stats["min"] == whole.min()
+    answer, _ = ask(view, do="text", index=[1, 7, 9])
+    assert float(answer["text"]) == pytest.approx(float(whole[1, 7, 9]))
+    gone = weakref.ref(tensors.pop())
+    assert gone() is None
+    answer, _ = ask(view, do="text", index=[1, 7, 9])
+    assert answer["gone"]
+    assert show([torch.ones(2), torch.zeros(2)]).about["shape"] == [2, 2]
 
 
 def test_a_huge_tile_is_cut_down() -> None:
