@@ -304,13 +304,15 @@ def _shadowed(program: Program, cell: Cell) -> list[str]:
     return [f"{names} {is_are} here, not the notebook's variable{'s' * (len(hidden) > 1)}"]
 
 
-def _texts(cell: Cell) -> list[tuple[str, PromptRow | None]]:
+def _texts(cell: Cell) -> list[tuple[str, PromptRow]]:
     rows = cell.outcome.rows
     given = cell.inputs if isinstance(cell.inputs, list) else [cell.inputs]
-    texts = [each if isinstance(each, str) else "" for each in given]
-    if len(texts) != len(rows):
-        texts = [joined(row.tokens) for row in rows]
-    return list(zip(texts, rows, strict=True))
+    if len(given) != len(rows):
+        given = rows
+    return [
+        (each if isinstance(each, str) else joined(row.tokens), row)
+        for each, row in zip(given, rows, strict=True)
+    ]
 
 
 def _predictions(

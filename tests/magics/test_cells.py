@@ -224,6 +224,7 @@ def test_token_ids_come_from_a_variable(shell):
     shell.ns["ids"] = torch.tensor([[5, 6, 7]])
     result = shell.run("%%trace -p ids\nh = layers[0].output")
     assert len(result.prompts[0].tokens) == 3
+    assert result.prompts[0].text == shell.ns["model"].tokenizer.decode([5, 6, 7])
 
 
 def test_a_prompt_comes_from_a_file(shell, tmp_path):
