@@ -17,12 +17,16 @@ from collections.abc import Callable
 from types import CodeType, FrameType
 from typing import Any, TypeVar
 
-F = TypeVar("F", bound=Callable)
-
 # The functions beneath those of `signal`, which make an enum of every handler, at a cost that each
 # trace would pay four times over.
-_get_handler = getattr(signal.getsignal, "__wrapped__", signal.getsignal)
-_set_handler = getattr(signal.signal, "__wrapped__", signal.signal)
+try:
+    from _signal import getsignal as _get_handler
+    from _signal import signal as _set_handler
+except ImportError:  # not every Python has them
+    from signal import getsignal as _get_handler
+    from signal import signal as _set_handler
+
+F = TypeVar("F", bound=Callable)
 
 _may_interrupt: dict[CodeType, bool] = {}
 
