@@ -147,7 +147,7 @@ class Course:
                 main.settle()
             pause = self._run_to(forward, touch, line) if ahead else None
             if pause is not None:
-                self._note_order(forward, site)
+                self._note_order(forward, touch)
                 if self._looks_back or len(self._forwards) > 1:
                     pause.passer = self._passer(forward)
                     if forward is not main and pause.passer is None:
@@ -168,7 +168,7 @@ class Course:
             self._check_operation(forward, touch)
             forward.cancel()
             raise NeverRanError(_never_ran(touch))
-        self._note_order(forward, touch.site)
+        self._note_order(forward, touch)
         pause.passer = self._passer(forward)
         # An operation of a module that is under way is not counted from the start there.
         under_way = operation is not None and not self._main.finished and pause.passer is None
@@ -188,17 +188,23 @@ class Course:
         )
         return pause
 
-    def _note_order(self, came: Forward, site: Site) -> None:
+    def _note_order(self, came: Forward, touch: Touch) -> None:
         """An operation was reached by `came`: for which other forwards does it lie behind?
 
-        Where they stand inside its module they could not see it, before them or after.
+        Where they stand inside its module they could not see it, before them or after. The second
+        forward, which would then run on past a write that it cannot repeat, ends here.
         """
-        if site.operation is None:
+        if touch.site.operation is None:
             return
         for forward in self._forwards:
+            if forward is came:
+                continue
             after = forward.pause is not None and forward.pause.site in came.fired
-            if forward is not came and not after:
-                forward.fired.add(site)
+            if not after:
+                forward.fired.add(touch.site)
+            elif forward is self._behind and self._has_passed(forward, touch):
+                forward.cancel()
+                self._behind = None
 
     def _take_over(self, forward: Forward) -> None:
         """Let a forward that has come past all that was handed out be the main one.

@@ -131,6 +131,15 @@ actions = st.lists(
         ("units[0].ops.add[0].input", "whole"),
     ]
 )
+@example(  # a write at an operation that the second forward, inside its module, cannot see
+    program=[
+        ("units[0].part.ops.sin.input", "read"),
+        ("units[0].part.input", "read"),
+        ("units[0].ops.mul.input", "whole"),
+        ("units[1].input", "read"),
+        ("units[0].output", "read"),
+    ]
+)
 def test_random_programs_are_what_the_arithmetic_says(program):
     net = Net()
     model = Model(net)
