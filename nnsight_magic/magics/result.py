@@ -111,6 +111,24 @@ class SavedVariable:
         return [] if any(each is None for each in tensors) else tensors
 
     @property
+    def drawable(self) -> Any:
+        """What a viewer can draw, the tensor or those of a list; `None` where there is nothing.
+
+        Tensors on the meta device have no values, and those that are sparse or quantised would
+        have to be kept a second time.
+        """
+        import torch
+
+        listed = self.listed if self.tensor is None else [self.tensor]
+        dense = [
+            each.layout == torch.strided and not (each.is_meta or each.is_quantized)
+            for each in listed
+        ]
+        if not listed or not all(dense):
+            return None
+        return listed if self.tensor is None else self.tensor
+
+    @property
     def form(self) -> str:
         """A tensor's shape; of other kinds what they are, such as `list of 3 (1, 9, 576)`."""
         shape = "" if self.shape is None else str(tuple(self.shape))

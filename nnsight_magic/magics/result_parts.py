@@ -25,7 +25,8 @@ def others(result: TraceResult) -> list[str]:
     """What was saved besides what can be drawn, in words."""
     found = []
     for each in result.saved:
-        if each.kind != "tensor" and not each.listed:
+        gone = each.kind == "tensor" and each.tensor is None
+        if not gone and each.drawable is None:
             shape = f" {tuple(each.shape)}" if each.shape is not None else ""
             found.append(f"{each.name} ({each.kind}{shape})")
     return found

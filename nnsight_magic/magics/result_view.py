@@ -117,7 +117,7 @@ def steps_of(result: TraceResult, selection: Any) -> StepsView | None:
 def tensors_of(result: TraceResult, selection: Any) -> list[TensorView]:
     """Viewers of the saved tensors, and lists of them, that are still there, within the result's
     share of a file."""
-    alive = [each for each in result.saved if each.tensor is not None or each.listed]
+    alive = [each for each in result.saved if each.drawable is not None]
     return [
         tensor_of(result, each, selection, stored_share(len(alive), place))
         for place, each in enumerate(alive)
@@ -125,7 +125,7 @@ def tensors_of(result: TraceResult, selection: Any) -> list[TensorView]:
 
 
 def tensor_of(result: TraceResult, saved: SavedVariable, selection: Any, stored: int) -> TensorView:
-    tensor = saved.listed if saved.tensor is None else saved.tensor
+    tensor = saved.drawable
     words = words_for(result, saved)
     return TensorView(
         tensor,

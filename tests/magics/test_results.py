@@ -307,6 +307,22 @@ def test_a_list_of_tensors_of_one_shape_is_shown_as_one_tensor():
     assert others(result)[0] == "resid (list of 4 (1, 4, 8))"
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_what_cannot_be_drawn_stands_in_words():
+    import torch
+
+    values = {
+        "meta": torch.zeros(2, device="meta"),
+        "sparse": torch.eye(3).to_sparse(),
+        "quantised": torch.quantize_per_tensor(torch.randn(2), 0.1, 0, torch.qint8),
+    }
+    values |= {f"{name}s": [value, value] for name, value in values.items()}
+    result = a_result(saved=tuple(describe_saved(name, "", v) for name, v in values.items()))
+    assert tensors_of(result, Selection()) == []
+    assert [words.partition(" ")[0] for words in others(result)] == list(values)
+    assert others(result)[0] == "meta (tensor (2,))"
+
+
 def test_two_runs_of_a_prompt_are_one_strip_with_both_predictions():
     tops = ((), ((" Paris", 0.6),)), ((), ((" Rome", 0.5),))
     first, second = (
