@@ -55,6 +55,10 @@ class BadInputError(NnsightError):
     """A prompt or an argument that no forward can be run on."""
 
 
+class EditError(NnsightError):
+    """An edit that cannot be recorded, found, carried out or read."""
+
+
 class CellError(NnsightError):
     """A cell that cannot be run as it is written; found before anything ran.
 

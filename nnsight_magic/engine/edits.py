@@ -9,30 +9,23 @@ knows nothing of its edits.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 
-from nnsight_magic.engine.value import Parts, is_container, plain, rebuild
-from nnsight_magic.errors import NnsightError
+from nnsight_magic.engine.edit_file import StoredEdit, StoredWrite, store, stored, to_json
+from nnsight_magic.engine.value import Parts, describe, is_container, plain, rebuild
+from nnsight_magic.errors import EditError, NoSuchModuleError
 
 if TYPE_CHECKING:
     from nnsight_magic.engine.forward import Forward
     from nnsight_magic.engine.handle import Handle
     from nnsight_magic.engine.wrapped import Model
 
-_FORMAT = "nnsight_magic edits 1"
 OPERATIONS = ("set", "add", "scale")
-
-
-class EditError(NnsightError):
-    """An edit that cannot be recorded, found, carried out or read."""
 
 
 @dataclass(frozen=True)
@@ -144,23 +137,21 @@ class Edits(Mapping):
 
     def save(self, path: str | Path) -> None:
         """Write all edits to a safetensors file; what is not a tensor stands in its header."""
-        tensors: dict[str, torch.Tensor] = {}
-        edits = []
-        for edit in self._edits.values():
-            writes = []
-            for write in edit.writes:
-                value: Any = write.value
-                if isinstance(value, torch.Tensor):
-                    name = f"tensor {len(tensors)}"
-                    tensors[name] = value.contiguous()
-                    value = {"tensor": name}
-                index = [_to_json(each) for each in write.index]
-                row = [write.path, write.kind, index, write.operation, value, write.call]
-                writes.append(row)
-            steps = None if edit.steps is None else list(edit.steps)
-            entry = {"name": edit.name, "enabled": edit.enabled, "steps": steps, "writes": writes}
-            edits.append(entry)
-        save_file(tensors, path, {"format": _FORMAT, "edits": json.dumps(edits)})
+        store(
+            path,
+            [
+                StoredEdit(
+                    edit.name,
+                    edit.enabled,
+                    edit.steps,
+                    [
+                        StoredWrite(w.path, w.kind, w.index, w.operation, w.value, w.call)
+                        for w in edit.writes
+                    ],
+                )
+                for edit in self._edits.values()
+            ],
+        )
 
     def load(self, path: str | Path) -> list[Edit]:
         """Add the edits of a file; one that has the name of a present one replaces it.
@@ -168,25 +159,26 @@ class Edits(Mapping):
         Raises:
             EditError: the file holds no edits, or names a module that this model has not.
         """
-        with safe_open(path, "pt") as file:
-            header = file.metadata() or {}
-            if header.get("format") != _FORMAT:
-                raise EditError(f"{path} holds no edits.\nWrite one with model.edits.save(path).")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         loaded = []
-        for entry in json.loads(header["edits"]):
-            steps = None if entry["steps"] is None else tuple(entry["steps"])
-            edit = Edit(entry["name"], [], bool(entry["enabled"]), steps, self._model)
-            for where, kind, index, operation, value, call in entry["writes"]:
-                _ = self._model[where] if where else None  # a misspelt path is an error at once
-                if isinstance(value, dict):
-                    value = tensors[value["tensor"]]
-                at = tuple(_from_json(each) for each in index)
-                edit.writes.append(_checked(Write(where, kind, at, operation, value, call)))
+        for found in stored(path):
+            edit = Edit(found.name, [], found.enabled, found.steps, self._model)
+            for write in found.writes:
+                self._check_path(write.path, path)
+                edit.writes.append(_checked(Write(*write)))
             loaded.append(edit)
         for edit in loaded:
             self._add(edit)
         return loaded
+
+    def _check_path(self, module: str, file: str | Path) -> None:
+        """A module that this model has not is an error at once."""
+        try:
+            _ = self._model[module] if module else None
+        except (NoSuchModuleError, IndexError) as error:
+            raise EditError(
+                f"{file} holds an edit of {module!r}, which is no module of this model.\n"
+                f"{error}\nNothing of it was loaded."
+            ) from None
 
     def tell(self, forward: Forward) -> None:
         """Have a forward carry out the edits in force."""
@@ -347,7 +339,13 @@ def _applied(raw: Any, write: Write, is_block: bool) -> Any:
     while is_container(value):
         key = index.pop(0) if index else 0
         path.append(key)
-        value = value[key]
+        try:
+            value = value[key]
+        except (KeyError, IndexError, TypeError):
+            raise EditError(
+                f"The edit {write} does not fit what stands there: {describe(value)} has no item "
+                f"[{_shown(key)}].\nRemove it (model.edits), or switch it off."
+            ) from None
     return _put(raw, path, _changed(value, index, write))
 
 
@@ -355,26 +353,37 @@ def _changed(old: Any, index: list, write: Write) -> Any:
     if not isinstance(old, torch.Tensor):
         return write.value
     new = old.clone()
-    part = new
-    for each in index[:-1]:
-        part = part[each]
-    at = index[-1] if index else ...
+    index = [_indexing(each) for each in index] or [...]
     value = write.value
     if isinstance(value, torch.Tensor):
         value = value.to(device=old.device, dtype=old.dtype)
+    part = new
     try:
+        for each in index[:-1]:
+            part = part[each]
+        at = index[-1]
         if write.operation == "add":
             value = part[at] + value
         elif write.operation == "scale":
             value = part[at] * value
         part[at] = value
-    except (RuntimeError, IndexError, TypeError) as error:
+    except (RuntimeError, IndexError, TypeError, ValueError, OverflowError) as error:
         raise EditError(
             f"The edit {write} does not fit a tensor of shape {tuple(old.shape)}.\n"
             f"Found: {str(error).strip().splitlines()[0]}\n"
             "Remove it (model.edits), or switch it off."
         ) from None
     return new
+
+
+def _indexing(index: Any) -> Any:
+    """Lists as tensors: torch takes some for the indices of several axes, and an empty one too."""
+    if isinstance(index, tuple):
+        return tuple(map(_indexing, index))
+    if isinstance(index, list):
+        mask = bool(index) and all(isinstance(each, bool) for each in index)
+        return torch.tensor(index, dtype=torch.bool if mask else torch.long)
+    return index
 
 
 def _put(raw: Any, path: list, new: Any) -> Any:
@@ -407,42 +416,8 @@ def _checked(write: Write) -> Write:
             f"Found: {type(write.value).__name__}."
         )
     for index in write.index:
-        _to_json(index)
+        to_json(index)
     return write
-
-
-def _to_json(index: Any) -> Any:
-    if index is None or isinstance(index, bool | int | str):
-        return index
-    if index is ...:
-        return {"all": True}
-    if isinstance(index, slice):
-        return {"slice": [index.start, index.stop, index.step]}
-    if isinstance(index, torch.Tensor):
-        return {"tensor": index.tolist()}
-    if isinstance(index, tuple):
-        return {"tuple": [_to_json(each) for each in index]}
-    if isinstance(index, Iterable):
-        items = list(index)
-        if all(isinstance(each, bool) for each in items):  # a mask, and not rows 0 and 1
-            return {"list": items}
-        return {"list": [int(each) for each in items]}
-    raise EditError(
-        f"{index!r} cannot be the index of an edit: it takes numbers, slices and lists."
-    )
-
-
-def _from_json(index: Any) -> Any:
-    if not isinstance(index, dict):
-        return index
-    ((kind, items),) = index.items()
-    if kind == "all":
-        return ...
-    if kind == "slice":
-        return slice(*items)
-    if kind == "tensor":
-        return torch.tensor(items)
-    return tuple(_from_json(each) for each in items) if kind == "tuple" else list(items)
 
 
 def _shown(index: Any) -> str:

@@ -10,7 +10,6 @@ from safetensors import safe_open
 
 from nnsight_magic import LanguageModel
 from nnsight_magic.engine.edits import EditError
-from nnsight_magic.errors import NoSuchModuleError
 from tests.hooks import hooked
 
 IDS = torch.tensor([[1, 2, 3, 4, 5]])
@@ -198,7 +197,7 @@ def test_edits_of_another_model_are_refused_when_they_are_loaded(tiny, tmp_path)
     gpt2, llama = LanguageModel(tiny("gpt2")), LanguageModel(tiny("llama"))
     gpt2.edit("off", gpt2.transformer.h[0], set=0)
     gpt2.edits.save(tmp_path / "edits.safetensors")
-    with pytest.raises(NoSuchModuleError):
+    with pytest.raises(EditError, match="no module of this model"):
         llama.edits.load(tmp_path / "edits.safetensors")
     assert len(llama.edits) == 0
 
