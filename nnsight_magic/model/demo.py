@@ -15,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from nnsight_magic.errors import ModelNotFound
+from nnsight_magic.errors import LoadError, ModelNotFound
 
 HUB_NAME = "HuggingFaceTB/SmolLM2-135M-Instruct"
 
@@ -69,14 +69,35 @@ def packaged_gguf() -> Path:
 def _convert(file: Path, folder: Path) -> None:
     """Convert `file` into `folder`, which appears complete or not at all.
 
-    The lock makes a second process wait rather than convert the same model again; the rename is
-    what keeps a half-written folder from ever being read.
+    Raises:
+        LoadError: the package that reads GGUF files is missing, or the folder cannot be written.
     """
-    from filelock import FileLock
+    from safetensors import SafetensorError
 
     from nnsight_magic.model.gguf import require_gguf
 
     require_gguf(file)
+    try:
+        _convert_once(file, folder)
+    except (OSError, SafetensorError) as problem:
+        raise LoadError(_cannot_keep(folder.parent, problem)) from None
+
+
+def _cannot_keep(place: Path, problem: Exception) -> str:
+    return (
+        f"The demo model cannot be kept in\n    {place}\n"
+        f"    {getattr(problem, 'strerror', None) or problem}\n"
+        "It needs 550 MB there. Make room, or name another folder, before Python starts or now:\n"
+        '    import os; os.environ["NNSIGHT_MAGIC_CACHE"] = "/a/folder/of/yours"'
+    )
+
+
+def _convert_once(file: Path, folder: Path) -> None:
+    """The lock makes a second process wait rather than convert the same model again; the rename is
+    what keeps a half-written folder from ever being read.
+    """
+    from filelock import FileLock
+
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_name(folder.name + ".lock")):
         if folder.is_dir():
@@ -103,7 +124,8 @@ def _write(file: Path, folder: Path) -> None:
     with quiet(), told("demo"):
         model = read_gguf(file.parent, file.name, AutoModelForCausalLM)
         tokenizer = read_gguf_tokenizer(file.parent, file.name)
-        model.config._name_or_path = HUB_NAME
+    model.config._name_or_path = HUB_NAME
+    with quiet():
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
 

@@ -4,25 +4,58 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from nnsight_magic.errors import LoadError, NnsightError
 
+if TYPE_CHECKING:
+    from nnsight_magic.model.find import Found
+
+
+# How transformers begins what it says of a model that brings code of its own.
+_OWN_CODE = ("contains custom code", "trust_remote_code=True")
+
 
 @contextmanager
-def told(name: str) -> Iterator[None]:
+def told(name: str, next_step: str = "") -> Iterator[None]:
     """An error inside becomes a `LoadError` about the model `name`.
 
     Its traceback is not shown; it stays in `__context__` for whoever wants it.
+
+    Args:
+        next_step: what to do about it, where that is known whatever went wrong.
     """
     try:
         yield
     except NnsightError:
         raise
     except Exception as problem:
+        if all(words in str(problem) for words in _OWN_CODE):
+            raise LoadError(_comes_with_code(name)) from None
         lines = [f"{name} was found, and cannot be loaded.", first_lines(problem)]
         if isinstance(problem, TypeError) and "unexpected keyword argument" in str(problem):
             lines.append("Check the spelling of the options: they go to from_pretrained.")
-        raise LoadError("\n".join(lines)) from None
+        raise LoadError("\n".join(filter(None, (*lines, next_step)))) from None
+
+
+def _comes_with_code(name: str) -> str:
+    return (
+        f"{name} brings Python code of its own, which loading it would run.\n"
+        "Nothing of it was run. Read the .py files beside its config.json, and where you trust "
+        f'them:\n    LanguageModel("{name}", trust_remote_code=True)'
+    )
+
+
+def remedy(found: Found) -> str:
+    """What to do where a model's files cannot be read, as far as their place tells."""
+    if not found.local:
+        return ""
+    if found.demo:
+        return (
+            f"It lies converted in\n    {found.place}\n"
+            "Delete that folder, and the next use makes it again."
+        )
+    return f"Its files are in\n    {found.place}"
 
 
 def first_lines(problem: Exception, count: int = 4) -> str:

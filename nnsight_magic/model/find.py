@@ -135,7 +135,7 @@ def _folder(name: str, path: Path, gguf_file: str | None, subfolder: str | None)
 
 
 def _looks_like_a_path(name: str) -> bool:
-    rooted = name.startswith(("/", "./", "../", "~", ".\\")) or Path(name).is_absolute()
+    rooted = name.startswith((".", "/", "~")) or Path(name).is_absolute()
     return rooted or name.endswith(".gguf") or not HUB_PATTERN.fullmatch(name)
 
 
@@ -162,6 +162,13 @@ def _below(path: Path, parent: Path) -> str:
 
 
 def _on_hub(name: str, gguf_file: str | None, **place) -> Found:
+    from huggingface_hub.utils import HFValidationError, validate_repo_id
+
+    try:
+        validate_repo_id(name)
+    except HFValidationError as problem:
+        why = HubAnswer(f"no model can have it ({problem})", reached=True)
+        raise _not_on_hub(name, why) from None
     asked = {key: place[key] for key in ("revision", "subfolder", "token") if place.get(key)}
     try:
         if place.get("local_files_only"):
@@ -230,6 +237,9 @@ def _model_folders(parent: Path, most: int = 200) -> Iterator[Path]:
 
 
 def _what_is_in(folder: Path) -> str:
-    names = sorted(path.name for path in folder.iterdir())
+    try:
+        names = sorted(path.name for path in folder.iterdir())
+    except OSError as problem:
+        return f"It cannot be looked into: {problem.strerror}."
     shown = ", ".join(names[:6]) + (f", … ({len(names)} in all)" if len(names) > 6 else "")
     return f"It holds: {shown}" if names else "It is empty."

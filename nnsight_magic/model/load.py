@@ -18,7 +18,7 @@ from torch import nn
 
 from nnsight_magic.errors import LoadError
 from nnsight_magic.model.demo import demo_folder
-from nnsight_magic.model.failure import first_lines, told
+from nnsight_magic.model.failure import first_lines, remedy, told
 from nnsight_magic.model.find import Found, find
 from nnsight_magic.model.gguf import plain_config, read_gguf, read_gguf_tokenizer, require_gguf
 from nnsight_magic.model.hub import cached_file, hub_has
@@ -86,6 +86,8 @@ def open_source(name: str | Path, **kwargs: Any) -> Source:
     """
     name = str(name)
     place = {key: kwargs.pop(key) for key in PLACE_OPTIONS if key in kwargs}
+    # Not given, transformers would ask on standard input, where no notebook answers.
+    place.setdefault("trust_remote_code", False)
     found = find(name, gguf_file=kwargs.pop("gguf_file", None), demo=demo_folder, **place)
     if found.local or found.offline:
         place["local_files_only"] = True
@@ -135,9 +137,7 @@ class Source:
         import torch
 
         options = {k: v for k, v in self.options.items() if k == "attn_implementation"}
-        if self.place.get("trust_remote_code"):
-            options["trust_remote_code"] = True
-        with quiet(), told(self.name), torch.device("meta"):
+        with quiet(), told(self.name, remedy(self.found)), torch.device("meta"):
             return self._from_config(plain_config(self.config), options).eval()
 
     def weights(self, device_map: Any = None, dtype: Any = None) -> nn.Module:
@@ -152,7 +152,7 @@ class Source:
         Raises:
             LoadError: the weights cannot be read, or an option is unknown.
         """
-        with quiet(bars=self._is_long), told(self.name):
+        with quiet(bars=self._is_long), told(self.name, remedy(self.found)):
             if self.found.gguf_file:
                 model = self._gguf_weights(device_map, dtype)
             else:
@@ -180,7 +180,8 @@ class Source:
 
     def _from_config(self, config: Any, options: dict[str, Any]) -> nn.Module:
         if hasattr(self.auto_class, "from_config"):
-            return self.auto_class.from_config(config, **options)
+            trust = self.place["trust_remote_code"]
+            return self.auto_class.from_config(config, trust_remote_code=trust, **options)
         return self.auto_class._from_config(config, **options)
 
     def _read_tokenizer(self) -> Any:
@@ -196,9 +197,10 @@ class Source:
         except Exception as problem:
             if not self._has_tokenizer_files():
                 return None
+            ask = "Install what it asks for, or pass one: LanguageModel(…, tokenizer=…)."
             raise LoadError(
                 f"The tokenizer of {self.name} cannot be read.\n{first_lines(problem)}\n"
-                "Install what it asks for, or pass one: LanguageModel(…, tokenizer=…)."
+                f"{remedy(self.found) or ask}"
             ) from None
         # transformers makes up an empty tokenizer for some models that come without one.
         return tokenizer if len(tokenizer) > len(tokenizer.all_special_ids) else None
@@ -269,7 +271,7 @@ def _config(found: Found, place: dict[str, Any]) -> Any:
     options = dict(place)
     if found.gguf_file:
         options["gguf_file"] = found.gguf_file
-    with quiet(), told(found.name):
+    with quiet(), told(found.name, remedy(found)):
         return AutoConfig.from_pretrained(found.place, **options)
 
 

@@ -7,6 +7,8 @@ import json
 import os
 import subprocess
 import sys
+import textwrap
+from pathlib import Path
 
 import pytest
 import torch
@@ -101,3 +103,60 @@ def test_without_its_package_the_hub_is_tried_and_the_error_says_what_to_install
     assert "pip install gguf" in message
     assert "HuggingFaceTB/SmolLM2-135M-Instruct" in message
     assert len(message.splitlines()) <= 15
+
+
+@pytest.mark.parametrize("damaged", ["model.safetensors", "config.json", "tokenizer.json"])
+def test_a_damaged_conversion_says_which_folder_to_delete(tmp_path, monkeypatch, damaged):
+    folder = tmp_path / demo.demo_folder().name
+    folder.mkdir()
+    for file in demo.demo_folder().iterdir():
+        (folder / file.name).symlink_to(file)
+    text = (folder / damaged).read_bytes()[:100]
+    (folder / damaged).unlink()
+    (folder / damaged).write_bytes(text)
+    monkeypatch.setenv("NNSIGHT_MAGIC_CACHE", str(tmp_path))
+    with pytest.raises(LoadError) as caught:
+        source = open_source("demo")
+        source.weights()
+        _ = source.tokenizer
+    if damaged == "tokenizer.json":  # the weights are read first, and are whole
+        assert "tokenizer" in str(caught.value)
+    assert str(folder) in str(caught.value)
+    assert "Delete that folder" in str(caught.value)
+
+
+def test_a_cache_folder_that_cannot_be_written_is_named(tmp_path, monkeypatch):
+    file = tmp_path / "a file"
+    file.touch()
+    for place in (file, Path("/proc/nnsight")):
+        monkeypatch.setenv("NNSIGHT_MAGIC_CACHE", str(place))
+        with pytest.raises(LoadError, match="NNSIGHT_MAGIC_CACHE") as caught:
+            demo.demo_folder()
+        assert str(place) in str(caught.value)
+
+
+def test_a_disk_without_room_is_told_and_nothing_is_left(tmp_path):
+    """The system itself refuses to let a file grow beyond a size."""
+    program = textwrap.dedent("""
+        import pathlib, resource, signal, sys
+        from nnsight_magic.errors import LoadError
+        from nnsight_magic.model import demo
+        from tests import tiny
+        from tests.model.test_gguf import write_gguf
+
+        folder = pathlib.Path(sys.argv[1])
+        write_gguf(folder / "tiny.gguf", tiny.build("llama"), tiny.tokenizer())
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+        try:
+            demo._convert(folder / "tiny.gguf", folder / "cache" / "demo")
+        except LoadError as error:
+            print(error)
+        print([path.name for path in (folder / "cache").iterdir() if path.is_dir()])
+    """)
+    found = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    assert "NNSIGHT_MAGIC_CACHE" in found.stdout
+    assert str(tmp_path / "cache") in found.stdout
+    assert found.stdout.strip().endswith("[]")

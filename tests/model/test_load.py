@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 import torch
@@ -257,3 +258,58 @@ def test_the_settings_are_restored_after_an_error(tmp_path):
     before = settings()
     message_of(LoadError, str(tmp_path))
     assert settings() == before
+
+
+@pytest.mark.parametrize("name", [".", "..", "./", "~", "a--b", "a..b", "-x", "x" * 120, ".hidden"])
+def test_whatever_is_no_name_ends_in_words(offline, tmp_path, monkeypatch, name):
+    (tmp_path / "below").mkdir()
+    monkeypatch.chdir(tmp_path / "below")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    message = message_of(ModelNotFound, name)
+    assert "save_pretrained" in message
+
+
+@pytest.fixture
+def with_own_code(tmp_path):
+    """A folder whose model is Python code beside its configuration."""
+    names = {"AutoConfig": "own.OwnConfig", "AutoModelForCausalLM": "own.OwnModel"}
+    config = {"model_type": "own", "auto_map": names, "architectures": ["OwnModel"]}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "own.py").write_text(
+        "from transformers import LlamaConfig, LlamaForCausalLM\n"
+        "import pathlib\n"
+        f"pathlib.Path({str(tmp_path / 'ran')!r}).touch()\n"
+        "class OwnConfig(LlamaConfig):\n    model_type = 'own'\n"
+        "class OwnModel(LlamaForCausalLM):\n    config_class = OwnConfig\n"
+    )
+    return tmp_path
+
+
+def test_code_that_a_model_brings_is_not_run_and_nobody_is_asked(
+    with_own_code, monkeypatch, tmp_path_factory
+):
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("asked on standard input"))
+    message = message_of(LoadError, str(with_own_code))
+    assert "trust_remote_code=True" in message
+    assert "own.py" in message or ".py files" in message
+    assert not (with_own_code / "ran").exists()
+
+
+def test_code_that_a_model_brings_is_run_where_it_is_trusted(
+    with_own_code, monkeypatch, tmp_path_factory
+):
+    monkeypatch.setattr(
+        "transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path_factory.mktemp("code"))
+    )
+    source = open_source(str(with_own_code), trust_remote_code=True)
+    assert type(source.config).__name__ == "OwnConfig"
+    assert (with_own_code / "ran").exists()
+
+
+@pytest.mark.parametrize("damaged", ["model.safetensors", "config.json"])
+def test_damaged_files_are_told_with_their_folder(tmp_path, tiny, damaged):
+    tiny("gpt2").save_pretrained(tmp_path)
+    os.truncate(tmp_path / damaged, 100)
+    with pytest.raises(LoadError) as caught:
+        open_source(str(tmp_path)).weights()
+    assert str(tmp_path) in str(caught.value)
