@@ -27,8 +27,11 @@ class NoSuchModuleError(NnsightError, AttributeError):
     """A path that is not in the module tree."""
 
 
-class NoTraceError(NnsightError):
-    """A value was asked for outside a trace."""
+class NoTraceError(NnsightError, AttributeError):
+    """A value was asked for outside a trace.
+
+    An AttributeError too: outside a trace a module has no `output`, and `hasattr` says so.
+    """
 
 
 class TraceInsideTraceError(NnsightError):

@@ -16,8 +16,17 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from nnsight_magic.engine.edit_check import check_index
 from nnsight_magic.engine.edit_file import StoredEdit, StoredWrite, store, stored, to_json
-from nnsight_magic.engine.value import Parts, describe, is_container, plain, rebuild
+from nnsight_magic.engine.value import (
+    Parts,
+    describe,
+    entries,
+    index_text,
+    is_container,
+    plain,
+    rebuild,
+)
 from nnsight_magic.errors import EditError, NoSuchModuleError
 
 if TYPE_CHECKING:
@@ -50,7 +59,7 @@ class Write:
     call: int = 0
 
     def __str__(self) -> str:
-        where = f"{self.path}.{self.kind}" + "".join(f"[{_shown(each)}]" for each in self.index)
+        where = f"{self.path}.{self.kind}" + "".join(f"[{index_text(each)}]" for each in self.index)
         sign = {"set": "=", "add": "+=", "scale": "*="}[self.operation]
         value = self.value
         if isinstance(value, torch.Tensor):
@@ -223,6 +232,7 @@ class _Recorder:
                 "give and take.\nWrite to the module's output or input, or to it in every trace."
             )
         change = new if isinstance(new, _Change) else _Change("set", new)
+        check_index(handle, kind, index)
         index = tuple(map(_frozen, index))
         write = Write(handle.path, kind, index, change.operation, _data(change.value), handle.call)
         self._edit.writes.append(_checked(write))
@@ -310,6 +320,7 @@ def functional(
         )
     (operation, value) = given[0]
     index = () if at is None else (_frozen(at),)
+    check_index(site, kind, index)
     write = Write(site.path, kind, index, operation, _data(value), site.call)
     return Edit(name, [_checked(write)], _model=model)
 
@@ -318,9 +329,20 @@ def _carry_out(edit: Edit, write: Write, is_block: bool):
     def change(raw: Any, step: int, call: int) -> Any:
         if call != write.call or (edit.steps is not None and step not in edit.steps):
             return raw
-        return _applied(raw, write, is_block)
+        try:
+            return _applied(raw, write, is_block)
+        except EditError as error:
+            raise EditError(_not_fitting(edit, write, error.message)) from None
 
     return change
+
+
+def _not_fitting(edit: Edit, write: Write, why: str) -> str:
+    name = repr(edit.name)
+    return (
+        f"The edit {name}, {write} does not fit what stands there.\n{why}\n"
+        f"Remove it, model.edits[{name}].remove(), or switch it off, .enabled = False."
+    )
 
 
 def _applied(raw: Any, write: Write, is_block: bool) -> Any:
@@ -342,9 +364,10 @@ def _applied(raw: Any, write: Write, is_block: bool) -> Any:
         try:
             value = value[key]
         except (KeyError, IndexError, TypeError):
+            item = next((k for k, each in entries(value) if isinstance(each, torch.Tensor)), 0)
             raise EditError(
-                f"The edit {write} does not fit what stands there: {describe(value)} has no item "
-                f"[{_shown(key)}].\nRemove it (model.edits), or switch it off."
+                f"What stands there is a {describe(value)} and has no item [{index_text(key)}].\n"
+                f"Name the item first, in brackets of its own: [{item!r}][{index_text(key)}]."
             ) from None
     return _put(raw, path, _changed(value, index, write))
 
@@ -369,9 +392,8 @@ def _changed(old: Any, index: list, write: Write) -> Any:
         part[at] = value
     except (RuntimeError, IndexError, TypeError, ValueError, OverflowError) as error:
         raise EditError(
-            f"The edit {write} does not fit a tensor of shape {tuple(old.shape)}.\n"
-            f"Found: {str(error).strip().splitlines()[0]}\n"
-            "Remove it (model.edits), or switch it off."
+            f"What stands there has the shape {tuple(old.shape)}.\n"
+            f"Found: {str(error).strip().splitlines()[0]}"
         ) from None
     return new
 
@@ -418,13 +440,3 @@ def _checked(write: Write) -> Write:
     for index in write.index:
         to_json(index)
     return write
-
-
-def _shown(index: Any) -> str:
-    if isinstance(index, tuple):
-        return ", ".join(_shown(each) for each in index)
-    if isinstance(index, slice):
-        start = "" if index.start is None else index.start
-        stop = "" if index.stop is None else index.stop
-        return f"{start}:{stop}" + ("" if index.step is None else f":{index.step}")
-    return "..." if index is ... else repr(index)

@@ -28,15 +28,28 @@ class touching(property):
     """A property whose getter runs the model, where an AttributeError means what it says.
 
     Python takes an AttributeError in a property for a missing attribute and calls
-    `__getattr__`, which would hide an error of the model behind "has no 'output'".
+    `__getattr__`, which would hide an error of the model behind "has no 'output'". So the error
+    is kept for that very call, of this property on this handle, and shown by no other.
     """
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
 
     def __get__(self, handle, owner=None):
         try:
             return super().__get__(handle, owner)
         except AttributeError as error:
-            handle._model.__dict__["_raised"] = error
+            handle._model.__dict__["_raised"] = (handle, self._name, error)
             raise
+
+
+def raise_what_failed(handle: Handle, name: str) -> None:
+    """Raise again what the getter of `name` has just raised, if it is a property that touches."""
+    if not isinstance(getattr(type(handle), name, None), touching):
+        return
+    failed = handle._model.__dict__.pop("_raised", None)
+    if failed is not None and failed[0] is handle and failed[1] == name:
+        raise failed[2]
 
 
 class Handle:
@@ -245,9 +258,7 @@ class Handle:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        raised = self._model.__dict__.pop("_raised", None)
-        if raised is not None:
-            raise raised
+        raise_what_failed(self, name)
         module = self.ancestors()[-1]  # the tree is there before the weights are
         if module._modules.get(name) is not None or self._has_attached(name):
             return self._child(name)

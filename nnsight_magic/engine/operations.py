@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from nnsight_magic.engine.attention import FUSED
-from nnsight_magic.engine.handle import Handle
+from nnsight_magic.engine.handle import Handle, raise_what_failed
 from nnsight_magic.engine.site import Operation, Touch
 from nnsight_magic.engine.source import Source, source_of, tally
 from nnsight_magic.errors import NoSuchModuleError, NoSuchOperationError
@@ -116,11 +116,9 @@ class OperationHandle(Handle):
         return OperationHandle(_module_handle(self), name, index)
 
     def __getattr__(self, name: str) -> Any:
+        raise_what_failed(self, name)
         if name.startswith("_"):
             raise AttributeError(name)
-        raised = self._model.__dict__.pop("_raised", None)
-        if raised is not None:
-            raise raised
         raise NoSuchModuleError(
             f"{self.name} has no {name!r}.\nIt is an operation: it has output, input and inputs."
         )

@@ -260,6 +260,23 @@ def describe(value: Any) -> str:
     return "None" if value is None else type(value).__name__
 
 
+def index_text(index: Any) -> str:
+    """What stands in brackets, as a user writes it.
+
+    >>> index_text((slice(None), -1))
+    ':, -1'
+    """
+    if isinstance(index, tuple):
+        return ", ".join(index_text(each) for each in index)
+    if isinstance(index, slice):
+        start = "" if index.start is None else index.start
+        stop = "" if index.stop is None else index.stop
+        return f"{start}:{stop}" + ("" if index.step is None else f":{index.step}")
+    if isinstance(index, torch.Tensor):
+        return "…"
+    return "..." if index is ... else repr(index)
+
+
 class Parts:
     """A container (tuple, list, dict, model output) of a forward pass, to read and assign into.
 
@@ -298,8 +315,24 @@ class Parts:
         if isinstance(raw, Mapping):
             if isinstance(key, int) and key not in raw and hasattr(raw, "to_tuple"):
                 return list(raw.keys())[key]
+            if not isinstance(key, str):
+                raise TypeError(self._no_tensor(f"takes no [{index_text(key)}]", key))
             return key
-        return range(len(raw))[key] if isinstance(key, int) else key
+        if not isinstance(key, int):
+            raise TypeError(self._no_tensor(f"takes no [{index_text(key)}]", key))
+        return range(len(raw))[key]
+
+    def _no_tensor(self, what: str, key: Any = None) -> str:
+        """That this is a container, and where in it the tensor is that was meant."""
+        raw = self._raw()
+        held = [(key, item) for key, item in entries(raw) if isinstance(item, torch.Tensor)]
+        lines = [f"{self.where} is a {describe(raw)}, not one tensor: it {what}."]
+        for at, item in held[:4]:
+            lines.append(f"It holds {self.where}{_at(at)}: {describe(item)}.")
+        if held:
+            index = "" if key is None else f"[{index_text(key)}]"
+            lines.append(f"Name the item first: {self.where}{_at(held[0][0])}{index}.")
+        return "\n".join(lines)
 
     def __getitem__(self, key: Any) -> Any:
         raw = self._raw()
@@ -329,6 +362,8 @@ class Parts:
         raw = self._raw()
         if isinstance(raw, Mapping) and name in raw:
             return self[name]
+        if not hasattr(raw, name) and hasattr(torch.Tensor, name):
+            raise AttributeError(self._no_tensor(f"has no {name!r}"))
         return getattr(raw, name)
 
     def __setattr__(self, name: str, new: Any) -> None:
@@ -377,6 +412,23 @@ class Parts:
             inside = ", ".join(f"{key}: {describe(item)}" for key, item in raw.items())
             return f"{type(raw).__name__}({inside})"
         return f"({', '.join(describe(item) for item in raw)})"
+
+
+def _at(key: Any) -> str:
+    return f".{key}" if isinstance(key, str) and key.isidentifier() else f"[{key!r}]"
+
+
+def _refused(sign: str) -> Any:
+    def refuse(parts: Parts, other: Any) -> Any:
+        raise TypeError(parts._no_tensor(f"cannot be used with {sign}"))
+
+    return refuse
+
+
+# Python looks these up in the class. Without them it speaks of a type that no user has heard of.
+for _name, _sign in {"add": "+", "sub": "-", "mul": "*", "truediv": "/", "matmul": "@"}.items():
+    for _kind in ("", "r", "i"):
+        setattr(Parts, f"__{_kind}{_name}__", _refused(_sign + "=" * (_kind == "i")))
 
 
 def is_container(value: Any) -> bool:

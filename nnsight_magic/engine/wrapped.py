@@ -79,6 +79,7 @@ class Model(Handle):
             _owner=None,
             _active=None,
             _packs={},
+            _scanned=None,
             resume=Resume(),
             edits=Edits(self),
             block_index_zero=block_index_zero,

@@ -235,7 +235,7 @@ def result_of(cell: Cell, program: Program, clean_runs: CleanRuns, number: int) 
     touches = found.get("touches", report.touches)
     wrote = _unique(n for t in touches if t.wrote for n in outcome.names_of(t, program))
     read = _unique(n for t in touches if not t.wrote for n in outcome.names_of(t, program))
-    notices = [*report.notices, *_shadowed(program, cell)]
+    notices = [*report.notices, *outcome.notices, *_shadowed(program, cell)]
     wanted = keep_wanted(cell, found)
     if cell.magic == "generate":
         prompts = _generations(cell, found, bool(wrote), clean_runs)

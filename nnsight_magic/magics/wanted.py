@@ -16,7 +16,14 @@ from nnsight_magic.magics.result import ModuleTouch
 def asked_for(trace: Any, cell: Any) -> Any:
     """The trace, which keeps in `cell.wanted` what trees of the model ask for."""
     trees = sys.modules.get("nnsight_magic.views.tree")
-    paths = trees.take_wanted(cell.model.module) if trees is not None else []
+    asked = trees.take_wanted(cell.model.module) if trees is not None else []
+    # A tree may be older than the model that it is a tree of, and the page may ask for anything.
+    there = {path for path, _ in cell.model.module.named_modules()}
+    paths = [path for path in asked if path in there]
+    if gone := [path for path in asked if path not in there]:
+        cell.outcome.notices.append(
+            f"Asked for in a tree, and not in the model: {', '.join(gone[:3])}."
+        )
     return _Asked(trace, cell, paths) if paths else trace
 
 

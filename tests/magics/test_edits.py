@@ -196,3 +196,9 @@ def test_an_edit_cell_stands_in_the_way_of_nothing(shell, cell):
     assert shell.ns["h"] == "mine"
     assert "__trace__" not in shell.ns
     shell.run(cell("h = layers[0].output"))
+
+
+def test_an_edit_cell_of_a_tuple_is_refused(shell, cell):
+    shown = shell.fails("%%edit broken\nlayers[1].attn.output[:, -1] = 0")
+    assert "layers[1].attn.output[0][:, -1]" in shown
+    shell.run(cell("h = layers[1].output"))
