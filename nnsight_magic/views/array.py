@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import weakref
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
 
 from nnsight_magic.errors import BadInputError
+from nnsight_magic.views.dense import as_tensor, reader
 from nnsight_magic.views.levels import Coded, encode
 from nnsight_magic.views.pooling import CHUNK, numbers, pool
 
@@ -19,12 +19,26 @@ SAMPLE = 1 << 16
 EXACT_STATISTICS = 1 << 22  # values up to which statistics look at every one
 MOST_LOOKED_AT = 1 << 29  # values up to which they can be made to
 MOST_SORTED = 1 << 26  # values of a plane whose columns can stand by their norm
-RANKED = 1 << 14  # values that the marks of the colour scale are looked up in
+RANKED = 1 << 14  # values that the bulk of them is looked up in
 BINS = 48
+DRAWN = (256, 512)  # blocks of a picture, about
+SOME_PLANES, SOME_VALUES = 8, 1 << 22  # that are looked at for what pictures of a tensor show
+LARGE, HUGE = 1e140, 1e300  # from where squares are summed in another unit, and that unit
 
 
 class GoneError(Exception):
     """The tensor is no longer in memory."""
+
+
+@dataclass(frozen=True)
+class Ends:
+    """The least and the greatest value of every block, as in `Plane`."""
+
+    low: np.ndarray
+    high: np.ndarray
+    window: tuple[int, int, int, int]
+    block: tuple[int, int]
+    sampled: bool = False
 
 
 @dataclass(frozen=True)
@@ -61,13 +75,7 @@ class Array:
         self.complex = tensor.is_complex()
         self.integer = not (tensor.is_complex() or tensor.is_floating_point())
         self.boolean = self.dtype == "bool"
-        self._tensor: Callable[[], Any]
-        if not weak:
-            self._tensor = lambda: tensor
-        elif is_list_of_tensors(given):
-            self._tensor = partial(_stacked, [weakref.ref(each) for each in given])
-        else:
-            self._tensor = weakref.ref(tensor)
+        self._tensor: Callable[[], Any] = reader(given, tensor) if weak else lambda: tensor
 
     @property
     def tensor(self) -> Any:
@@ -129,10 +137,28 @@ class Array:
         part: str = "real",
         order: np.ndarray | None = None,
     ) -> Plane:
-        """What is drawn, in at most `size` numbers down and across.
+        """What is drawn, in at most `size` numbers down and across, as codes.
 
         `order` rearranges the columns.
         """
+        ends = self.ends(axes, index, window, size, part, order)
+        if ends.low is ends.high:
+            coded, above = encode(ends.low), None
+        else:
+            both = encode(np.stack([ends.low, ends.high]))
+            coded, above = Coded(both.levels, both.codes[0]), Coded(both.levels, both.codes[1])
+        return Plane(coded, above, ends.window, ends.block, ends.sampled)
+
+    def ends(
+        self,
+        axes: Sequence[int],
+        index: Sequence[int],
+        window: Sequence[int] | None = None,
+        size: tuple[int, int] = (256, 256),
+        part: str = "real",
+        order: np.ndarray | None = None,
+    ) -> Ends:
+        """The same exactly."""
         plane = self.slice(axes, index, part)
         if order is not None:
             plane = _reordered(plane, order)
@@ -143,12 +169,29 @@ class Array:
         rows = max(1, -(-(bottom - top) // max(1, size[0])))
         columns = max(1, -(-(right - left) // max(1, size[1])))
         low, high, sampled = pool(plane[top:bottom, left:right], rows, columns)
-        if low is high:
-            coded, above = encode(low), None
-        else:
-            both = encode(np.stack([low, high]))
-            coded, above = Coded(both.levels, both.codes[0]), Coded(both.levels, both.codes[1])
-        return Plane(coded, above, (top, bottom, left, right), (rows, columns), sampled)
+        return Ends(low, high, (top, bottom, left, right), (rows, columns), sampled)
+
+    def some_planes(
+        self, axes: Sequence[int], index: Sequence[int], part: str = "real", without: bool = False
+    ) -> Iterator[Ends]:
+        """A few planes along these axes, from all over the tensor, pooled as a picture is.
+
+        The one at `index` is the first; `without` leaves it out.
+        """
+        if not without:
+            yield self.ends(axes, index, None, DRAWN, part)
+        rest = [axis for axis in range(len(self.shape)) if axis not in axes]
+        count = math.prod(self.shape[axis] for axis in rest)
+        plane = self.size // max(1, count)
+        for k in range(1, min(count, SOME_PLANES, 1 + SOME_VALUES // max(1, plane))):
+            at = list(index)
+            places = np.unravel_index(
+                k * count // SOME_PLANES if count > SOME_PLANES else k,
+                [self.shape[axis] for axis in rest],
+            )
+            for axis, place in zip(rest, places, strict=True):
+                at[axis] = int(place)
+            yield self.ends(axes, at, None, DRAWN, part)
 
     def order(self, axes: Sequence[int], index: Sequence[int], part: str = "real") -> np.ndarray:
         """The columns by their norm, the largest first."""
@@ -216,6 +259,7 @@ class Array:
 def totals(chunks: Iterable[np.ndarray]) -> dict[str, Any]:
     """What can be summed up chunk by chunk: ends, mean, deviation, norm, NaN, infinities, zeros."""
     low, high, total, squares = np.inf, -np.inf, 0.0, 0.0
+    unit = 1.0
     counts = {"nan": 0, "inf": 0, "zero": 0}
     finite = 0
     for chunk in chunks:
@@ -231,6 +275,9 @@ def totals(chunks: Iterable[np.ndarray]) -> dict[str, Any]:
             continue
         low, high = min(low, float(values.min())), max(high, float(values.max()))
         wide = values.astype(np.float64)
+        if max(-low, high) > LARGE:  # whose squares are no numbers
+            total, squares, unit = total / HUGE * unit, squares / HUGE / HUGE * unit**2, HUGE
+        wide /= unit
         total += float(wide.sum())
         squares += float(np.dot(wide, wide))
         counts["zero"] += int(len(values) - np.count_nonzero(values))
@@ -239,8 +286,9 @@ def totals(chunks: Iterable[np.ndarray]) -> dict[str, Any]:
         return counts
     mean = total / finite
     deviation = max(0.0, squares / finite - mean * mean) ** 0.5
-    ends = {"min": low, "max": high, "mean": mean, "std": deviation, "norm": squares**0.5}
-    return counts | ends
+    sums = {"mean": mean * unit, "std": deviation * unit, "norm": squares**0.5 * unit}
+    known = {name: value for name, value in sums.items() if np.isfinite(value)}
+    return counts | {"min": low, "max": high} | known
 
 
 def statistics_of(values: np.ndarray, size: int) -> dict[str, Any]:
@@ -257,19 +305,23 @@ def statistics_of(values: np.ndarray, size: int) -> dict[str, Any]:
         return stats
     wide = finite.astype(np.float64)
     low, high = float(wide.min()), float(wide.max())
-    some = finite[:: max(1, len(finite) // RANKED)].astype(np.float64)
-    marks = np.percentile(some, [0.5, 1, 50, 99, 99.5])
-    if len(some) < 200:  # half a per cent of so few is less than one value: none is left out
-        marks[0], marks[-1] = low, high
-    bins, counts = histogram(wide, marks[0], marks[-1])
+    some = wide[:: max(1, len(wide) // RANKED)]
+    # Half a per cent of few values is less than one of them: none is left out.
+    bulk = np.percentile(some / 2, [0.5, 99.5]) * 2 if len(some) >= 200 else (low, high)
+    bins, counts = histogram(wide, *bulk)
+    with np.errstate(over="ignore"):  # a sum, or a norm, may be beyond the largest number
+        unit = max(-low, high) or 1.0
+        share = wide / unit
+        moments = {
+            "mean": float(share.mean()) * unit,
+            "std": float(share.std()) * unit,
+            "norm": float(np.sqrt((share * share).sum())) * unit if len(values) == size else None,
+        }
     stats |= {
         "min": low,
         "max": high,
-        "mean": float(wide.mean()),
-        "std": float(wide.std()),
-        "norm": float(np.sqrt((wide * wide).sum())) if len(values) == size else None,
+        **{k: v for k, v in moments.items() if v is None or np.isfinite(v)},
         "zero": int((wide == 0).sum()),
-        "marks": [float(each) for each in marks],
         "bins": bins,
         "histogram": counts,
     }
@@ -278,9 +330,14 @@ def statistics_of(values: np.ndarray, size: int) -> dict[str, Any]:
 
 def histogram(values: np.ndarray, low: float, high: float) -> tuple[list[float], list[int]]:
     """Counts in even bins over the bulk of the values; what lies outside is in the end bins."""
+    ends = float(values.min()), float(values.max())
+    if not np.isfinite(high / 4 - low / 4) or high / 4 - low / 4 > HUGE:
+        values, low, high = values / 8, low / 8, high / 8
+        bins, counts = histogram(values, low, high)
+        return [min(max(each * 8, ends[0]), ends[1]) for each in bins], counts
     margin = (high - low) * 0.1
-    low, high = max(low - margin, float(values.min())), min(high + margin, float(values.max()))
-    if not 0 < high - low < np.inf:
+    low, high = max(low - margin, ends[0]), min(high + margin, ends[1])
+    if not high > low:
         return [low, high], [len(values)]
     place = np.clip((values - low) / (high - low) * BINS, 0, BINS - 1).astype(np.int64)
     return [float(low), float(high)], np.bincount(place, minlength=BINS).tolist()
@@ -290,64 +347,3 @@ def _reordered(plane: Any, order: np.ndarray) -> Any:
     import torch
 
     return plane[:, torch.from_numpy(order).to(plane.device)]
-
-
-def is_list_of_tensors(value: Any) -> bool:
-    """Whether it is a list or tuple of torch tensors, all of one shape."""
-    import torch
-
-    if not isinstance(value, list | tuple) or not value:
-        return False
-    tensors = all(isinstance(each, torch.Tensor) for each in value)
-    return tensors and len({each.shape for each in value}) == 1
-
-
-def _stacked(refs: Sequence[weakref.ref]) -> Any:
-    import torch
-
-    tensors = [ref() for ref in refs]
-    if any(each is None for each in tensors):
-        return None
-    return torch.stack([each.detach() for each in tensors])
-
-
-def as_tensor(value: Any) -> Any:
-    """Any array as a plain torch tensor, sharing its memory where that is possible."""
-    import torch
-
-    if isinstance(value, torch.Tensor):
-        return _dense(value)
-    if is_list_of_tensors(value):
-        return torch.stack([_dense(each).detach() for each in value])
-    if type(value).__module__.startswith("torch") and hasattr(value, "data"):
-        value = value.data
-    try:
-        array = np.asarray(value)
-        if array.dtype.kind in "OUSMmV":
-            raise TypeError
-        if array.dtype.byteorder not in "=|" and array.dtype.isnative is False:
-            array = array.astype(array.dtype.newbyteorder("="))
-        if not array.flags.writeable or any(stride < 0 for stride in array.strides):
-            array = array.copy()
-        return torch.from_numpy(array) if array.ndim else torch.tensor(array.item())
-    except (TypeError, ValueError):
-        raise BadInputError(
-            f"found {type(value).__name__}; a tensor, an array or nested lists of numbers can be "
-            "shown"
-        ) from None
-
-
-def _dense(tensor: Any) -> Any:
-    """Sparse and quantized tensors in full; one without values cannot be shown."""
-    import torch
-
-    if tensor.is_meta:
-        raise BadInputError(
-            f"this tensor of shape {tuple(tensor.shape)} is on the meta device: it has a shape and "
-            "no values; load the weights or run a trace first"
-        )
-    if tensor.layout != torch.strided:
-        if tensor.numel() > 1 << 26:
-            raise BadInputError("a sparse tensor this large cannot be shown; slice it first")
-        tensor = tensor.detach().to_dense()
-    return tensor.dequantize() if tensor.is_quantized else tensor

@@ -9,8 +9,8 @@ import ipywidgets
 import traitlets
 
 from nnsight_magic.errors import BadInputError
-from nnsight_magic.views.array import as_tensor
-from nnsight_magic.views.still.colours import robust
+from nnsight_magic.views.colouring import automatic
+from nnsight_magic.views.dense import as_tensor
 from nnsight_magic.views.tensor import STORED, TensorView
 from nnsight_magic.views.view import View
 
@@ -65,9 +65,10 @@ class CompareView(View):
             difference = TensorView(
                 change, f"{names[1]} − {names[0]}", stored=stored // 3, **options
             )
-            limits, _ = robust(left.scale)
+            size = [first.shape[axis] if axis >= 0 else 1 for axis in left.drawn]
+            limits, _ = automatic(left.scale, size)
             end = max(abs(each) for each in limits)
-            difference.scale = {"min": -end, "max": end, "marks": [-end, -end, 0, end, end]}
+            difference.scale = {"min": -end, "max": end}
         else:
             notice = "too large for a difference: slice the tensors first"
         super().__init__(
@@ -102,17 +103,16 @@ def _wide(tensor: Any) -> Any:
 
 
 def _joint(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
-    """Ends and robust marks over both."""
+    """What colours need to know of both."""
     known = [stats for stats in (first, second) if "min" in stats]
     if not known:
         return {}
-    low = [min(each) for each in zip(*(stats["marks"] for stats in known), strict=True)]
-    high = [max(each) for each in zip(*(stats["marks"] for stats in known), strict=True)]
-    return {
-        "min": min(stats["min"] for stats in known),
-        "max": max(stats["max"] for stats in known),
-        "marks": [*low[:2], (low[2] + high[2]) / 2, *high[3:]],
-    }
+    scale = {"min": min(s["min"] for s in known), "max": max(s["max"] for s in known)}
+    drawn = [stats["drawn"] for stats in known if stats.get("drawn")]
+    if drawn:
+        lows, usual, highs = zip(*drawn, strict=True)
+        scale["drawn"] = [min(lows), max(usual), max(highs)]
+    return scale
 
 
 def compare(first: Any, second: Any, title: str = "", **options: Any) -> CompareView:

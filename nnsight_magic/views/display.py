@@ -56,10 +56,10 @@ def show_still(view: View) -> None:
 
 def still_bundle(view: View) -> dict[str, Any]:
     """HTML, PNG and text of a view, marked so that the live view finds its twin."""
-    from nnsight_magic.views.still.style import whole
+    from nnsight_magic.views.still.style import whole, writable
 
     html = whole(HIDES_ERROR + view.still(), view.twin)
-    data: dict[str, Any] = {"text/html": html, "text/plain": view.text()}
+    data: dict[str, Any] = {"text/html": html, "text/plain": writable(view.text())}
     png = view.still_png()
     if png:
         data["image/png"] = base64.b64encode(png).decode()

@@ -91,12 +91,15 @@ def choose_levels(finite: np.ndarray) -> np.ndarray:
         return distinct
     if ends[0] == ends[1]:
         return ends[:1]
+    if np.abs(ends).max() > 1e300:  # beyond which differences are no numbers
+        return np.clip(choose_levels(finite / 1e10) * 1e10, *ends)
     half = LEVELS // 2
     by_rank = np.interp(np.linspace(0, 1, half), np.linspace(0, 1, len(sample)), sample)
     largest = np.abs(ends).max()
     unit = max((np.abs(sample) / largest).mean() * largest, largest * 1e-9)
     low, high = np.arcsinh(ends / unit)
-    even = np.sinh(np.linspace(low, high, LEVELS - half - 1)) * unit
+    with np.errstate(over="ignore"):  # at the ends themselves, which are known
+        even = np.sinh(np.linspace(low, high, LEVELS - half - 1)) * unit
     zero = [0.0] if ends[0] < 0 < ends[1] else []
     inner = np.concatenate([by_rank, even[1:-1], zero])
     if largest < 1e38:

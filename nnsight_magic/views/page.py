@@ -11,7 +11,7 @@ from typing import Any
 import ipywidgets
 
 from nnsight_magic.views import bundle
-from nnsight_magic.views.still.style import whole
+from nnsight_magic.views.still.style import whole, writable
 from nnsight_magic.views.tensor import TensorView
 from nnsight_magic.views.view import View
 
@@ -86,4 +86,4 @@ def page(view: View) -> str:
 
 def save_page(view: View, path: Any) -> None:
     """Writes the page to `path`."""
-    Path(path).write_text(page(view), encoding="utf-8")
+    Path(path).write_text(writable(page(view)), encoding="utf-8")

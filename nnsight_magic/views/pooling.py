@@ -21,7 +21,7 @@ def numbers(tensor: Any) -> np.ndarray:
     """
     import torch
 
-    tensor = tensor.detach()
+    tensor = tensor.detach().resolve_neg()
     if tensor.dtype == torch.bool:
         tensor = tensor.to(torch.uint8)
     elif tensor.dtype.is_floating_point and tensor.dtype not in (torch.float32, torch.float64):

@@ -7,25 +7,32 @@ import io
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import traitlets
 
 from nnsight_magic.errors import BadInputError
-from nnsight_magic.views.array import PARTS, Array, GoneError, Plane, as_tensor
+from nnsight_magic.views.array import PARTS, Array, Ends, GoneError, Plane
+from nnsight_magic.views.colouring import all_seen, automatic, marks_of, standing_out
+from nnsight_magic.views.dense import as_tensor
 from nnsight_magic.views.held import HELD
 from nnsight_magic.views.levels import MINUS_INFINITY, NAN, PLUS_INFINITY, Coded, encode, pack
 from nnsight_magic.views.pooling import numbers
 from nnsight_magic.views.roles import drawn_axes, infer_axes
 from nnsight_magic.views.view import Answer, View
 
+if TYPE_CHECKING:
+    from nnsight_magic.views.seen import Place
+
 # What a view stores of its tensor, in values: all of a small one, else one pooled plane of half as
 # many pairs.
 STORED = 1 << 16
 PALETTES = ("auto", "diverging", "sequential", "grey")
 TILE = 512  # numbers a side that one answer may have
+CELLS = 1 << 15  # blocks of a still picture at most
 DOWNLOAD = 1 << 26  # bytes
+NAMED = 1 << 14  # columns whose places in an order are sent with it
 MARGIN = 1024  # places along an axis for which row and column statistics are sent
 
 
@@ -101,6 +108,7 @@ class TensorView(View):
         array = self.array = Array(tensor, weak=True)
         places = infer_axes(array.shape, axes, tokens, sizes)
         self._orders: dict[tuple, np.ndarray] = {}
+        self._budget = stored
         facts = {
             "shape": list(array.shape),
             "dtype": array.dtype,
@@ -141,21 +149,78 @@ class TensorView(View):
         array = self.array
         if not array.size:
             return {"stats": {"count": 0}, "stored": {"form": "empty"}}, None
-        stats = array.statistics(part)
+        drawn, index = self._sound(drawn, index)
+        form: dict[str, Any] = {"part": part, "axes": drawn}
         if not budget:
-            return {"stats": stats, "stored": {"form": "none", "part": part}}, None
+            stats = self.statistics(part, drawn, index)
+            return {"stats": stats, "stored": {"form": "none", **form}}, None
         first: tuple[Coded, Coded | None]
         if array.size <= budget:
             coded = encode(numbers(array.real(part)))
-            form = {"form": "whole", "part": part}
+            stats = self.statistics(part, drawn, index)
+            form |= {"form": "whole"}
             first, codes = (coded, None), coded.codes
         else:
             plane = self._pooled(drawn, index, part, budget // 2)
-            form = {"form": "plane", "part": part, **_facts(plane), "drawn": drawn, "index": index}
+            stats = self.statistics(part, drawn, index, plane)
+            form |= {"form": "plane", **_facts(plane), "drawn": drawn, "index": index}
             first, coded, codes = (plane.low, plane.high), plane.low, _both(plane)
             _widen(stats, plane)
         traits = {"stats": stats, "stored": form}
         return traits | {"levels": pack(coded.levels), "codes": pack(codes)}, first
+
+    def _sound(self, drawn: list[int], index: list[int]) -> tuple[list[int], list[int]]:
+        """The state that a new view is given; what cannot be drawn is refused."""
+        self.array._picked(drawn, index)
+        return drawn, index
+
+    def statistics(
+        self, part: str, drawn: list[int], index: list[int], plane: Plane | None = None
+    ) -> dict[str, Any]:
+        """Those of the array, and what colours need to know of the planes along `drawn`.
+
+        `plane` is the one at `index`, where it is at hand.
+        """
+        stats = self.array.statistics(part)
+        size = [self.array.shape[axis] if axis >= 0 else 1 for axis in drawn]
+        if "min" not in stats or all_seen(size):
+            return stats
+        limits, palette = automatic(stats, (1, 1))
+        pairs = [(plane.low.values, (plane.high or plane.low).values)] if plane else []
+        pairs += [
+            (ends.low, ends.high)
+            for ends in self.array.some_planes(drawn, index, part, without=plane is not None)
+        ]
+        values = [standing_out(*pair, limits, palette).ravel() for pair in pairs]
+        return stats | {"drawn": marks_of(np.concatenate(values))}
+
+    def first_ends(self, place: Place) -> Ends | None:
+        """What was stored of a place, as the page has it; `None` where that was not stored."""
+        form = self.stored.get("form")
+        if form not in ("whole", "plane") or self.stored["part"] != place.part:
+            return None
+        low, high = self._first
+        if form == "whole":
+            values = low.values
+            if values.ndim:
+                picked = self.array._picked(place.drawn, place.index)
+                values = values[picked]
+                if values.ndim == 2 and place.drawn[0] > place.drawn[1]:
+                    values = values.T
+            values = values.reshape(place.size)
+            if place.order is not None:
+                values = values[:, place.order]
+            return Ends(values, values, (0, place.size[0], 0, place.size[1]), (1, 1))
+        same = all(
+            at == there
+            for axis, (at, there) in enumerate(zip(place.index, self.stored["index"], strict=True))
+            if axis not in place.drawn
+        )
+        if not same or list(place.drawn) != self.stored["drawn"] or place.order is not None:
+            return None
+        values = low.values
+        window, block = tuple(self.stored["window"]), tuple(self.stored["block"])
+        return Ends(values, values if high is None else high.values, window, block)
 
     def _pooled(self, drawn: list[int], index: list[int], part: str, budget: int) -> Plane:
         """One plane in at most `budget` pairs of numbers, shaped as the plane is."""
@@ -173,17 +238,22 @@ class TensorView(View):
             "stats": self._stats,
             "margins": self._margins,
             "npy": self._npy,
+            "lines": self._lines,
         }
 
     def _plane(self, asked: dict[str, Any]) -> Answer:
         axes, index, part = _place(asked)
         size = tuple(max(1, min(TILE, int(each))) for each in asked["size"])
-        order = self._order(axes, index, part) if asked.get("ordered") else None
+        order = self.order(axes, index, part) if asked.get("ordered") else None
         window = [int(each) for each in asked["window"]] if asked.get("window") else None
         plane = self.array.plane(axes, index, window, size, part, order)
-        return _facts(plane), [plane.low.levels.tobytes(), _both(plane).tobytes()]
+        data = [plane.low.levels.tobytes(), _both(plane).tobytes()]
+        if order is not None and len(order) <= NAMED:
+            data.append(order.astype(np.int32).tobytes())
+        return _facts(plane), data
 
-    def _order(self, axes: list[int], index: list[int], part: str) -> np.ndarray:
+    def order(self, axes: list[int], index: list[int], part: str) -> np.ndarray:
+        """The columns of a plane by their norm, as last asked for."""
         key = (*axes, *index, part)
         if key not in self._orders:
             self._orders = {key: self.array.order(axes, index, part)}
@@ -194,17 +264,22 @@ class TensorView(View):
         index = [int(each) for each in asked["index"]]
         if asked.get("ordered"):
             axes, at, part = _place(asked)
-            index[axes[1]] = int(self._order(axes, at, part)[index[axes[1]]])
+            index[axes[1]] = int(self.order(axes, at, part)[index[axes[1]]])
         return {"text": self.array.text(index), "index": index}, []
 
     def _stats(self, asked: dict[str, Any]) -> Answer:
         part, exact = str(asked.get("part", "real")), bool(asked.get("exact"))
-        return {"stats": self.array.statistics(part, exact)}, []
+        if exact:
+            return {"stats": self.array.statistics(part, exact)}, []
+        axes, index, part = _place(asked)
+        return {"stats": self.statistics(part, axes, index)}, []
 
     def _margins(self, asked: dict[str, Any]) -> Answer:
         """Mean and norm of every row and column of the drawn plane, float32."""
         axes, index, part = _place(asked)
         plane = self.array.slice(axes, index, part)
+        if not plane.numel():
+            raise BadInputError("no values: an axis has length 0")
         if max(plane.shape) > MARGIN * 64 or plane.numel() > 1 << 26:
             raise BadInputError("too large for row and column statistics; slice it first")
         values = numbers(plane).astype(np.float64)
@@ -215,6 +290,11 @@ class TensorView(View):
                 norms = np.sqrt((values * values).sum(axis))
                 answers.append(norms.astype(np.float32).tobytes())
         return {}, answers
+
+    def _lines(self, _: dict[str, Any]) -> Answer:
+        from nnsight_magic.views.lines import lines_of
+
+        return {"lines": lines_of(self)}, []
 
     def _npy(self, asked: dict[str, Any]) -> Answer:
         if self.array.bytes > DOWNLOAD:
@@ -230,9 +310,15 @@ class TensorView(View):
 
     # -- from Python --------------------------------------------------------------------------
 
+    @property
+    def cells(self) -> int:
+        """How many blocks a still picture may have: as many as are stored, and not too many."""
+        whole = self.array.size <= self._budget
+        return min(CELLS, self._budget if whole else self._budget // 2)
+
     def figure(self) -> Any:
-        """What is drawn, as a matplotlib figure."""
-        from nnsight_magic.views.still.tensor import figure
+        """What the view shows now, as a matplotlib figure."""
+        from nnsight_magic.views.still.figure import figure
 
         return figure(self)
 

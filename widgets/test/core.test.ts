@@ -1,5 +1,6 @@
+import { CASES } from "./cases";
 import { describe, expect, it, vi } from "vitest";
-import { inkOn, lookup, NAN_COLOUR, place, robust, scale } from "../src/core/colour";
+import { automatic, inkOn, lookup, NAN_COLOUR, place, scale } from "../src/core/colour";
 import { bytes, count, number, percent, pieces, visible } from "../src/core/format";
 import { bytesOf, doublesOf, inflate, Kernel, Refused, Silent } from "../src/core/kernel";
 import type { Model } from "../src/core/model";
@@ -48,11 +49,13 @@ describe("colours", () => {
     expect(table[255]).toBe(((255 << 24) | (b << 16) | (g << 8) | r) >>> 0);
     expect(new Set([table[0], table[1], table[2], table[255]]).size).toBe(4);
   });
-  it("take limits without the outermost values, centred on zero where signs differ", () => {
-    expect(robust({ min: -1, max: 500, marks: [-0.9, -0.8, 0, 2, 3] })).toEqual({ limits: [-3, 3], palette: "diverging" });
-    expect(robust({ min: 0, max: 1, marks: [0, 0, 0, 0.5, 0.9] }).limits).toEqual([0, 0.9]);
-    expect(robust({}).limits).toEqual([0, 1]);
-    expect(place(5, 5, 5)).toBe(128);
+  it("stand at places of their scale", () => {
+    for (const { value, limits, place: at } of CASES.places) expect(place(value, limits[0], limits[1])).toBe(at);
+  });
+  it.each(CASES.limits)("have limits that fit: $why", ({ stats, size, limits, palette }) => {
+    const found = automatic(stats, size as [number, number]);
+    expect(found.palette).toBe(palette);
+    found.limits.forEach((end, k) => expect(end / (limits[k] || 1)).toBeCloseTo(limits[k] ? 1 : 0, 9));
   });
 });
 

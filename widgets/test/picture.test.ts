@@ -1,5 +1,7 @@
 import { describe, expect, it } from "vitest";
-import { byNorm, cut, MINUS, NAN, pictureOf, PLUS, pooled, salient, strides, thinned, valuesAt } from "../src/tensor/picture";
+import type { Palette } from "../src/core/colour";
+import { CASES } from "./cases";
+import { byNorm, cut, MINUS, NAN, outside, pictureOf, PLUS, pooled, salient, strides, thinned, valueOf, valuesAt } from "../src/tensor/picture";
 
 const levels = Float64Array.from({ length: 24 }, (_, k) => k - 12);
 
@@ -67,9 +69,25 @@ describe("thinned", () => {
 });
 
 describe("salient", () => {
-  it("draws the end of a block that stands out more", () => {
-    const plane = cut(Uint8Array.from([0, 13, 12, 23]), levels, [1, 4], [0, 1], [0, 0]);
-    expect(Array.from(salient(pooled(plane, [0, 1, 0, 4], 1, 2), 0))).toEqual([0, 23]);
+  const numberOf = (value: number | string) => Number(value === "inf" ? Infinity : value === "-inf" ? -Infinity : value);
+  it.each(CASES.blocks)("draws of $low and $high on $palette $limits: $drawn", ({ limits, palette, low, high, drawn }) => {
+    const ends = [low, high].map(numberOf);
+    const levels = Float64Array.from(ends.filter(Number.isFinite));
+    const codes = ends.map((end) => (Number.isNaN(end) ? NAN : end === Infinity ? PLUS : end === -Infinity ? MINUS : levels.indexOf(end)));
+    const picture = {
+      rows: 1, columns: 1, window: [0, 1, 0, 2] as [number, number, number, number], block: [1, 2] as [number, number],
+      low: Uint8Array.of(codes[0]), high: Uint8Array.of(codes[1]), levels, sampled: false,
+    };
+    const found = salient(picture, { limits: limits as [number, number], palette: palette as Palette });
+    expect(valueOf(levels, found[0])).toEqual(numberOf(drawn));
+  });
+});
+
+describe("outside", () => {
+  it("tells on which side values lie beyond the limits", () => {
+    const plane = cut(Uint8Array.from([5, 1, 2, 9]), levels, [1, 4], [0, 1], [0, 0]);
+    expect(outside(plane, [-11, -3])).toEqual([false, false]);
+    expect(outside(pooled(plane, [0, 1, 0, 4], 1, 2), [-10, -4])).toEqual([true, true]);
   });
 });
 

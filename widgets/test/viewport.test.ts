@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { layoutOf, pan, revealing, ticks, valueUnder, zoom } from "../src/tensor/viewport";
+import { CASES } from "./cases";
+import { layoutOf, pan, plotSize, revealing, ticks, valueUnder, zoom } from "../src/tensor/viewport";
 
 describe("zoom", () => {
   it("keeps the place it is about", () => {
@@ -26,6 +27,12 @@ describe("ticks", () => {
     expect(ticks(0, 576, 800, 40)).toEqual([0, 50, 100, 150, 200, 250, 300, 350, 400, 450, 500, 550]);
     expect(ticks(0, 9, 200, 13)).toEqual([0, 1, 2, 3, 4, 5, 6, 7, 8]);
     expect(ticks(7, 8, 5, 40)).toEqual([7]);
+  });
+});
+
+describe("plotSize", () => {
+  it.each(CASES.sizes)("fits: $why", ({ room, tallest, size, plot }) => {
+    expect(plotSize(room, tallest, size as [number, number])).toEqual(plot);
   });
 });
 

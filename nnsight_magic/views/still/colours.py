@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
+
+from nnsight_magic.views.colouring import places
 
 # Blue against orange, in the middle the ground's own colour: as in the front end's `colour.ts`.
 LIGHT = {
@@ -97,28 +98,12 @@ def _pair(palette: str, level: int, dark: bool) -> tuple[str, str]:
     return "#" + "".join(f"{c:02x}" for c in colour), "#000" if luminance > 0.179 else "#fff"
 
 
-def robust(stats: Mapping[str, Any]) -> tuple[tuple[float, float], str]:
-    """Limits that leave out the last half per cent on each side, and the palette that fits."""
-    if "min" not in stats:
-        return (0.0, 1.0), "sequential"
-    low, high = stats["marks"][0], stats["marks"][-1]
-    if not high > low:
-        low, high = stats["min"], stats["max"]
-    if stats["min"] < 0 < stats["max"]:
-        end = max(-low, high) or max(-stats["min"], stats["max"])
-        return (-end, end), "diverging"
-    if stats["min"] >= 0:
-        if 0 < high < stats["max"] / 20:  # a few values far above all others
-            high = (high * stats["max"]) ** 0.5
-        return (0.0, high if high > 0 else 1.0), "sequential"
-    return (low, -low), "diverging"
-
-
-def lookup(levels: np.ndarray, limits: tuple[float, float], palette: str) -> np.ndarray:
-    """The colour of every code, `(256, 3)` bytes."""
-    low, high = limits
-    share = (levels - low) / (high - low) if high > low else np.full(len(levels), 0.5)
-    table = np.zeros((256, 3), np.uint8)
-    table[: len(levels)] = scale(palette)[(np.clip(share, 0, 1) * 255).round().astype(int)]
-    table[253], table[254], table[255] = MINUS, PLUS, NAN
-    return table
+def colours_of(
+    values: np.ndarray, limits: Sequence[float], palette: str, dark: bool = False
+) -> np.ndarray:
+    """The colour of every value, `(…, 3)` bytes: of the scale, or of NaN and infinities."""
+    colours = scale(palette, dark)[places(values, limits)]
+    for marked, colour in ((np.isnan(values), NAN), (values == np.inf, PLUS)):
+        colours[marked] = colour
+    colours[values == -np.inf] = MINUS
+    return colours

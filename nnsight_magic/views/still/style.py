@@ -38,7 +38,12 @@ html[theme="dark"] .nnv-still .nnv-s { color-scheme: dark }
 
 def frame(body: str) -> str:
     """One still view, or a part of one."""
-    return f'<div class="nnv-s">{body}</div>'
+    return f'<div class="nnv-s">{writable(body)}</div>'
+
+
+def writable(text: str) -> str:
+    """Half of a character alone, which no file can hold, as it is written in Python."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def whole(frames: str, twin: str = "") -> str:

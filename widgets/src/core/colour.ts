@@ -75,7 +75,9 @@ export function cachedScale(palette: Palette, ground: Ground): Rgb[] {
 
 /** Where a value stands on a scale, as a place in its 256 colours. */
 export function place(value: number, low: number, high: number): number {
-  const at = high > low ? (value - low) / (high - low) : 0.5;
+  if (!(high > low)) return 128;
+  // The span of the largest doubles is none of them.
+  const at = high - low < Infinity ? (value - low) / (high - low) : (value / 2 - low / 2) / (high / 2 - low / 2);
   return Math.min(255, Math.max(0, Math.round(at * 255)));
 }
 
@@ -105,28 +107,42 @@ export function lookup(
   return table;
 }
 
-export interface Marks {
+export type Limits = [number, number];
+
+/** What limits go by: the least and the greatest value, and of what is drawn the ends without the
+ * outermost, with the usual magnitude between them. */
+export interface Stats {
   min?: number;
   max?: number;
-  marks?: number[];
+  drawn?: number[];
 }
 
-/** Limits that leave out the last half per cent on each side, and the palette that fits. */
-export function robust(stats: Marks): { limits: [number, number]; palette: Palette } {
-  if (stats.min === undefined || stats.max === undefined) {
-    return { limits: [0, 1], palette: "sequential" };
+// As in the kernel's `views/colouring.py`; both are tested on the same cases.
+const SEEN = [128, 256];
+const FAR = 20;
+
+/** Whether each value of a plane of so many rows and columns can be seen by itself. */
+export const allSeen = ([rows, columns]: [number, number]) => rows <= SEEN[0] && columns <= SEEN[1];
+
+/** Limits and palette of a plane: all values, unless they cannot be seen one by one and some lie
+ * far above the others; then without the last half per cent. */
+export function automatic(stats: Stats, size: [number, number]): { limits: Limits; palette: Palette } {
+  if (stats.min === undefined || stats.max === undefined) return { limits: [0, 1], palette: "sequential" };
+  const { min, max } = stats;
+  let largest = Math.max(-min, max);
+  let near: Limits | null = null;
+  if (!allSeen(size) && stats.drawn?.length === 3) {
+    const [least, usual, most] = stats.drawn;
+    if (usual > 0 && largest / FAR > usual) near = [least, most];
   }
-  let [low, high] = stats.marks ? [stats.marks[0], stats.marks[4]] : [stats.min, stats.max];
-  if (!(high > low)) [low, high] = [stats.min, stats.max];
-  if (stats.min < 0 && stats.max > 0) {
-    const end = Math.max(-low, high) || Math.max(-stats.min, stats.max);
-    return { limits: [-end, end], palette: "diverging" };
-  }
-  if (stats.min >= 0) {
-    // A few values far above all others, as in probabilities over a vocabulary: they shall stand
-    // out, and the rest not look as large as they do.
-    if (high > 0 && stats.max > 20 * high) high = Math.sqrt(high * stats.max);
+  if (min >= 0) {
+    let high = max;
+    if (near && near[1] > 0) high = max / FAR <= near[1] ? near[1] : Math.sqrt(near[1] * max);
     return { limits: [0, high > 0 ? high : 1], palette: "sequential" };
   }
-  return { limits: [low, -low], palette: "diverging" };
+  if (near) largest = Math.max(-near[0], near[1]) || largest;
+  return { limits: [-largest, largest], palette: "diverging" };
 }
+
+/** Whether 0 is what the scale calls nothing; else its lower end is. */
+export const twoSided = ([low, high]: Limits, palette: Palette) => palette === "diverging" || (low < 0 && high > 0);

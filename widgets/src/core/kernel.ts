@@ -125,6 +125,11 @@ export function floatsOf(data: unknown): Float32Array {
   return new Float32Array(bytes.slice(0, bytes.length - (bytes.length % 4)).buffer);
 }
 
+export function wholesOf(data: unknown): Int32Array {
+  const bytes = bytesOf(data);
+  return new Int32Array(bytes.slice(0, bytes.length - (bytes.length % 4)).buffer);
+}
+
 /** Undoes zlib's compression. */
 export async function inflate(data: unknown): Promise<Uint8Array> {
   const stream = new Blob([bytesOf(data) as BlobPart])

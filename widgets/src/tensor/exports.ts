@@ -1,16 +1,22 @@
 // What a viewer gives away: a picture, the numbers, and the lines that make them.
-import { visible } from "../core/format";
+import { cachedScale, css } from "../core/colour";
+import { number, visible } from "../core/format";
 import { kernelOf } from "../core/kernel";
 import type { Model } from "../core/model";
 import { copy, download, type Item } from "../core/parts";
-import { columnTicks, rowTicks, type Labels } from "./paint";
+import { columnTicks, rowTicks, type Colouring, type Labels } from "./paint";
 import type { Window } from "./picture";
 import type { Layout } from "./viewport";
 
-interface Figure {
+export interface Figure {
+  title: string;
   window: Window;
   layout: Layout;
   labels: Labels;
+  colouring: Colouring;
+  outside: [boolean, boolean];
+  font: string;
+  ink: string;
 }
 
 export function exports(
@@ -24,7 +30,7 @@ export function exports(
   return [
     {
       name: "picture (PNG)",
-      run: () => canvas.current?.toBlob((blob) => blob && download(`${name}.png`, blob, "image/png")),
+      run: () => png(canvas.current!, figure()).toBlob((blob) => blob && download(`${name}.png`, blob, "image/png")),
     },
     { name: "picture (SVG)", run: () => download(`${name}.svg`, svg(canvas.current!, figure()), "image/svg+xml") },
     {
@@ -38,28 +44,71 @@ export function exports(
     { name: "copy the expression", run: () => copy(expression).then(() => say(`copied: ${expression}`)) },
     {
       name: "copy lines for matplotlib",
-      run: () => {
-        const lines = `from nnsight_magic.views import show\nfigure = show(${expression}${state(model)}).figure()\nfigure.savefig("${name}.pdf")`;
-        copy(lines).then(() => say("copied: three lines that make a matplotlib figure of what is drawn"));
-      },
+      run: () =>
+        kernelOf(model).ask("lines").then(
+          ({ info }) => copy(String(info["lines"])).then(() => say("copied: lines that make a matplotlib figure of what is drawn")),
+          (error: Error) => say(error.message),
+        ),
     },
   ];
 }
 
-/** What differs from a new viewer, as keyword arguments. */
-function state(model: Model): string {
-  const given = (["drawn", "index", "window", "limits"] as const)
-    .map((trait) => [trait, model.get(trait) as number[]] as const)
-    .filter(([, value]) => value.length)
-    .map(([trait, value]) => `, ${trait}=[${value.join(", ")}]`);
-  return given.join("");
+// What an exported picture has around the plot: a title above, the scale on the right.
+const ABOVE = 24;
+const BAR = { gap: 8, width: 12, words: 62 };
+
+/** Size of an exported picture, where its plot lies, the scale's box, and the words around. */
+function sheet({ title, layout, colouring, outside }: Figure) {
+  const top = layout.top + ABOVE;
+  const bar = { x: layout.left + layout.width + 10 + BAR.gap, y: top, width: BAR.width, height: Math.max(40, layout.height) };
+  const words = [
+    { x: 4, y: 16, text: title },
+    { x: bar.x + BAR.width + 5, y: top + 9, text: `${outside[1] ? "≥ " : ""}${number(colouring.limits[1])}` },
+    { x: bar.x + BAR.width + 5, y: top + bar.height, text: `${outside[0] ? "≤ " : ""}${number(colouring.limits[0])}` },
+  ];
+  const width = Math.max(bar.x + BAR.width + BAR.words, 10 + title.length * 6.6);
+  const height = Math.max(layout.total[1] + ABOVE, bar.y + bar.height + 6);
+  return { width, height, bar, words, ground: colouring.ground === "dark" ? "#111111" : "#ffffff" };
+}
+
+/** The colours of the scale, its upper end above. */
+function scaleImage({ palette, ground }: Colouring): HTMLCanvasElement {
+  const strip = document.createElement("canvas");
+  [strip.width, strip.height] = [1, 256];
+  const context = strip.getContext("2d")!;
+  cachedScale(palette, ground).forEach((colour, k) => {
+    context.fillStyle = css(colour);
+    context.fillRect(0, 255 - k, 1, 1);
+  });
+  return strip;
+}
+
+/** The picture with its title, its scale and the names of its axes, on the page's ground. */
+export function png(canvas: HTMLCanvasElement, figure: Figure): HTMLCanvasElement {
+  const { width, height, bar, words, ground } = sheet(figure);
+  const ratio = canvas.width / figure.layout.total[0];
+  const page = document.createElement("canvas");
+  [page.width, page.height] = [Math.round(width * ratio), Math.round(height * ratio)];
+  const context = page.getContext("2d")!;
+  context.fillStyle = ground;
+  context.fillRect(0, 0, page.width, page.height);
+  context.imageSmoothingEnabled = false;
+  context.drawImage(canvas, 0, Math.round(ABOVE * ratio));
+  context.setTransform(ratio, 0, 0, ratio, 0, 0);
+  context.drawImage(scaleImage(figure.colouring), bar.x, bar.y, bar.width, bar.height);
+  context.fillStyle = figure.ink;
+  context.font = `11px ${figure.font}`;
+  for (const { x, y, text } of words) context.fillText(text, x, y);
+  return page;
 }
 
 const escaped = (text: string) =>
   text.replace(/[&<>"]/g, (c) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" })[c]!);
 
-/** The plot as an image inside of an SVG, its labels as text. */
-export function svg(canvas: HTMLCanvasElement, { window, layout, labels }: Figure): string {
+/** The plot as an image inside of an SVG, all words as text. */
+export function svg(canvas: HTMLCanvasElement, figure: Figure): string {
+  const { window, layout, labels } = figure;
+  const { width, height, bar, words, ground } = sheet(figure);
   const ratio = canvas.width / layout.total[0];
   const part = document.createElement("canvas");
   part.width = Math.round(layout.width * ratio);
@@ -69,22 +118,32 @@ export function svg(canvas: HTMLCanvasElement, { window, layout, labels }: Figur
     .drawImage(canvas, layout.left * ratio, layout.top * ratio, part.width, part.height, 0, 0, part.width, part.height);
   const [top, bottom, left, right] = window;
   const [high, wide] = [layout.height / (bottom - top), layout.width / (right - left)];
+  const up = layout.top + ABOVE;
   const rows = rowTicks(window, layout, labels).map((row) => {
-    const y = layout.top + (row - top + 0.5) * high;
+    const y = up + (row - top + 0.5) * high;
     return `<text x="${layout.left - 5}" y="${y + 4}" text-anchor="end">${escaped(visible(labels.rows[row] ?? String(row)))}</text>`;
   });
-  const words = labels.columns.length > 0;
+  const upright = labels.columns.length > 0;
   const columns = columnTicks(window, layout, labels).map((column) => {
     const x = layout.left + (column - left + 0.5) * wide;
-    const y = layout.top + layout.height + (words ? 5 : 14);
+    const y = up + layout.height + (upright ? 5 : 14);
     const text = escaped(visible(labels.columns[column] ?? String(column)));
-    return words
+    return upright
       ? `<text transform="translate(${x + 4} ${y}) rotate(-90)" text-anchor="end">${text}</text>`
       : `<text x="${x}" y="${y}" text-anchor="middle">${text}</text>`;
   });
-  const [w, h] = layout.total;
-  return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${w} ${h}" width="${w}" height="${h}" font-family="sans-serif" font-size="11">
-<image x="${layout.left}" y="${layout.top}" width="${layout.width}" height="${layout.height}" preserveAspectRatio="none" href="${part.toDataURL("image/png")}"/>
-${[...rows, ...columns].join("\n")}
+  const [down, across] = labels.names.map(escaped);
+  const names = [
+    `<text x="${layout.left + layout.width / 2}" y="${ABOVE + layout.total[1] - 3}" text-anchor="middle">${across}</text>`,
+    `<text transform="translate(11 ${up + layout.height / 2}) rotate(-90)" text-anchor="middle">${down}</text>`,
+  ];
+  const around = words.map(({ x, y, text }) => `<text x="${x}" y="${y}">${escaped(text)}</text>`);
+  const image = (x: number, y: number, w: number, h: number, from: HTMLCanvasElement) =>
+    `<image x="${x}" y="${y}" width="${w}" height="${h}" preserveAspectRatio="none" style="image-rendering:pixelated" href="${from.toDataURL("image/png")}"/>`;
+  return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${height}" width="${width}" height="${height}" font-family="sans-serif" font-size="11" fill="${figure.ink}">
+<rect width="100%" height="100%" fill="${ground}"/>
+${image(layout.left, up, layout.width, layout.height, part)}
+${image(bar.x, bar.y, bar.width, bar.height, scaleImage(figure.colouring))}
+${[...rows, ...columns, ...names, ...around].join("\n")}
 </svg>`;
 }

@@ -18,7 +18,7 @@ export function imageOf(picture: Picture, colouring: Colouring): HTMLCanvasEleme
   const context = canvas.getContext("2d")!;
   const image = context.createImageData(picture.columns, picture.rows);
   const table = lookup(picture.levels, colouring.limits, colouring.palette, colouring.ground);
-  const codes = salient(picture, (colouring.limits[0] + colouring.limits[1]) / 2);
+  const codes = salient(picture, colouring);
   const pixels = new Uint32Array(image.data.buffer);
   for (let k = 0; k < codes.length; k++) pixels[k] = table[codes[k]];
   context.putImageData(image, 0, 0);
@@ -80,7 +80,8 @@ function lay(
   scene: Scene,
 ): void {
   const [top, , left] = picture.window;
-  // The last block may stand for fewer values than the others; its pixel is as wide all the same.
+  // The last block may stand for fewer values than the others; its pixel is as wide all the same,
+  // and where the window cuts it to less than a pixel it gets one.
   const [x, y] = corner(scene, top, left);
   const [endX, endY] = corner(
     scene,
@@ -88,6 +89,30 @@ function lay(
     left + picture.columns * picture.block[1],
   );
   context.drawImage(image, x, y, endX - x, endY - y);
+  const { layout, window } = scene;
+  const [right, bottom] = [layout.left + layout.width, layout.top + layout.height];
+  const [across, down] = [(endX - x) / picture.columns, (endY - y) / picture.rows];
+  if (picture.window[3] === window[3] && right - (endX - across) < 1) {
+    context.drawImage(image, picture.columns - 1, 0, 1, picture.rows, right - 1, y, 1, endY - y);
+  }
+  if (picture.window[1] === window[1] && bottom - (endY - down) < 1) {
+    context.drawImage(image, 0, picture.rows - 1, picture.columns, 1, x, bottom - 1, endX - x, 1);
+  }
+}
+
+export const NAME = 14; // pixels that an axis' name takes
+
+function drawNames(context: CanvasRenderingContext2D, { layout }: Scene, [down, across]: [string, string]): void {
+  context.textAlign = "center";
+  context.textBaseline = "middle";
+  if (across) context.fillText(across, layout.left + layout.width / 2, layout.total[1] - NAME / 2);
+  if (!down) return;
+  const wide = context.measureText(down).width;
+  context.save();
+  context.translate(NAME / 2, layout.top + Math.max(layout.height, wide) / 2);
+  context.rotate(-Math.PI / 2);
+  context.fillText(down, 0, 0);
+  context.restore();
 }
 
 function drawLabels(context: CanvasRenderingContext2D, scene: Scene, labels: Labels): void {
@@ -97,6 +122,7 @@ function drawLabels(context: CanvasRenderingContext2D, scene: Scene, labels: Lab
   context.font = scene.font;
   const cellHeight = layout.height / (bottom - top);
   const cellWidth = layout.width / (right - left);
+  drawNames(context, scene, labels.names);
   context.textBaseline = "middle";
   context.textAlign = "right";
   for (const row of rowTicks(window, layout, labels)) {

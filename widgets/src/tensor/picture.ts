@@ -1,6 +1,8 @@
 // What is drawn: codes of the least and the greatest value of each block of a window of a plane.
 // Codes sort as the values they stand for, so pooling works on them directly.
 
+import { twoSided, type Limits, type Palette } from "../core/colour";
+
 export const NAN = 255;
 export const PLUS = 254;
 export const MINUS = 253;
@@ -17,6 +19,8 @@ export interface Picture {
   high: Uint8Array | null;
   levels: Float64Array;
   sampled: boolean;
+  /** which column of the tensor stands at each place, where they stand by their norm */
+  order?: ArrayLike<number>;
 }
 
 /** A picture from what the kernel says about it and the codes. */
@@ -163,42 +167,40 @@ export function valuesAt(picture: Picture, row: number, column: number): [number
   return [low, picture.high ? valueOf(picture.levels, picture.high[at]) : low];
 }
 
-/** Of each block the end that stands out more, as codes. */
-export function salient(picture: Picture, centre: number): Uint8Array {
+/**
+ * Of each block the end farther from what the scale calls nothing, as codes: the one of greater
+ * magnitude where 0 is that, else the greatest, wherever the limits lie. NaN counts above infinities,
+ * and these above all numbers.
+ */
+export function salient(picture: Picture, { limits, palette }: { limits: Limits; palette: Palette }): Uint8Array {
   if (!picture.high) return picture.low;
-  const distance = new Float64Array(256);
+  const weight = new Float64Array(256);
+  const sided = twoSided(limits, palette);
   for (let k = 0; k < 256; k++) {
     const value = valueOf(picture.levels, k);
-    distance[k] = Number.isNaN(value) ? Infinity : Math.abs(value - centre);
+    weight[k] = !Number.isFinite(value) ? Infinity : sided ? Math.abs(value) : value;
   }
   const codes = new Uint8Array(picture.low.length);
   for (let k = 0; k < codes.length; k++) {
     const [low, high] = [picture.low[k], picture.high[k]];
-    codes[k] = distance[low] > distance[high] ? low : high;
+    codes[k] = weight[low] > weight[high] ? low : high;
   }
   return codes;
+}
+
+/** Whether values of a picture lie below the limits, and above them. */
+export function outside(picture: Picture, [low, high]: Limits): [boolean, boolean] {
+  const below = new Uint8Array(256);
+  const above = new Uint8Array(256);
+  picture.levels.forEach((value, k) => {
+    below[k] = Number(value < low);
+    above[k] = Number(value > high);
+  });
+  const top = picture.high ?? picture.low;
+  return [picture.low.some((code) => below[code] > 0), top.some((code) => above[code] > 0)];
 }
 
 export function covers(picture: Picture, [top, bottom, left, right]: Window): boolean {
   const own = picture.window;
   return own[0] <= top && own[1] >= bottom && own[2] <= left && own[3] >= right;
-}
-
-/** Ends and marks of what a picture shows, for colours that go by it alone. */
-export function marksOf(picture: Picture): { min?: number; max?: number; marks?: number[] } {
-  const counts = new Float64Array(256);
-  for (const code of picture.low) counts[code]++;
-  if (picture.high) for (const code of picture.high) counts[code]++;
-  let total = 0;
-  for (let k = 0; k < picture.levels.length; k++) total += counts[k];
-  if (!total) return {};
-  const at = (share: number) => {
-    let seen = 0;
-    for (let k = 0; k < picture.levels.length; k++) {
-      seen += counts[k];
-      if (seen > share * total || (seen === total && counts[k])) return picture.levels[k];
-    }
-    return picture.levels[picture.levels.length - 1];
-  };
-  return { min: at(0), max: at(1), marks: [0.005, 0.01, 0.5, 0.99, 0.995].map(at) };
 }

@@ -1,7 +1,7 @@
 // The pictures of the plane that is drawn: stored ones at once, others from the kernel, the latest
 // question first, one at a time.
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
-import { doublesOf, inflate, kernelOf, type Answer } from "../core/kernel";
+import { doublesOf, inflate, wholesOf, kernelOf, type Answer } from "../core/kernel";
 import type { Model } from "../core/model";
 import { byNorm, covers, cut, extent, pictureOf, pooled, thinned, type Picture, type Window } from "./picture";
 import { whole } from "./viewport";
@@ -40,7 +40,7 @@ export interface Planes {
   sharp: Picture | null;
   /** all that is known of values, the finest first */
   known: Picture[];
-  order: number[] | null;
+  order: ArrayLike<number> | null;
   trouble: string;
 }
 
@@ -103,7 +103,7 @@ export function usePlanes(model: Model, place: Place, window: Window | null, pix
   const close = sharp.current?.key === key ? sharp.current.picture : null;
   const area = ({ block }: Picture) => block[0] * block[1];
   const known = [close, base].filter((each) => each !== null).sort((a, b) => area(a) - area(b));
-  return { base: fitting, sharp: close, known, order: local?.order ?? null, trouble };
+  return { base: fitting, sharp: close, known, order: local?.order ?? base?.order ?? null, trouble };
 }
 
 /** Whether a picture has every value of its plane, so that it can be pooled here. */
@@ -111,8 +111,9 @@ const isWhole = (picture: Picture, [rows, columns]: [number, number]) =>
   picture.high === null && picture.rows === rows && picture.columns === columns;
 
 function received(answer: Answer): Picture | null {
-  const [levels, codes] = answer.buffers;
-  return levels && codes ? pictureOf(answer.info, doublesOf(levels), codes) : null;
+  const [levels, codes, order] = answer.buffers;
+  const picture = levels && codes ? pictureOf(answer.info, doublesOf(levels), codes) : null;
+  return picture && order ? { ...picture, order: wholesOf(order) } : picture;
 }
 
 function remember(cache: Map<string, Picture>, key: string, picture: Picture): void {

@@ -11,6 +11,8 @@ interface Props {
   palette: Palette;
   chosen: string;
   ground: Ground;
+  /** whether values that are drawn lie below the limits, and above them */
+  outside: [boolean, boolean];
   nan: string;
   inf: string;
   onLimits(limits: number[]): void;
@@ -37,7 +39,9 @@ export function Scale(props: Props) {
   return (
     <div class="nnv-scale">
       <input aria-label="lower end of the colour scale" value={number(limits[0])} onChange={typed(0)} />
+      {props.outside[0] && <Beyond way="◂" colour={css(cachedScale(palette, ground)[0])} text="values lie below this end of the scale" />}
       <canvas ref={strip} width={256} height={1} aria-hidden="true" />
+      {props.outside[1] && <Beyond way="▸" colour={css(cachedScale(palette, ground)[255])} text="values lie above this end of the scale" />}
       <input aria-label="upper end of the colour scale" value={number(limits[1])} onChange={typed(1)} />
       <select
         aria-label="colours"
@@ -54,8 +58,8 @@ export function Scale(props: Props) {
         </button>
       )}
       {!props.automatic && (
-        <button onClick={() => props.onLimits([])} title="limits from the values, without the outermost">
-          robust limits
+        <button onClick={() => props.onLimits([])} title="limits that fit the values">
+          automatic limits
         </button>
       )}
       {props.nan && <Mark colour={css(NAN_COLOUR)} text={props.nan} />}
@@ -64,6 +68,11 @@ export function Scale(props: Props) {
       )}
     </div>
   );
+}
+
+/** Says that the picture has values outside of the scale, drawn in the colour of its end. */
+function Beyond({ way, colour, text }: { way: string; colour: string; text: string }) {
+  return <span class="nnv-beyond" role="img" aria-label={text} title={text} style={{ color: colour }}>{way}</span>;
 }
 
 function Mark({ colour, text }: { colour: string; text: string }) {

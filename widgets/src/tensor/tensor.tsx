@@ -1,6 +1,6 @@
 // The tensor viewer.
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
-import { robust, type Palette } from "../core/colour";
+import { automatic, type Palette } from "../core/colour";
 import { bytes, number, shape as shapeText, visible } from "../core/format";
 import { kernelOf, Refused } from "../core/kernel";
 import { tell, useTrait, type Model } from "../core/model";
@@ -9,8 +9,8 @@ import { useGround } from "../core/theme";
 import { Axes, type Axis } from "./axes";
 import { Details } from "./details";
 import { exports } from "./exports";
-import { imageOf, paint, type Labels, type Scene } from "./paint";
-import { extent, marksOf, valuesAt, type Picture, type Window } from "./picture";
+import { imageOf, NAME, paint, type Labels, type Scene } from "./paint";
+import { extent, outside, valuesAt, type Picture, type Window } from "./picture";
 import { usePlanes, type Place } from "./planes";
 import { Scale } from "./scale";
 import { layoutOf, pan, revealing, valueUnder, whole, zoom, type Layout } from "./viewport";
@@ -73,27 +73,23 @@ function Viewer({ model, selection, thumb = false, pane = false, follows = false
   const [hover, setHover] = pointed ?? alone;
   const [measure, width] = useWidth();
   const canvas = useRef<HTMLCanvasElement>(null);
-  const stats = useStats(model, part);
+  const stats = useStats(model, part, drawn, index);
 
   const size: [number, number] = [extent(shape, drawn[0]), extent(shape, drawn[1])];
   const seen = fitting(window, size);
-  const labels = labelsOf(axes, drawn, ordered);
-  const layout = useMemo(
-    () => layoutOf(width || 600, size, roomFor(labels, size), !opened),
-    [width, size.join(), labels.rows, labels.columns, opened],
-  );
+  const room = roomFor(labelsOf(axes, drawn, false, null), size, ordered);
+  const layout = useMemo(() => layoutOf(width || 600, size, room, !opened), [width, size.join(), room.left, room.bottom, opened]);
   const ratio = Math.max(1, globalThis.devicePixelRatio || 1);
   const place: Place = { drawn, index, part, ordered };
   const planes = usePlanes(model, place, seen, [Math.round(layout.height * ratio), Math.round(layout.width * ratio)]);
-  const automatic = useMemo(() => {
-    if (thumb && planes.base) return robust(marksOf(planes.base));
-    return robust(!ownScale && given["marks"] ? given : stats);
-  }, [thumb && planes.base, ownScale, given, stats]);
+  const labels = useMemo(() => labelsOf(axes, drawn, ordered, planes.order), [axes, drawn, ordered, planes.order]);
+  const fitted = automatic(!ownScale && typeof given["min"] === "number" ? given : stats, size);
   const colouring = {
-    limits: (limits.length === 2 ? limits : automatic.limits) as [number, number],
-    palette: (chosen === "auto" ? automatic.palette : chosen) as Palette,
+    limits: limits.length === 2 && limits[0] < limits[1] ? (limits as [number, number]) : fitted.limits,
+    palette: (chosen === "auto" ? fitted.palette : chosen) as Palette,
     ground,
   };
+  const beyond = useMemo(() => (planes.base ? outside(planes.base, colouring.limits) : NONE_OUTSIDE), [planes.base, colouring.limits.join()]);
   const layers = useLayers([planes.base, planes.sharp], colouring);
   const marked = useMarked(selection, axes, drawn);
   const goTo = (axis: number, to: number) => setIndex(index.map((each, k) => (k === axis ? to : each)));
@@ -178,7 +174,7 @@ function Viewer({ model, selection, thumb = false, pane = false, follows = false
           <button aria-label="show everything" title="show everything (0)" disabled={!window.length} onClick={() => setWindow([])}>⤢</button>
           {!pane && <button aria-pressed={ordered} title="columns by their norm, the largest first" onClick={() => setOrdered(!ordered)}>by norm</button>}
           {!pane && <button aria-pressed={details} aria-expanded={details} title="statistics and histogram" onClick={() => setDetails(!details)}>statistics</button>}
-          {!pane && <Menu label="export" items={exports(model, canvas, say, () => figureOf(seen, layout, labels))}>export ▾</Menu>}
+          {!pane && <Menu label="export" items={exports(model, canvas, say, () => ({ title: titleOf(title, axes, drawn, index), window: seen, layout, labels, colouring, outside: beyond, font: getComputedStyle(canvas.current!).fontFamily, ink: getComputedStyle(canvas.current!).color }))}>export ▾</Menu>}
         </span>}
       </header>
       {shape.length > 0 && lead && (
@@ -195,7 +191,7 @@ function Viewer({ model, selection, thumb = false, pane = false, follows = false
         {lead && <Scale
           limits={colouring.limits} automatic={limits.length !== 2} palette={colouring.palette} chosen={chosen}
           range={typeof stats["min"] === "number" ? [stats["min"], stats["max"]] : null}
-          ground={ground} nan={marksIn(stats, "nan", "NaN")} inf={marksIn(stats, "inf", "±∞")} onLimits={setLimits} onPalette={setPalette}
+          outside={beyond} ground={ground} nan={marksIn(stats, "nan", "NaN")} inf={marksIn(stats, "inf", "±∞")} onLimits={setLimits} onPalette={setPalette}
         />}
       </footer>
       {details && <Details model={model} stats={stats} place={place} axes={axes} />}
@@ -203,6 +199,8 @@ function Viewer({ model, selection, thumb = false, pane = false, follows = false
     </section>
   );
 }
+
+const NONE_OUTSIDE: [boolean, boolean] = [false, false];
 
 const clamp = (at: number, size: number) => Math.min(size - 1, Math.max(0, at));
 
@@ -219,30 +217,42 @@ function marksIn(stats: Record<string, any>, kind: string, name: string): string
   return (stats["some"] as string[] | undefined)?.includes(kind) ? name : "";
 }
 
-function labelsOf(axes: Axis[], drawn: [number, number], ordered: boolean): Labels {
+/** Columns by their norm are named by what they are, once that is known. */
+function labelsOf(axes: Axis[], drawn: [number, number], ordered: boolean, order: ArrayLike<number> | null): Labels {
   const of = (axis: number) => (axis < 0 ? [] : axes[axis].labels);
-  const name = (axis: number) => (axis < 0 ? "" : axes[axis].role);
-  return { rows: of(drawn[0]), columns: ordered ? [] : of(drawn[1]), names: [name(drawn[0]), name(drawn[1])] };
+  const name = (axis: number) => (axis < 0 ? "" : axes[axis].role === "axis" ? `axis ${axis}` : axes[axis].role);
+  const columns = of(drawn[1]);
+  const names: [string, string] = [name(drawn[0]), name(drawn[1])];
+  if (!ordered) return { rows: of(drawn[0]), columns, names };
+  const named = Array.from(order ?? [], (at) => columns[at] ?? String(at));
+  return { rows: of(drawn[0]), columns: named, names: [names[0], order || !drawn[1] ? `${names[1]}, by norm` : ""] };
 }
 
-function roomFor(labels: Labels, [rows]: [number, number]): { left: number; bottom: number } {
+function roomFor(labels: Labels, [rows, columns]: [number, number], ordered: boolean): { left: number; bottom: number } {
   const longest = (words: string[]) => Math.min(12, Math.max(...words.map((word) => visible(word).length)));
+  const [down, across] = labels.names;
+  const upright = labels.columns.length ? longest(labels.columns) : ordered ? String(columns - 1).length : 0;
   return {
-    left: !labels.names[0] ? 4 : labels.rows.length ? 14 + longest(labels.rows) * 6.8 : 14 + String(rows - 1).length * 6.5,
-    bottom: !labels.names[1] ? 4 : labels.columns.length ? 10 + longest(labels.columns) * 7.2 : 18,
+    left: !down ? 4 : 14 + NAME + (labels.rows.length ? longest(labels.rows) * 6.8 : String(rows - 1).length * 6.5),
+    bottom: !across ? 4 : NAME + (upright ? 10 + upright * 7.2 : 18),
   };
 }
 
-/** Statistics: the stored ones, or of another part of complex numbers from the kernel. */
-function useStats(model: Model, part: string): Record<string, any> {
+/** Statistics: the stored ones, or from the kernel, of another part of complex numbers or for the
+ * colours of planes along other axes. */
+function useStats(model: Model, part: string, drawn: [number, number], index: number[]): Record<string, any> {
   const [stats] = useTrait<Record<string, any>>(model, "stats");
   const [other, setOther] = useState<Record<string, Record<string, any>>>({});
-  const own = (model.get("stored") as any).part === part;
+  const stored = model.get("stored") as Record<string, any>;
+  const same = stored["part"] === part;
+  const own = same && (stored["axes"] ?? drawn).join() === drawn.join();
+  const key = `${part}|${drawn}`;
   useEffect(() => {
-    if (own || other[part]) return;
-    kernelOf(model).ask("stats", { part }).then(({ info }) => setOther((all) => ({ ...all, [part]: info["stats"] })), () => {});
-  }, [part]);
-  return own ? stats : (other[part] ?? stats);
+    if (own || other[key]) return;
+    kernelOf(model).ask("stats", { part, drawn, index }).then(({ info }) => setOther((all) => ({ ...all, [key]: info["stats"] })), () => {});
+  }, [key]);
+  const { drawn: _, ...rest } = stats;
+  return own ? stats : (other[key] ?? (same ? rest : stats));
 }
 
 function useLayers(pictures: (Picture | null)[], colouring: Parameters<typeof imageOf>[1]) {
@@ -371,7 +381,7 @@ interface ReadoutProps {
   index: number[];
   planes: Picture[];
   place: Place;
-  order: number[] | null;
+  order: ArrayLike<number> | null;
 }
 
 /** The value under the pointer or the cursor, with its index path: at once as it is drawn, exactly
@@ -410,6 +420,11 @@ function Readout({ model, at, axes, drawn, index, planes, place, order }: Readou
   );
 }
 
-function figureOf(window: Window, layout: Layout, labels: Labels) {
-  return { window, layout, labels };
+/** The name of a picture: the tensor's, with the place on the axes that are not drawn. */
+function titleOf(title: string, axes: Axis[], drawn: [number, number], index: number[]): string {
+  const shape = axes.map((axis) => axis.size);
+  const places = axes.flatMap((axis, k) =>
+    drawn.includes(k) || axis.size < 2 ? [] : [`${axis.role === "axis" ? `axis ${k}` : axis.role} ${index[k]}`],
+  );
+  return [`${title} ${shapeText(shape)}`, ...places].join(", ");
 }

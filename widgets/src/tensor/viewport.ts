@@ -50,37 +50,55 @@ export function revealing(window: Window, size: [number, number], row: number, c
 }
 
 const TALLEST = 400;
-const LARGEST_CELL = 26;
+const LARGEST_CELL = 44;
+const WIDENED = 360; // a map of few columns is made this wide
 
 /**
- * Where the plot lies in a canvas `width` wide. Planes of like sides get square values, others fill
- * the width; labels get the room they need.
+ * Width and height of a plane. Planes of like sides get square values, or, where they are few
+ * columns, broader ones; others fill the width. Stills and figures are laid out in the same way.
  */
+export function plotSize(room: number, tallest: number, [rows, columns]: [number, number]): [number, number] {
+  const ratio = rows / columns;
+  let plot: [number, number];
+  if (ratio > 0.34 && ratio < 4) {
+    const cell = Math.min(room / columns, tallest / rows, LARGEST_CELL);
+    plot = [cell * columns, cell * rows];
+    if (rows > columns) plot[0] = Math.max(plot[0], Math.min(3 * plot[0], columns * LARGEST_CELL, WIDENED, room));
+  } else if (ratio >= 4) {
+    plot = [Math.min(room, Math.max(columns * 6, Math.min(columns * LARGEST_CELL, 200))), Math.min(tallest, rows * LARGEST_CELL)];
+  } else {
+    plot = [Math.min(room, columns * LARGEST_CELL), Math.min(tallest, Math.max(rows * 5, Math.min(rows * 18, 280)))];
+  }
+  return [Math.max(8, Math.round(plot[0])), Math.max(14, Math.round(plot[1]))];
+}
+
+/** Where the plot lies in a canvas `width` wide; labels get the room they need. */
 export function layoutOf(
   width: number,
   [rows, columns]: [number, number],
   labels: { left: number; bottom: number },
   compact: boolean,
 ): Layout {
-  const tallest = compact ? 64 : TALLEST;
-  const left = compact ? 0 : labels.left;
-  const bottom = compact ? 0 : labels.bottom;
-  const top = compact ? 0 : 6;
-  const room = Math.max(20, width - left - (compact ? 0 : 10));
-  const ratio = rows / columns;
-  let plot: [number, number];
-  if (ratio > 0.34 && ratio < 4) {
-    const cell = Math.min(room / columns, tallest / rows, LARGEST_CELL);
-    plot = [cell * columns, cell * rows];
-  } else if (ratio >= 4) {
-    plot = [Math.min(room, Math.max(columns * 6, Math.min(columns * LARGEST_CELL, 160))), tallest];
-    plot[1] = Math.min(tallest, rows * LARGEST_CELL);
-  } else {
-    plot = [Math.min(room, columns * LARGEST_CELL), 0];
-    plot[1] = Math.min(tallest, Math.max(rows * 5, Math.min(rows * 18, compact ? 48 : 280)));
+  if (compact) {
+    const [w, h] = thumbSize(Math.max(20, width), [rows, columns]);
+    return { left: 0, top: 0, width: w, height: h, total: [w, h] };
   }
-  const [w, h] = [Math.max(8, Math.round(plot[0])), Math.max(compact ? 8 : 14, Math.round(plot[1]))];
-  return { left, top, width: w, height: h, total: [left + w + (compact ? 0 : 10), top + h + bottom] };
+  const top = 6;
+  const room = Math.max(20, width - labels.left - 10);
+  const [w, h] = plotSize(room, TALLEST, [rows, columns]);
+  return { left: labels.left, top, width: w, height: h, total: [labels.left + w + 10, top + h + labels.bottom] };
+}
+
+/** Of a thumbnail, which lies in a box of few pixels. */
+function thumbSize(room: number, [rows, columns]: [number, number]): [number, number] {
+  const [tallest, ratio] = [64, rows / columns];
+  if (ratio > 0.34 && ratio < 4) {
+    const cell = Math.min(room / columns, tallest / rows, 26);
+    return [Math.max(8, Math.round(cell * columns)), Math.max(8, Math.round(cell * rows))];
+  }
+  const high = ratio >= 4 ? Math.min(tallest, rows * 26) : Math.min(tallest, Math.max(rows * 5, Math.min(rows * 18, 48)));
+  const wide = ratio >= 4 ? Math.max(columns * 6, Math.min(columns * 26, 160)) : columns * 26;
+  return [Math.max(8, Math.round(Math.min(room, wide))), Math.max(8, Math.round(high))];
 }
 
 /** The value under a point of the canvas, or null. */

@@ -1,0 +1,272 @@
+"""A heat map as a PNG with its axes, its scale and, where it stands alone, its title.
+
+It is drawn at its own size, since what enlarges a picture where a page's styles are lost would
+blur it. Around the map it is transparent and its words are grey: on light ground and on dark.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nnsight_magic.views.colouring import places
+from nnsight_magic.views.seen import Drawn, axes_of, drawn_by, place_of
+from nnsight_magic.views.still.colours import MINUS, NAN, PLUS, scale
+from nnsight_magic.views.still.layout import plot_size, ticks
+from nnsight_magic.views.words import number, visible
+
+if TYPE_CHECKING:
+    from nnsight_magic.views.tensor import TensorView
+
+WIDTH, HEIGHT = 560, 320  # of a map at most
+LINE = 14  # pixels
+BAR = 10
+GAP = 16
+LONGEST = 14  # characters of a name
+# A picture has 256 colours: so many shades of the scale, three marks, nothing, and grey in steps.
+SHADES = 240
+MINUS_AT, PLUS_AT, NAN_AT, NOTHING = range(SHADES, SHADES + 4)
+INKS = 12
+INK = (118, 118, 118)
+
+
+@dataclass(frozen=True)
+class Names:
+    """What stands beside a plane: the axes' names, and names at places, in values."""
+
+    down: str
+    across: str
+    rows: list[tuple[int, str]]
+    columns: list[tuple[int, str]]
+    upright: bool  # the columns' names stand upright
+
+
+def names_of(view: TensorView, drawn: Drawn, width: float, height: float) -> Names:
+    """Tokens where an axis has them, numbers elsewhere, as many as have room."""
+    axes = axes_of(view)
+    down, across = drawn.place.drawn
+    top, bottom, left, right = drawn.window
+    rows, columns = (list(axes[axis]["labels"]) if axis >= 0 else [] for axis in (down, across))
+    if drawn.place.order is not None:
+        order = drawn.place.order.tolist()
+        columns = [columns[at] if at < len(columns) else str(at) for at in order]
+    upright = bool(columns) and any(len(each) > 3 for each in columns[left:right])
+    apart = LINE if upright else 16 + 7 * len(str(right - 1))
+    at_rows = ticks(top, bottom, height, LINE) if down >= 0 else []
+    at_columns = ticks(left, right, width, apart) if across >= 0 else []
+    return Names(
+        _named(axes, down),
+        _named(axes, across) + (", by norm" if drawn.place.order is not None else ""),
+        [(at, _label(rows, at)) for at in at_rows],
+        [(at, _label(columns, at)) for at in at_columns],
+        upright,
+    )
+
+
+def _named(axes: Sequence[dict[str, Any]], axis: int) -> str:
+    if axis < 0:
+        return ""
+    role = axes[axis]["role"]
+    return f"axis {axis}" if role == "axis" else role
+
+
+def _label(labels: Sequence[str], at: int) -> str:
+    text = visible(labels[at]) if at < len(labels) else str(at)
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
+
+
+def room_for(view: TensorView) -> tuple[int, int]:
+    """Rows and columns of blocks that a picture of the view may have."""
+    top, bottom, left, right = place_of(view).window
+    width, height = plot_size(WIDTH, HEIGHT, bottom - top, right - left)
+    excess = (min(height, bottom - top) * min(width, right - left) / view.cells) ** 0.5
+    if excess <= 1:
+        return height, width
+    return max(1, int(height / excess)), max(1, int(width / excess))
+
+
+@dataclass(frozen=True)
+class Still:
+    """A picture: its PNG and its size, what it shows, and where in it the map lies, as left, top,
+    width and height."""
+
+    png: bytes
+    size: tuple[int, int]
+    drawn: Drawn
+    plot: tuple[int, int, int, int]
+
+
+def picture(view: TensorView, title: str = "") -> Still | None:
+    """What the view shows now; `None` where there is nothing to show."""
+    drawn = drawn_by(view, room_for(view)) if view.array.size and view.cells else None
+    if drawn is None:
+        return None
+    top, bottom, left, right = drawn.window
+    size = plot_size(WIDTH, HEIGHT, bottom - top, right - left)
+    width, height = (max(px, n) for px, n in zip(size, drawn.values.shape[::-1], strict=True))
+    sheet = _Sheet(drawn, names_of(view, drawn, width, height), (width, height), title)
+    return Still(sheet.png(), sheet.size, drawn, (round(sheet.left), sheet.top, width, height))
+
+
+def codes_of(values: np.ndarray, drawn: Drawn) -> np.ndarray:
+    """Which of the picture's colours each value has."""
+    codes = places(values, drawn.limits, SHADES)
+    for marked, code in (
+        (np.isnan(values), NAN_AT),
+        (values == np.inf, PLUS_AT),
+        (values == -np.inf, MINUS_AT),
+    ):
+        codes[marked] = code
+    return codes.astype(np.uint8)
+
+
+class _Sheet:
+    """Lays out and draws one picture."""
+
+    def __init__(self, drawn: Drawn, names: Names, plot: tuple[int, int], title: str) -> None:
+        self.drawn, self.names, self.title = drawn, names, title
+        self.width, self.height = plot
+        row = max((_wide(text) for _, text in names.rows), default=0)
+        column = max((_wide(text) for _, text in names.columns), default=0)
+        self.left = row + 6 + (LINE + 5) * bool(names.down)
+        self.top = 5 + (LINE + 4) * bool(title)
+        below = (column if names.upright else LINE) + 5 if names.columns else 2
+        self.ends = [_end(drawn, k) for k in (0, 1)]
+        bar = GAP + BAR + 5 + max(_wide(text) for text in self.ends)
+        self.bar_height = max(self.height, 2 * LINE + 8)
+        self.marks = _marks(drawn.values)
+        total = max(self.height + below + (LINE + 2) * bool(names.across), self.bar_height + 6)
+        self.legend = self.top + total + 4
+        total += (LINE + 4) * bool(self.marks)
+        wide = max(self.left + self.width + bar, _wide(title) + 4)
+        self.size = (round(wide) + 2, round(self.top + total))
+
+    def png(self) -> bytes:
+        from PIL import Image
+
+        codes = np.full(self.size[::-1], NOTHING, np.uint8)
+        ink = self._words()
+        inked = (ink.astype(int) * (INKS - 1) + 127) // 255
+        codes[inked > 0] = (256 - INKS + inked)[inked > 0]
+        left, top = round(self.left), self.top
+        at = codes_of(self.drawn.values, self.drawn)
+        codes[top : top + self.height, left : left + self.width] = at[
+            np.ix_(
+                self._blocks(self.height, 0, at.shape[0]), self._blocks(self.width, 1, at.shape[1])
+            )
+        ]
+        x = left + self.width + GAP
+        bar = np.linspace(SHADES - 1, 0, self.bar_height).round().astype(np.uint8)
+        codes[top : top + self.bar_height, x : x + BAR] = bar[:, None]
+        for x, (code, _) in self._legend():
+            codes[self.legend + 1 : self.legend + 11, x : x + 10] = code
+        image = Image.fromarray(codes)
+        shades = scale(self.drawn.palette)[np.linspace(0, 255, SHADES).round().astype(int)]
+        rest = [MINUS, PLUS, NAN, (255, 255, 255), *[INK] * INKS]
+        image.putpalette(np.concatenate([shades, rest]).astype(np.uint8).tobytes())
+        alpha = [255] * (SHADES + 3) + [0] + [k * 255 // (INKS - 1) for k in range(INKS)]
+        file = io.BytesIO()
+        image.save(file, "PNG", transparency=bytes(alpha), compress_level=9)
+        return file.getvalue()
+
+    def _legend(self) -> Iterator[tuple[int, tuple[int, str]]]:
+        """What stands for NaN and infinities, each with its place."""
+        x = 2
+        for code, text in self.marks:
+            yield x, (code, text)
+            x += round(_wide(text)) + 28
+
+    def _blocks(self, pixels: int, axis: int, count: int) -> np.ndarray:
+        """Of which block each pixel is. The last may stand for fewer values than the others; it
+        has a pixel all the same."""
+        begin, end = self.drawn.window[2 * axis : 2 * axis + 2]
+        values = (np.arange(pixels) + 0.5) * (end - begin) / pixels
+        blocks = np.minimum(values // self.drawn.block[axis], count - 1).astype(int)
+        blocks[-1] = count - 1
+        return blocks
+
+    def _words(self) -> np.ndarray:
+        """All text as ink, 0 to 255."""
+        from PIL import Image, ImageDraw
+
+        page = Image.new("L", self.size, 0)
+        draw = ImageDraw.Draw(page)
+        font = _font()
+
+        def write(x: float, y: float, text: str, anchor: str) -> None:
+            draw.text((round(x), round(y)), text, 255, font, anchor)
+
+        top, bottom, left, right = self.drawn.window
+        if self.title:
+            write(2, 2, self.title, "la")
+        for at, text in self.names.rows:
+            y = self.top + (at - top + 0.5) * self.height / (bottom - top)
+            write(self.left - 5, y, text, "rm")
+        base = self.top + self.height + 4
+        lowest = base + LINE if self.names.columns else base
+        for at, text in self.names.columns:
+            x = self.left + (at - left + 0.5) * self.width / (right - left)
+            if self.names.upright:
+                lowest = max(lowest, base + _wide(text))
+                _turned(page, text, x - LINE / 2, base)
+            else:
+                write(x, base, text, "ma")
+        write(self.left + self.width / 2, lowest + 1, self.names.across, "ma")
+        if self.names.down:
+            y = self.top + self.height / 2 - _wide(self.names.down) / 2
+            _turned(page, self.names.down, 0, max(0, y))
+        x = self.left + self.width + GAP + BAR + 4
+        write(x, self.top, self.ends[1], "la")
+        write(x, self.top + self.bar_height, self.ends[0], "ld")
+        for x, (_, text) in self._legend():
+            write(x + 14, self.legend, text, "la")
+        return np.asarray(page)
+
+
+def _marks(values: np.ndarray) -> list[tuple[int, str]]:
+    """The kinds of what is no number, with their colours."""
+    kinds = (
+        (np.isnan(values), NAN_AT, "NaN"),
+        (values == np.inf, PLUS_AT, "∞"),
+        (values == -np.inf, MINUS_AT, "−∞"),
+    )
+    return [(code, name) for found, code, name in kinds if found.any()]
+
+
+def _end(drawn: Drawn, end: int) -> str:
+    """An end of the scale, with a mark where values lie outside."""
+    text = number(drawn.limits[end])
+    return text if not drawn.outside[end] else f"{'≥' if end else '≤'} {text}"
+
+
+def _turned(page: Any, text: str, x: float, y: float) -> None:
+    """Writes upwards; `x` and `y` are the upper left corner."""
+    from PIL import Image, ImageDraw
+
+    line = Image.new("L", (round(_wide(text)) + 1, LINE + 2), 0)
+    ImageDraw.Draw(line).text((0, 1), text, 255, _font())
+    page.paste(line.transpose(Image.Transpose.ROTATE_90), (round(x), round(y)))
+
+
+def _wide(text: str) -> float:
+    return _font().getlength(text)
+
+
+@functools.cache
+def _font() -> Any:
+    """matplotlib's own font, which has most signs of most alphabets; else the one of Pillow."""
+    from PIL import ImageFont
+
+    found = importlib.util.find_spec("matplotlib")
+    if found is not None and found.origin:
+        path = Path(found.origin).parent / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"
+        if path.exists():
+            return ImageFont.truetype(str(path), 11)
+    return ImageFont.load_default(11)

@@ -1,0 +1,113 @@
+"""Reads pictures back into numbers: pixels to values through the colour scale."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from rich.color import Color
+from rich.console import Console
+
+from nnsight_magic.views.seen import Drawn
+from nnsight_magic.views.still.colours import MINUS, NAN, PLUS, scale
+from nnsight_magic.views.still.half_blocks import text_of
+from nnsight_magic.views.still.picture import picture
+
+_CONSOLE = Console()
+
+
+def values_of(
+    colours: np.ndarray, limits: tuple[float, float], palette: str, dark: bool = False
+) -> np.ndarray:
+    """The value that each colour `(…, 3)` stands for, by the nearest of the scale and the marks."""
+    shades = scale(palette, dark).astype(int)
+    known = np.concatenate([shades, [NAN, PLUS, MINUS]])
+    low, high = limits
+    values = np.concatenate(
+        [low + (high - low) * np.linspace(0, 1, 256), [np.nan, np.inf, -np.inf]]
+    )
+    distinct, back = np.unique(colours.reshape(-1, 3), axis=0, return_inverse=True)
+    distance = ((distinct[:, None].astype(int) - known[None]) ** 2).sum(-1)
+    assert distance.min(axis=1).max() <= 30, "a colour that is none of the scale"
+    return values[distance.argmin(axis=1)][back].reshape(colours.shape[:-1])
+
+
+def still_values(view: Any) -> np.ndarray:
+    """The blocks of the still picture, read from the centres of its cells."""
+    found = picture(view)
+    assert found is not None
+    pixels = np.asarray(Image.open(io.BytesIO(found.png)).convert("RGBA"))[..., :3]
+    left, top, width, height = found.plot
+    plot = pixels[top : top + height, left : left + width]
+    return blocks_of(values_of(plot, found.drawn.limits, found.drawn.palette), found.drawn)
+
+
+def blocks_of(values: np.ndarray, drawn: Drawn) -> np.ndarray:
+    """One value a block, from a plot of the whole window."""
+    picked = []
+    for axis in (0, 1):
+        begin, end = drawn.window[2 * axis : 2 * axis + 2]
+        pixels, block = values.shape[axis], drawn.block[axis]
+        centres = (np.arange(drawn.values.shape[axis]) + 0.5) * block * pixels / (end - begin)
+        picked.append(np.minimum(centres.astype(int), pixels - 1))
+    return values[np.ix_(*picked)]
+
+
+def figure_values(view: Any, dpi: int = 100) -> np.ndarray:
+    """The figure's plane, rendered, pixel by pixel."""
+    figure = view.figure()
+    axes = figure.axes[0]
+    file = io.BytesIO()
+    figure.savefig(file, dpi=dpi)
+    pixels = np.asarray(Image.open(file).convert("RGB"))
+    left, bottom, width, height = axes.get_position().bounds
+    tall, wide = pixels.shape[:2]
+    rows = slice(round((1 - bottom - height) * tall), round((1 - bottom) * tall))
+    columns = slice(round(left * wide), round((left + width) * wide))
+    shown = axes.images[0]
+    palette = _palette_of(shown.cmap(np.linspace(0, 1, 256))[:, :3])
+    values = values_of(pixels[rows, columns], shown.get_clim(), palette)
+    # One pixel a block, so that numbers can be compared.
+    count = shown.get_array().shape
+    picked = [
+        ((np.arange(n) + 0.5) * pixel / n).astype(int)
+        for n, pixel in zip(count, values.shape, strict=True)
+    ]
+    return values[np.ix_(*picked)]
+
+
+def _palette_of(colours: np.ndarray) -> str:
+    return next(
+        name
+        for name in ("diverging", "sequential", "grey")
+        if np.abs(scale(name) / 255 - colours).max() < 0.01
+    )
+
+
+def console_values(tensor: Any, width: int = 80) -> np.ndarray:
+    """The squares of the console's map of a matrix."""
+    text = text_of(tensor, width)
+    assert text is not None
+    head, *lines = text.split("\n")
+    ends = [float(part.replace("≤ ", "").replace("≥ ", "")) for part in _ends(head.plain)]
+    palette = "diverging" if ends[0] < 0 else "sequential"
+    rows = []
+    for line in lines:
+        pairs = [str(line.get_style_at_offset(_CONSOLE, k)) for k in range(len(line.plain))]
+        if "▀" not in line.plain:
+            continue
+        rows += [[_rgb(pair.split(" on ")[place]) for pair in pairs] for place in (0, -1)]
+    return values_of(np.array(rows, np.uint8), (ends[0], ends[1]), palette)
+
+
+def _ends(head: str) -> list[str]:
+    """`… from 0 to 1   ≤ 0 ███ ≥ 1   a square: 2 × 3`: what stands beside the scale."""
+    before, after = head.split("█" * 12)
+    return [before.split("   ")[-1].strip(), after.split("   ")[0].strip()]
+
+
+def _rgb(name: str) -> tuple[int, int, int]:
+    colour = Color.parse(name).get_truecolor()
+    return colour.red, colour.green, colour.blue
