@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from nnsight_magic.engine.hooks import take_away
 from nnsight_magic.engine.interrupt import uninterrupted
 from nnsight_magic.engine.pause import Pause
 from nnsight_magic.engine.site import Site, Touch
@@ -98,6 +99,7 @@ class OwnCalls:
     def __init__(self) -> None:
         self._calls: dict[tuple[nn.Module, str, int], list[Any]] = {}
         self._pauses: dict[Site, Pause] = {}
+        self._hooked: list[tuple[nn.Module, Callable, Callable]] = []
 
     def run(self, module: nn.Module, step: int, args: tuple, kwargs: dict[str, Any]) -> Any:
         """Call a module and note what flows through it and its submodules."""
@@ -110,12 +112,13 @@ class OwnCalls:
                 output.retain_grad()
             self._calls.setdefault((inner, "output", step), []).append(output)
 
-        hooks: list[Any] = []
+        self._hooked.append((module, given, gave))
         try:
-            _hook_all(module, given, gave, hooks)
+            _hook_all(module, given, gave)
             return module(*args, **kwargs)
         finally:
-            _unhook(hooks)
+            _unhook(module, given, gave)
+            self._hooked.pop()
 
     def pause(self, touch: Touch) -> Pause:
         """What a touch of an attached module reads.
@@ -140,6 +143,9 @@ class OwnCalls:
         return pause
 
     def close(self) -> None:
+        for hooked in self._hooked:  # where an exception kept `run` from doing it
+            _unhook(*hooked)
+        self._hooked.clear()
         for pause in self._pauses.values():
             pause.close()
         self._pauses.clear()
@@ -171,16 +177,17 @@ def _late_write(pause: Pause) -> str:
 
 
 @uninterrupted
-def _hook_all(module: nn.Module, given: Callable, gave: Callable, hooks: list[Any]) -> None:
+def _hook_all(module: nn.Module, given: Callable, gave: Callable) -> None:
     for inner in module.modules():
-        hooks.append(inner.register_forward_pre_hook(given, with_kwargs=True))
-        hooks.append(inner.register_forward_hook(gave, with_kwargs=True))
+        inner.register_forward_pre_hook(given, with_kwargs=True)
+        inner.register_forward_hook(gave, with_kwargs=True)
 
 
 @uninterrupted
-def _unhook(hooks: list[Any]) -> None:
-    for hook in hooks:
-        hook.remove()
+def _unhook(module: nn.Module, given: Callable, gave: Callable) -> None:
+    for inner in module.modules():
+        take_away(inner, given)
+        take_away(inner, gave)
 
 
 def _plain_tree(value: Any) -> Any:

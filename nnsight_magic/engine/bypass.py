@@ -27,7 +27,7 @@ class Bypasses:
     def __init__(self) -> None:
         self._produce: dict[tuple[greenlet, nn.Module], Produce] = {}
         self._surround: dict[tuple[greenlet, nn.Module], Surround] = {}
-        self._originals: dict[nn.Module, Any] = {}
+        self._patches: dict[nn.Module, Any] = {}  # what stands as `forward` on each
 
     def add(self, running: greenlet, module: nn.Module, produce: Produce) -> None:
         """Let calls of `module` out of `running` give what `produce(args, kwargs)` gives."""
@@ -42,10 +42,9 @@ class Bypasses:
     @uninterrupted
     def watch(self, module: nn.Module) -> None:
         """Make the module ask: a call that has begun before cannot be bypassed any more."""
-        if module in self._originals:
+        if module in self._patches:
             return
         original = module.forward
-        self._originals[module] = module.__dict__.get("forward")
 
         @functools.wraps(original)  # transformers looks at the signature
         def forward(*args: Any, **kwargs: Any) -> Any:
@@ -55,10 +54,11 @@ class Bypasses:
                 return produce(args, kwargs)
             surround = self._surround.get(key)
             if surround is not None:
-                return surround(original, args, kwargs)
-            return original(*args, **kwargs)
+                return surround(forward.runs, args, kwargs)
+            return forward.runs(*args, **kwargs)
 
-        forward.stands_for = self._originals[module]
+        forward.runs, forward.stands_for = original, module.__dict__.get("forward")
+        self._patches[module] = forward
         module.__dict__["forward"] = forward
 
     def remove(self, running: greenlet, module: nn.Module) -> None:
@@ -72,14 +72,29 @@ class Bypasses:
 
     def close(self) -> None:
         """Give every module its own `forward` back."""
-        for module, original in self._originals.items():
-            if original is None:
-                module.__dict__.pop("forward", None)
-            else:
-                module.__dict__["forward"] = original
-        self._originals.clear()
+        for module, forward in self._patches.items():
+            _take_out(module, forward)
+        self._patches.clear()
         self._produce.clear()
         self._surround.clear()
+
+
+def _take_out(module: nn.Module, forward: Any) -> None:
+    """Take one `forward` away from a module, also from under those of traces that go on.
+
+    Traces of two wrappers of one model may end in the order in which they began.
+    """
+    above, now = None, module.__dict__.get("forward")
+    while now is not None and now is not forward:
+        above, now = now, getattr(now, "stands_for", None)
+    if now is None:
+        return
+    if above is not None:
+        above.runs, above.stands_for = forward.runs, forward.stands_for
+    elif forward.stands_for is None:
+        del module.__dict__["forward"]
+    else:
+        module.__dict__["forward"] = forward.stands_for
 
 
 def own_forward(forward: Any) -> Any:

@@ -231,6 +231,8 @@ class Course:
         return forward.run_to(touch.site)
 
     def _new_forward(self) -> Forward:
+        if not self._forwards:
+            self._silence.begin()
         drawing = self._drawing
         if drawing is not None and self._forwards:
             drawing = Redrawing(drawing)
@@ -327,7 +329,7 @@ class Course:
         holds_blocks = names.layers is not None and (
             not path or names.layers.startswith(f"{path}.")
         )
-        if at_operation and holds_blocks:
+        if at_operation and holds_blocks and touch:
             below = names.layers.split(".")[len(touch.parts) :]
             paths = ((*below, str(block)) for block in range(report.blocks))
             module = pause.site.module

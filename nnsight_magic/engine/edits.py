@@ -18,6 +18,7 @@ import torch
 
 from nnsight_magic.engine.edit_check import check_index
 from nnsight_magic.engine.edit_file import StoredEdit, StoredWrite, store, stored, to_json
+from nnsight_magic.engine.lifeline import watched_exit
 from nnsight_magic.engine.value import (
     Parts,
     describe,
@@ -83,6 +84,8 @@ class Edit:
     enabled: bool = True
     steps: tuple[int, ...] | None = None
     _model: Model | None = field(default=None, repr=False, compare=False)
+    _lifeline: Any = field(default=None, repr=False, compare=False)  # see `lifeline`
+    _recorder: _Recorder | None = field(default=None, repr=False, compare=False)
 
     def remove(self) -> None:
         """Take it out of the model's edits."""
@@ -90,13 +93,20 @@ class Edit:
             self._model.edits._edits.pop(self.name, None)
 
     def __enter__(self) -> Edit:
-        self._model._begin(_Recorder(self), None)
+        self._recorder = _Recorder(self)
+        self._model._begin(self._recorder, None)
         return self
 
+    @watched_exit
     def __exit__(self, kind, error, traceback) -> None:
-        self._model._end(self._model._active, None)
+        self._abandon()
         if kind is None:
             self._model.edits._add(self)
+
+    def _abandon(self) -> None:
+        if self._recorder is not None:
+            self._model._end(self._recorder, None)
+        self._recorder = self._lifeline = None
 
     def __getattr__(self, name: str) -> Any:
         # `edited.layers[3].output[:] = 0` says the same as `model.layers[3].output[:] = 0`.

@@ -20,6 +20,7 @@ from torch import nn
 from nnsight_magic.engine.bypass import Bypasses, Produce
 from nnsight_magic.engine.chance import Drawing
 from nnsight_magic.engine.greenthread import ThreadState
+from nnsight_magic.engine.hooks import take_away
 from nnsight_magic.engine.interrupt import uninterrupted, watch
 from nnsight_magic.engine.operation_mode import Listing, OperationMode
 from nnsight_magic.engine.pause import Change, Pause, apply_changes
@@ -69,7 +70,7 @@ class Forward:
         self._grad = grad
         self._awaited: set[Site] = set()
         self._calls: dict[tuple[nn.Module, str], int] = {}
-        self._hooks: dict[tuple[nn.Module, str], Any] = {}
+        self._hooks: dict[tuple[nn.Module, str], Any] = {}  # `None` while one is being registered
         self._edits: dict[tuple[nn.Module, str], list[Callable[[Any, int, int], Any]]] = {}
         self._late: dict[tuple[nn.Module, str], list[nn.Module]] = {}
         self._recorders: dict[nn.Module, Callable[[Any, tuple, dict], None]] = {}
@@ -134,7 +135,17 @@ class Forward:
             module.register_forward_pre_hook if kind == "input" else module.register_forward_hook
         )
         act = self._on_input if kind == "input" else self._on_output
+        self._hooks[module, kind] = None  # noted before it is there: see `_unhook`
         self._hooks[module, kind] = register(act, with_kwargs=True)
+
+    def _unhook(self) -> None:
+        """Take every hook away, also one whose registration an exception has cut short."""
+        for (module, kind), hook in self._hooks.items():
+            if hook is not None:
+                hook.remove()
+            else:
+                take_away(module, self._on_input if kind == "input" else self._on_output)
+        self._hooks.clear()
 
     @property
     def awaited_step(self) -> int:
@@ -202,7 +213,8 @@ class Forward:
         try:
             # Of another thread's forward (a generator that is collected elsewhere) only the hooks
             # can be taken away: greenlet ends it when its own thread comes by.
-            if self.started and not self.finished and self._thread == threading.get_ident():
+            under_way = self.started and not self.finished and self._greenlet is not None
+            if under_way and self._thread == threading.get_ident():
                 self._awaited = set()
                 self._resume(Cancelled)  # an instance here would hold its own traceback
         except (Cancelled, Exception):
@@ -214,9 +226,7 @@ class Forward:
 
     def close(self) -> None:
         """Take every hook away, and let go of the model's tensors."""
-        for hook in self._hooks.values():
-            hook.remove()
-        self._hooks.clear()
+        self._unhook()
         self.fired.clear()
         self._calls.clear()
         self._recorders.clear()
@@ -253,17 +263,20 @@ class Forward:
 
     def _switch(self, mine: ThreadState, error: type[BaseException] | None) -> None:
         """Into the model and back, each side with its own grad mode and autocast."""
-        self._state.restore(mine)
-        if self._drawing is not None:
-            self._drawing.enter(None if self.pause is None else self.pause.site)
+        theirs = self._state
         try:
-            if error is None:
-                self._greenlet.switch()
-            else:
-                self._greenlet.throw(error)
-        finally:
+            theirs.restore(mine)
             if self._drawing is not None:
-                self._drawing.leave()
+                self._drawing.enter(None if self.pause is None else self.pause.site)
+            try:
+                if error is None:
+                    self._greenlet.switch()
+                else:
+                    self._greenlet.throw(error)
+            finally:
+                if self._drawing is not None:
+                    self._drawing.leave()
+        finally:
             self._state = ThreadState.capture()
             mine.restore(self._state)
 

@@ -17,6 +17,7 @@ from transformers import StoppingCriteria, StoppingCriteriaList
 from nnsight_magic.engine.forward import Forward
 from nnsight_magic.engine.inputs import Inputs
 from nnsight_magic.engine.interrupt import interruptible, uninterrupted
+from nnsight_magic.engine.lifeline import watched_exit
 from nnsight_magic.engine.pause import Pause
 from nnsight_magic.engine.site import Site
 from nnsight_magic.engine.tracer import Tracer
@@ -87,12 +88,10 @@ class GenerationTracer(Tracer):
         self._base_step = 0
         self._result: Any = None
 
-    @uninterrupted
-    def __enter__(self) -> GenerationTracer:
-        super().__enter__()
+    def _enter(self) -> None:
+        super()._enter()
         # The model's own calls count the steps.
         self._course.prepare.append(lambda forward: forward.hook([self._course.root], "input"))
-        return self
 
     @property
     def result(self) -> Any:
@@ -271,14 +270,24 @@ class Generation:
     def __init__(self, tracer: GenerationTracer):
         self._tracer = tracer
         self._done = False
+        self._lifeline: Any = None  # see `lifeline`
 
     @uninterrupted
     def __enter__(self) -> GenerationTracer:
         return self._tracer.__enter__()
 
+    @watched_exit
     @uninterrupted
     def __exit__(self, kind, error, traceback) -> bool:
-        return self._tracer.__exit__(kind, error, traceback)
+        try:
+            return GenerationTracer.__exit__(self._tracer, kind, error, traceback)
+        finally:
+            self._abandon()
+
+    @uninterrupted
+    def _abandon(self) -> None:
+        self._lifeline = None
+        self._tracer._abandon()
 
     @property
     def sequences(self) -> torch.Tensor:

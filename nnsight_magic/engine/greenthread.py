@@ -73,17 +73,16 @@ class UsersGradMode:
         vars(self._open)["modes"] = [*self._others(), self]
 
     def leave(self) -> None:
-        mode, self._mode = self._mode, None
-        modes = vars(self._open).get("modes", [])
-        if self not in modes:  # it is left in another thread, whose mode it never changed
-            return
-        later = modes[modes.index(self) + 1 :]
-        vars(self._open)["modes"] = self._others()
-        for each in later:
-            if each._mode is not None:
-                each._mode = mode
-                return
-        torch._C._set_grad_enabled(mode)
+        """Once or twice: an exception may rise on the way."""
+        mode, modes = self._mode, vars(self._open).get("modes", [])
+        if mode is not None and self in modes:  # else another thread's, whose mode it never changed
+            later = [each for each in modes[modes.index(self) + 1 :] if each._mode is not None]
+            if later:
+                later[0]._mode = mode
+            else:
+                torch._C._set_grad_enabled(mode)
+            vars(self._open)["modes"] = self._others()
+        self._mode = None
 
     def _others(self) -> list[UsersGradMode]:
         """Of the traces that last, in this thread."""

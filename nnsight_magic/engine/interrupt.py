@@ -47,28 +47,29 @@ class _Watch:
     """The traces that are running in the main thread, and an interrupt that waits."""
 
     def __init__(self) -> None:
-        self.traces = 0
+        self.traces: dict[int, Any] = {}
         self.noted = False
         self.before: Any = None
 
     @uninterrupted
-    def begin(self) -> bool:
-        """A trace begins; whether it is watched over."""
+    def begin(self, trace: Any) -> None:
+        """A trace begins; it is watched over until `end`."""
         if threading.current_thread() is not threading.main_thread():
-            return False
+            return
         before = _get_handler(signal.SIGINT)
         if before is not _on_interrupt:
             if not callable(before):  # ignored, or not Python's business
-                return False
-            self.before, self.traces, self.noted = before, 0, False
+                return
+            self.before, self.noted = before, False
+            self.traces.clear()
+            self.traces[id(trace)] = trace
             _set_handler(signal.SIGINT, _on_interrupt)
-        self.traces += 1
-        return True
+        self.traces[id(trace)] = trace
 
     @uninterrupted
-    def end(self) -> None:
+    def end(self, trace: Any) -> None:
         """A trace is over and everything is put away; an interrupt that waits rises now."""
-        self.traces -= 1
+        self.traces.pop(id(trace), None)
         if threading.current_thread() is not threading.main_thread():
             return
         self.give_back()
@@ -76,7 +77,7 @@ class _Watch:
 
     def give_back(self) -> None:
         """Without a trace, the handler is the one that was there before."""
-        if self.traces <= 0 and _get_handler(signal.SIGINT) is _on_interrupt:
+        if not self.traces and _get_handler(signal.SIGINT) is _on_interrupt:
             _set_handler(signal.SIGINT, self.before)
 
     def deliver(self) -> None:

@@ -31,6 +31,9 @@ class Invokes:
     def __len__(self) -> int:
         return len(self._tracers)
 
+    def __contains__(self, tracer: Tracer) -> bool:
+        return tracer in self._tracers
+
     def add(self, tracer: Tracer, written: dict[Site, list[Change]]) -> None:
         """An invoke has ended; its writes are kept for one over the whole batch."""
         self._tracers.append(tracer)

@@ -18,6 +18,10 @@ class Silence(logging.Filter):
     def __init__(self, running: Callable[[], bool]):
         super().__init__()
         self._running = running
+        self._handlers: list[logging.Handler] = []
+
+    def begin(self) -> None:
+        """Hold back from now on."""
         self._handlers = list(_TRANSFORMERS.handlers)
         for handler in self._handlers:
             handler.addFilter(self)

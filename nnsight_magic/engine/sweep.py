@@ -76,6 +76,7 @@ class Sweep(Tracer):
         self._clean = CleanRun(self)
         self.packs = pack and not self.model.edits.in_force and self._may_pack()
         self._scheduler: greenlet | None = None
+        self._forwards: list[Forward] = []
 
     def run(self, progress: bool) -> list[Any]:
         """All variants' results, in their order."""
@@ -236,6 +237,7 @@ class Sweep(Tracer):
             written={},
             grad=False,
         )
+        self._forwards.append(forward)
         self.model.edits.tell(forward if layout is None else EachVariant(forward, layout))
         return forward
 
@@ -257,8 +259,16 @@ class Sweep(Tracer):
             if variant.alone is not None:
                 variant.alone.close()
         self._clean.close()
+        for forward in self._forwards:
+            forward.cancel()
+        self._forwards.clear()
         self._bypasses.close()
         self._by_greenlet.clear()
+
+    def _close(self) -> None:
+        if self._by_greenlet:  # an exception rose when `run` was about to do it
+            self._cancel()
+        super()._close()
 
 
 def _row_count(args: tuple, kwargs: dict[str, Any]) -> int:

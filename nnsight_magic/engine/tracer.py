@@ -17,6 +17,7 @@ from nnsight_magic.engine.forward import Forward
 from nnsight_magic.engine.greenthread import UsersGradMode
 from nnsight_magic.engine.interrupt import interruptible, uninterrupted, watch
 from nnsight_magic.engine.invoke import Invokes
+from nnsight_magic.engine.lifeline import watched_exit
 from nnsight_magic.engine.pause import Change, Pause, fit
 from nnsight_magic.engine.report import RunReport
 from nnsight_magic.engine.shortcut import Shortcut, in_block_layout
@@ -82,8 +83,9 @@ class Tracer:
         self._written_before: dict[Site, list[Change]] = {}
         self._own_steps: dict[nn.Module, int] = {}
         self._grad_mode = UsersGradMode()
-        self._watched = False
         self._began = 0.0
+        self._entered = False
+        self._lifeline: Any = None  # see `lifeline`
 
     @property
     def input_ids(self) -> torch.Tensor | None:
@@ -109,8 +111,9 @@ class Tracer:
 
     @uninterrupted
     def __enter__(self) -> Tracer:
-        self._watched = watch.begin()
+        self._entered = True
         try:
+            watch.begin(self)
             self._enter()
             watch.deliver()
         except BaseException:
@@ -143,6 +146,7 @@ class Tracer:
         self._grad_mode.enter()
         torch._C._set_grad_enabled(bool(self._grad))
 
+    @watched_exit
     @uninterrupted
     def __exit__(self, kind, error, traceback) -> bool:
         stopped = kind is not None and issubclass(kind, _Stopped) and error.tracer is self
@@ -171,25 +175,35 @@ class Tracer:
             self._course.main.finish()
 
     def _close(self) -> None:
-        """Cancel and unhook everything, whatever happened; an interrupt waits until it is done."""
-        course, self._course = self._course, None
-        parent, self._parent = self._parent, None
+        """Cancel and unhook everything, whatever happened; an interrupt waits until it is done.
+
+        What is put away is forgotten afterwards, not before: an exception may rise in between, and
+        then this is called again.
+        """
+        course, parent = self._course, self._parent
         try:
-            self._grad_mode.leave()
             if course is not None:
-                if parent is not None:
+                if parent is not None and self not in parent._invokes:
                     course.settle()
                     parent._invokes.add(self, course.written)
                     parent.report.forwards += self.report.forwards
                 course.close()
                 self.own_calls.close()
                 self.report.seconds = time.perf_counter() - self._began
+                self._course = None
         finally:
+            self._grad_mode.leave()  # behind every switch into the model, which has its own mode
             self.model._end(self, parent)
             self._call = self._again = None
-            if self._watched:
-                self._watched = False
-                watch.end()
+            watch.end(self)
+        self._parent = self._lifeline = None
+        self._entered = False
+
+    @uninterrupted
+    def _abandon(self) -> None:
+        self._lifeline = None
+        if self._entered:
+            self._close()
 
     # ── several runs, and many modules ───────────────────────────────────────────────────
 

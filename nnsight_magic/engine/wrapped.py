@@ -21,6 +21,7 @@ from nnsight_magic.engine.scan import Scan, scan
 from nnsight_magic.engine.shortcut import Shortcut
 from nnsight_magic.engine.sweep import Sweep
 from nnsight_magic.engine.tracer import Tracer
+from nnsight_magic.engine.turn import Turn
 from nnsight_magic.errors import NoTraceError, TraceInsideTraceError
 from nnsight_magic.model.names import (
     BLOCK_NAMES,
@@ -75,7 +76,7 @@ class Model(Handle):
             _names_written={},
             _attached={},
             _rename=dict(rename or {}),
-            _lock=threading.Lock(),
+            _lock=Turn(),
             _owner=None,
             _active=None,
             _packs={},
@@ -315,18 +316,17 @@ class Model(Handle):
                 "trace: model.trace([first, second])."
             )
         if parent is None:
-            while not self._lock.acquire(timeout=0.2):
-                watch.deliver()
+            self._lock.take(tracer, watch.deliver)
         self.__dict__.update(_owner=thread, _active=tracer)
 
     def _end(self, tracer: Tracer, parent: Tracer | None) -> None:
-        if self._active is not tracer:
-            return
         if parent is not None:
-            self.__dict__["_active"] = parent
-        else:
+            if self._active is tracer:
+                self.__dict__["_active"] = parent
+            return
+        if self._active is tracer:
             self.__dict__.update(_owner=None, _active=None)
-            self._lock.release()
+        self._lock.give_back(tracer)
 
     def _tracer(self, handle: Handle, kind: str) -> Tracer:
         """The trace that is running in this thread."""

@@ -8,6 +8,7 @@ import re
 import sys
 from typing import Any
 
+from nnsight_magic.engine.lifeline import watched_exit
 from nnsight_magic.errors import NnsightError
 from nnsight_magic.language.keep import Saved, kept, stacked
 from nnsight_magic.magics.result import ModuleTouch
@@ -32,15 +33,26 @@ class _Asked:
 
     def __init__(self, trace: Any, cell: Any, paths: list[str]) -> None:
         self.trace, self.cell, self.paths = trace, cell, paths
+        self.stack = contextlib.ExitStack()
+        self._lifeline: Any = None  # see `engine.lifeline`
 
     def __enter__(self) -> Any:
-        tracer = self.trace.__enter__()
-        handles = [self.cell.model[path] for path in self.paths]
-        self.cell.wanted = {handle: tracer.cache(modules=[handle]) for handle in handles}
+        with contextlib.ExitStack() as stack:
+            tracer = stack.enter_context(self.trace)
+            handles = [self.cell.model[path] for path in self.paths]
+            self.cell.wanted = {handle: tracer.cache(modules=[handle]) for handle in handles}
+            self.stack = stack.pop_all()
         return tracer
 
+    @watched_exit
     def __exit__(self, kind: Any, error: Any, traceback: Any) -> Any:
-        return self.trace.__exit__(kind, error, traceback)
+        stopped = self.stack.__exit__(kind, error, traceback)
+        self._lifeline = None
+        return stopped
+
+    def _abandon(self) -> None:
+        self._lifeline = None
+        self.stack.close()
 
 
 def gathered(wanted: dict[Any, Any]) -> dict[Any, Any]:
