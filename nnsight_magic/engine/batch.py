@@ -37,6 +37,7 @@ class Variant:
         self.touches: list[Touch] = []
         self.written: dict[Site, list[Change]] = {}
         self.pause: Pause | None = None
+        self._left: list[Pause] = []
         self.start = 0
         self.alone: Course | None = None
         self.result: Any = None
@@ -60,12 +61,20 @@ class Variant:
         self.greenlet.parent = getcurrent()
         self.greenlet.switch(pause)
 
+    def close(self) -> None:
+        """The sweep is over: what the user holds is theirs alone."""
+        if self.alone is not None:
+            self.alone.close()
+        for pause in self._left:
+            pause.close()
+
     def see(self, site: Site, value: Any) -> list[Change]:
         """Have it see the value at its touch, and run on: what it wrote there."""
         pause = self.pause = Pause(site, value, late_write, False)
         self.go_on(pause)
         self.pause = None
         pause.leave()
+        self._left.append(pause)
         if pause.changes:
             self.written[site] = [*self.written.get(site, []), *pause.changes]
         return pause.changes

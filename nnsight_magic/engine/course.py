@@ -23,7 +23,7 @@ from nnsight_magic.engine.report import RunReport
 from nnsight_magic.engine.shortcut import Shortcut
 from nnsight_magic.engine.silence import Silence
 from nnsight_magic.engine.site import Site, Touch
-from nnsight_magic.errors import NeverRanError, NoSuchOperationError
+from nnsight_magic.errors import AlreadyRanError, NeverRanError, NoSuchOperationError
 from nnsight_magic.model.names import StandardNames
 
 
@@ -302,6 +302,30 @@ class Course:
             lines.append(f"Write to {touch.where} before {passer.where} is read.")
         lines.append("For a change that stays out of the model, work on a copy: h = h.clone().")
         return "\n".join(lines)
+
+    def check_unseen_writes(self) -> None:
+        """At the end of the block: refuse what no function of torch has told of.
+
+        Raises:
+            AlreadyRanError: a value was written when the forward had gone on past it.
+        """
+        for pause in self._pauses:
+            if pause.written_unseen():
+                raise AlreadyRanError(
+                    f"{self._late_write(pause)}\n"
+                    "It was seen at the end of the block: the write came through memory that numpy "
+                    "or another library shares, or through torch.func."
+                )
+
+    def explain(self, error: BaseException) -> None:
+        """numpy says of its arrays alone that they are read-only: say why."""
+        lent = [pause.describe() for pause in self._pauses if pause.lent]
+        if isinstance(error, ValueError) and "read-only" in str(error) and lent:
+            error.add_note(
+                f"numpy shares the memory of {lent[0]}, and the forward has gone on past it: a "
+                "write would not flow on.\nWrite before anything behind it is read, or work on a "
+                "copy: h.numpy().copy(). When the block is over, the array can be written."
+            )
 
     def describe_extent(self, names: StandardNames, blocks: int) -> None:
         """Fill in how far the main forward came, told from where it stands."""

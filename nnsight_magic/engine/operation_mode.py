@@ -24,7 +24,7 @@ from torch.overrides import TorchFunctionMode
 
 from nnsight_magic.engine.attention import FUSED, in_steps
 from nnsight_magic.engine.site import Operation
-from nnsight_magic.engine.value import mutates
+from nnsight_magic.engine.writes import mutates
 
 Arrive = Callable[[Operation, str, Any], Any]
 

@@ -17,10 +17,12 @@ from nnsight_magic.engine.value import (
     describe,
     entries,
     is_container,
+    mark,
     own_copy,
     plainly,
     rebuild,
 )
+from nnsight_magic.engine.writes import checksum, same_bits
 from nnsight_magic.errors import AlreadyRanError, WrongValueError
 
 # One change: where in the value (a path of keys, () for the whole) and what stands there now, or
@@ -28,16 +30,26 @@ from nnsight_magic.errors import AlreadyRanError, WrongValueError
 Change = tuple[tuple, Any]
 
 
-class _HandedOut:
+class HandedOut:
     """A value in the user's hands, and the state in which it was handed out."""
 
-    __slots__ = ("age", "linked", "path", "strong", "version", "weak")
+    __slots__ = ("age", "arrays", "lent", "linked", "path", "pause", "strong", "version", "weak")
 
-    def __init__(self, path: tuple, value: Value, age: int):
-        self.path, self.strong, self.weak = path, value, weakref.ref(value)
+    def __init__(self, path: tuple, value: Value, pause: Pause):
+        self.path, self.pause = path, pause
+        self.strong, self.weak = value, weakref.ref(value)
         self.version = 0  # a fresh copy has not been written to
-        self.age = age  # how often the site had been written to by then
+        self.age = pause.age  # how often the site had been written to by then
         self.linked = False
+        self.lent: Any = False  # to a library whose writes torch does not count; then its checksum
+        self.arrays: list[weakref.ref] = []  # numpy's, in this memory
+
+    def lock(self, writeable: bool) -> None:
+        """Let numpy refuse to write where nothing can flow on any more."""
+        for reference in self.arrays:
+            array = reference()
+            if array is not None and array.flags.writeable != writeable:
+                array.flags.writeable = writeable
 
 
 class Pause:
@@ -60,9 +72,9 @@ class Pause:
         self.passer: Touch | None = None  # a value handed out already that depends on this one
         self._late_write = late_write
         self._grad = grad
-        self._handed: list[_HandedOut] = []
+        self._handed: list[HandedOut] = []
         self._parts: list[weakref.ref[Parts]] = []
-        self._aliases: list[Value] = []
+        self._passed_on: list[HandedOut] = []  # to be looked at once more at the end
 
     @property
     def written(self) -> bool:
@@ -77,6 +89,9 @@ class Pause:
         """The model's own value at `path`, with everything written so far."""
         if self._handed:
             self._fold()
+        return self._at(path)
+
+    def _at(self, path: tuple) -> Any:
         value = self.current
         for key in path:
             value = value[key]
@@ -96,7 +111,9 @@ class Pause:
                 copy.retain_grad()
             value = as_value(copy, cls)
             value._pause, value.where = self, where
-            self._handed.append(_HandedOut(path, value, self.age))
+            handed = HandedOut(path, value, self)
+            self._handed.append(handed)
+            mark(value, handed)
             return value
         if is_container(raw):
             parts = Parts(self, path, where)
@@ -126,12 +143,39 @@ class Pause:
             self._fold()
         self._keep_parts(())
         self.passed = True
+        for handed in self._handed:
+            self._let_go(handed)
         self._handed.clear()
-        for alias in self._aliases:  # whoever detached a value wants to keep nothing of its graph
-            alias._alias_of, alias._pause = None, self
-        self._aliases.clear()
         current, self.current = self.current, None
         return current
+
+    def _let_go(self, handed: HandedOut) -> None:
+        """Nothing that is written from here on flows; what torch does not refuse is told later."""
+        value = handed.weak()
+        if value is not None and handed.lent:
+            handed.lent = checksum(value)
+            handed.lock(writeable=False)
+        else:
+            handed.strong = None
+        if value is not None:
+            self._passed_on.append(handed)
+
+    @property
+    def lent(self) -> bool:
+        """Whether the memory of a value is shared with another library."""
+        return any(handed.lent for handed in (*self._handed, *self._passed_on))
+
+    def written_unseen(self) -> bool:
+        """Whether a value was written after the forward had gone on, by a way that nobody sees."""
+        for handed in self._passed_on:
+            value = handed.weak()
+            if value is None:
+                continue
+            if version_of(value) != handed.version:
+                return True
+            if handed.lent and checksum(value) != handed.lent:
+                return True
+        return False
 
     def close(self) -> None:
         """The run is over: what the user still holds is theirs alone."""
@@ -139,28 +183,46 @@ class Pause:
             self.leave()
         # A closed pause refuses nothing: the value is an ordinary tensor of the user's now.
         self.closed = True
+        for handed in self._passed_on:
+            handed.strong = None
+            handed.lock(writeable=True)
+        self._passed_on.clear()
         self.changes.clear()
         self.site = self._late_write = None
 
-    def check_in_place_write(self, value: torch.Tensor) -> None:
+    def check_in_place_write(self, handed: HandedOut, alias: torch.Tensor) -> None:
         """Refuse a write that could not flow on: into a copy that is no longer the newest."""
         if self.closed:
             return
         self._refuse_late_write()
         self._fold()
-        for handed in self._handed:
-            if handed.weak() is value and handed.age != self.age:
-                self.refuse_old(self.describe())
-            if handed.weak() is value:
-                handed.strong = value  # about to change: it must live to be looked at again
+        if handed.age != self.age:
+            self.refuse_old(self.describe())
+        self._hold(handed, alias)
 
-    def watch_alias(self, alias: Value, value: torch.Tensor) -> None:
-        """`alias` was detached from a value handed out here: a write into it is one to `value`."""
+    def lend(self, handed: HandedOut, alias: torch.Tensor, borrower: Any) -> None:
+        """Somebody else has the memory of a value: what is written there has to be looked for."""
+        if hasattr(borrower, "setflags"):  # an array of numpy
+            handed.arrays.append(weakref.ref(borrower))
         if self.passed:
-            alias._pause = self
+            if not handed.lent and (value := handed.weak()) is not None:
+                handed.lent = checksum(value)
+            handed.lock(writeable=False)
         else:
-            alias._alias_of = value
-            self._aliases.append(alias)
+            handed.lent = True
+            self._hold(handed, alias)
+
+    def _hold(self, handed: HandedOut, alias: torch.Tensor) -> None:
+        """About to change: it must live to be looked at again, whatever view of it is left."""
+        value = handed.weak()
+        if value is None:  # an alias alone has outlived it
+            part = self.part(handed.path)
+            memory = plainly(torch.Tensor.untyped_storage, alias)
+            value = torch.empty(0, dtype=part.dtype, device=part.device)
+            value.set_(memory, 0, part.shape, own_copy(part).stride())
+            handed.weak, handed.version = weakref.ref(as_value(value)), -1
+            self._handed.append(handed)
+        handed.strong = value
 
     def refuse_old(self, where: str) -> None:
         """Refuse a write into what was read before another write, or in a run that is over."""
@@ -188,12 +250,18 @@ class Pause:
                 continue
             version = version_of(value)
             written = version != handed.version
+            if handed.lent and not written:
+                written = handed.age == self.age and not same_bits(value, self._at(handed.path))
             # With gradients the flow goes through the user's copy: that makes its `.grad` the
             # gradient at this site, and lets `requires_grad_()` start a graph here.
             if written or (self._grad and value.requires_grad and not handed.linked):
                 self._change(handed.path, own_copy(value), written)
                 handed.version, handed.linked, handed.age = version, True, self.age
-            handed.strong = value = None
+            if not handed.lent:
+                handed.strong = None
+            elif handed.age != self.age:
+                handed.lock(writeable=False)
+            value = None
             if handed.weak() is not None:
                 self._handed.append(handed)
 

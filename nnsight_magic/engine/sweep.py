@@ -256,8 +256,7 @@ class Sweep(Tracer):
                     variant.greenlet.throw(Cancelled())
                 except Cancelled:
                     pass
-            if variant.alone is not None:
-                variant.alone.close()
+            variant.close()
         self._clean.close()
         for forward in self._forwards:
             forward.cancel()

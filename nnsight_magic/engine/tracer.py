@@ -154,6 +154,9 @@ class Tracer:
             if kind is None:
                 watch.deliver()
                 self._leave()
+                self._course.check_unseen_writes()
+            elif error is not None:
+                self._course.explain(error)
             self._course.describe_extent(self.model.names, self.model.block_count)
         except BaseException as late:
             error = late

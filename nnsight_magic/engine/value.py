@@ -8,39 +8,18 @@ recorded while the user's code runs, and nothing that was saved can change after
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from nnsight_magic.engine.writes import lends, mutates, written
 from nnsight_magic.errors import WrongValueError
 
 if TYPE_CHECKING:
-    from nnsight_magic.engine.pause import Pause
-
-_IN_PLACE_OPERATORS = frozenset(
-    f"__{name}__"
-    for name in (
-        "setitem", "iadd", "isub", "imul", "itruediv", "ifloordiv", "imod", "ipow",
-        "iand", "ior", "ixor", "ilshift", "irshift",
-    )
-)  # fmt: skip
-# End in an underscore and leave the numbers alone.
-_HARMLESS = frozenset({"requires_grad_", "share_memory_", "rename_", "detach_"})
-_mutates: dict[Any, bool] = {}
-
-
-def mutates(func: Any) -> bool:
-    """Whether a torch function writes into its first argument."""
-    known = _mutates.get(func)
-    if known is None:
-        name = getattr(func, "__name__", "")
-        known = name in _IN_PLACE_OPERATORS or (
-            name.endswith("_") and not name.endswith("__") and name not in _HARMLESS
-        )
-        _mutates[func] = known
-    return known
+    from nnsight_magic.engine.pause import HandedOut, Pause
 
 
 def plainly(func: Any, *args: Any, **kwargs: Any) -> Any:
@@ -66,25 +45,22 @@ class Value(torch.Tensor):
 
     _pause: Pause | None = None  # where it was handed out, for errors about late writes
     _source: torch.Tensor | None = None  # the tensor whose gradient this one shows
-    _alias_of: torch.Tensor | None = None  # what it was detached from, if that can flow on
     _saved = False
     where: str | None = None  # such as "layers[3].mlp.output"
 
     @classmethod
     def __torch_function__(cls, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
-        if mutates(func) and args and isinstance(args[0], Value):
+        if mutates(func) or "out" in kwargs or kwargs.get("inplace"):
             return _mutate(func, args, kwargs)
         result = plainly(func, *args, **kwargs)
-        # `plain.add_(value)` and `plain.to(value)` give back the user's own tensor.
-        if "out" in kwargs or any(result is arg for arg in args):
+        # `plain.to(value)` gives back the user's own tensor.
+        if any(result is arg for arg in args):
             return result
-        result = _as_values(result)
-        if func is torch.Tensor.detach:  # no view for autograd, but the same memory
-            root = root_of(args[0])
-            pause = getattr(root, "_pause", None)
-            if pause is not None:
-                pause.watch_alias(result, root)
+        if type(result) in _HOLDING_TENSORS or isinstance(result, tuple | list):
+            return _as_values(result)
+        if lends(func):
+            return _noted_loan(args[0], result)
         return result
 
     def save(self) -> Value:
@@ -94,8 +70,8 @@ class Value(torch.Tensor):
 
     @property
     def value(self) -> torch.Tensor:
-        """The same numbers as a plain `torch.Tensor`."""
-        return plain(self)
+        """The same numbers as a plain `torch.Tensor`, a copy of your own."""
+        return plain(own_copy(self))
 
     @property
     def data(self) -> torch.Tensor:
@@ -107,10 +83,30 @@ class Value(torch.Tensor):
 
     @data.setter
     def data(self, new: torch.Tensor) -> None:
-        if getattr(root_of(self), "_pause", None) is None or new.shape != self.shape:
+        if handed_out(self) is None or new.shape != self.shape:
             plainly(torch.Tensor.data.__set__, self, new)
         else:
             self.detach().copy_(new)
+
+    @property
+    def real(self) -> torch.Tensor:
+        """The real part; torch's own setter hides the write from everyone."""
+        if not self.is_complex():
+            return self
+        return _as_values(plainly(torch.Tensor.real.__get__, self))
+
+    @real.setter
+    def real(self, new: torch.Tensor | float) -> None:
+        self.real[...] = new
+
+    @property
+    def imag(self) -> torch.Tensor:
+        """The imaginary part of complex numbers."""
+        return _as_values(plainly(torch.Tensor.imag.__get__, self))
+
+    @imag.setter
+    def imag(self, new: torch.Tensor | float) -> None:
+        self.imag[...] = new
 
     @property
     def grad(self) -> torch.Tensor | None:
@@ -155,6 +151,9 @@ class BlockValue(Value):
         super().__setitem__(... if type(index) is int and index == 0 else index, new)
 
 
+_HOLDING_TENSORS = (torch.Tensor, tuple, list)
+
+
 def as_value(tensor: torch.Tensor, cls: type[Value] = Value) -> Value:
     """Turn a tensor that nobody else holds into a `Value`, without a copy or an alias.
 
@@ -184,12 +183,32 @@ def own_copy(tensor: torch.Tensor) -> torch.Tensor:
     return plain(copy) if isinstance(copy, Value) else copy
 
 
-def root_of(value: torch.Tensor) -> torch.Tensor:
-    """The tensor that `value` is a view of, or `value` itself."""
-    base = plainly(torch.Tensor._base.__get__, value)
-    root = value if base is None else base
-    detached_from = getattr(root, "_alias_of", None)
-    return root if detached_from is None else detached_from
+def handed_out(value: torch.Tensor) -> HandedOut | None:
+    """What was handed out in the memory of `value`, whatever view or alias of it this is.
+
+    The memory itself knows. It does not know any more when nobody holds it.
+    """
+    try:
+        memory = plainly(torch.Tensor.untyped_storage, value)
+    except (RuntimeError, NotImplementedError):  # a sparse one, or one inside torch.func
+        return None
+    return getattr(memory, "_handed_out", None)
+
+
+def mark(value: torch.Tensor, handed: HandedOut) -> None:
+    """Let the memory of `value` know what was handed out in it."""
+    with contextlib.suppress(RuntimeError, NotImplementedError):  # a sparse one has none
+        plainly(torch.Tensor.untyped_storage, value)._handed_out = handed
+
+
+def _noted_loan(value: Any, borrower: Any) -> Any:
+    handed = handed_out(value) if isinstance(value, Value) else None
+    if handed is None or handed.pause.closed:
+        return borrower
+    if type(borrower).__module__ == "numpy":
+        borrower = borrower.view()  # of an array, not of a tensor: only so it can be unlocked again
+    handed.pause.lend(handed, value, borrower)
+    return borrower
 
 
 def _as_values(result: Any) -> Any:
@@ -205,24 +224,30 @@ def _as_values(result: Any) -> Any:
 
 
 def _mutate(func, args, kwargs) -> Any:
-    """An in-place operation on a handed-out value: it must still be able to flow on."""
-    target = args[0]
-    pause = getattr(root_of(target), "_pause", None)
-    if pause is not None:
-        pause.check_in_place_write(root_of(target))
+    """An in-place operation: what is written of what was handed out must still be able to flow."""
+    targets = [each for each in written(func, args, kwargs) if isinstance(each, Value)]
+    pause = None
+    for target in targets:
+        handed = handed_out(target)
+        if handed is not None:
+            pause = handed.pause
+            pause.check_in_place_write(handed, target)
     try:
-        return _as_values(plainly(func, *args, **kwargs))
+        result = plainly(func, *args, **kwargs)
     except (RuntimeError, IndexError, TypeError) as error:
         if pause is None:
             raise
         found = error
+    else:
+        own = "out" in kwargs or any(result is arg for arg in args)
+        return result if own else _as_values(result)
     raise WrongValueError(_explain(func, args, pause, found)) from None
 
 
 def _explain(func, args, pause: Pause, error: Exception) -> str:
     """Say what a slice takes and what was given, where torch speaks of 'indexing results'."""
     name = pause.describe()
-    lines = [f"{name} is {describe(args[0])}."]
+    lines = [f"{name} is {describe(args[0])}."] if args else []
     if func.__name__ == "__setitem__" and len(args) == 3:
         _, index, new = args
         try:
