@@ -50,6 +50,10 @@ class WrongValueError(NnsightError):
     """A value was written that does not fit: shape, dtype, device or kind."""
 
 
+class GraphError(NnsightError, RuntimeError):
+    """A gradient was asked for, and what it needs was not recorded, or is gone."""
+
+
 class GenerationEndedError(NnsightError):
     """A step was asked for that lies behind the end of the generation."""
 

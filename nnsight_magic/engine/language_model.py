@@ -11,6 +11,7 @@ from torch import nn
 from nnsight_magic.engine.generation import Generation, GenerationTracer
 from nnsight_magic.engine.handle import touching
 from nnsight_magic.engine.inputs import Inputs, prepare
+from nnsight_magic.engine.options import check_generation, check_options
 from nnsight_magic.engine.scan import Scan, scan
 from nnsight_magic.engine.tracer import Tracer
 from nnsight_magic.engine.wrapped import Model
@@ -103,8 +104,8 @@ class LanguageModel(Model):
             inputs: a prompt, a list of prompts (a padded batch), token ids `(tokens,)` or
                 `(batch, tokens)`, or a dict of the model's own arguments.
             full: run the forward to its end, even where nothing later is wanted.
-            grad: record for autograd. By default, if the function that holds the block uses
-                `backward`, `grad` or `requires_grad_`.
+            grad: record for autograd. By default, if the block uses `backward`, `grad` or
+                `requires_grad_`, or what it binds is asked for gradients behind it.
             resume: start from remembered block outputs where they are the same to the bit; see
                 `model.resume`.
             kwargs: further arguments of the model's `forward`.
@@ -141,6 +142,7 @@ class LanguageModel(Model):
         False
         """
         given = Inputs() if inputs is None else prepare(inputs, self._root, self.tokenizer)
+        check_options("scan", (), kwargs, self._root)
         return scan(self._root, given, self._arguments(given, kwargs))
 
     def _arguments(self, prepared: Inputs, kwargs: dict) -> dict[str, Any]:
@@ -184,6 +186,8 @@ class LanguageModel(Model):
 
     def _generation(self, inputs: Any, *, full, grad, again=None, **kwargs) -> GenerationTracer:
         prepared = self._prepared(inputs)
+        if hasattr(self.module, "generation_config"):
+            check_generation(("full", "grad"), kwargs, self.module)
         return GenerationTracer(self, prepared, kwargs, full=full, grad=grad, again=again)
 
     @cached_property

@@ -19,6 +19,7 @@ from nnsight_magic.engine.interrupt import interruptible, uninterrupted, watch
 from nnsight_magic.engine.invoke import Invokes
 from nnsight_magic.engine.lifeline import watched_exit
 from nnsight_magic.engine.pause import Change, Pause, fit
+from nnsight_magic.engine.recording import wants_gradients
 from nnsight_magic.engine.report import RunReport
 from nnsight_magic.engine.shortcut import Shortcut, in_block_layout
 from nnsight_magic.engine.site import Site, Touch, user_frame, user_line
@@ -29,9 +30,6 @@ from nnsight_magic.errors import BadInputError, NeverRanError
 if TYPE_CHECKING:
     from nnsight_magic.engine.handle import Handle
     from nnsight_magic.engine.wrapped import Model
-
-# Names whose use in the block's function says that gradients are wanted.
-_GRADIENT_NAMES = frozenset({"backward", "grad", "requires_grad_", "autograd", "retain_grad"})
 
 
 class Tracer:
@@ -47,7 +45,7 @@ class Tracer:
         root: the module that `call` runs; the whole model unless one part of it is traced.
         args, inputs: what the model is called with, such as `input_ids` `(batch, tokens)`.
         full: run the forward to its end even where nothing later is wanted.
-        grad: record for autograd; `None` looks whether the block's function asks for gradients.
+        grad: record for autograd; `None` looks whether the block asks for gradients.
         again: makes the tracer of an `invoke(inputs)` block.
     """
 
@@ -123,9 +121,8 @@ class Tracer:
 
     def _enter(self) -> None:
         if self._grad is None:
-            frame = user_frame()
-            names = frame.f_code.co_names if frame is not None else ()
-            self._grad = not _GRADIENT_NAMES.isdisjoint(names)
+            of_parent = self._parent is not None and self._parent._grad
+            self._grad = bool(of_parent) or wants_gradients(user_frame())
         self.model._begin(self, self._parent)
         self._course = course = Course(
             self._call or _no_prompt,

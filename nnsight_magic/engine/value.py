@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from nnsight_magic.engine.writes import lends, mutates, written
-from nnsight_magic.errors import WrongValueError
+from nnsight_magic.errors import GraphError, WrongValueError
 
 if TYPE_CHECKING:
     from nnsight_magic.engine.pause import HandedOut, Pause
@@ -51,6 +52,8 @@ class Value(torch.Tensor):
     @classmethod
     def __torch_function__(cls, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
+        if func in _BACKWARD:
+            return _go_backward(func, args, kwargs)
         if mutates(func) or "out" in kwargs or kwargs.get("inplace"):
             return _mutate(func, args, kwargs)
         result = plainly(func, *args, **kwargs)
@@ -112,7 +115,10 @@ class Value(torch.Tensor):
     def grad(self) -> torch.Tensor | None:
         """The gradient of what was differentiated with respect to this tensor."""
         source = self if self._source is None else self._source
-        return plainly(torch.Tensor.grad.__get__, source)
+        found = plainly(torch.Tensor.grad.__get__, source)
+        if found is None and self._pause is not None and not source.requires_grad:
+            warnings.warn(f"{self.where} has no gradient.\n{_NOT_RECORDED}", stacklevel=2)
+        return found
 
     @grad.setter
     def grad(self, gradient: torch.Tensor | None) -> None:
@@ -221,6 +227,32 @@ def _as_values(result: Any) -> Any:
         for item in result:
             _as_values(item)
     return result
+
+
+_BACKWARD = frozenset({torch.Tensor.backward, torch.autograd.grad})
+_NOT_RECORDED = (
+    "The trace that it comes from recorded no graph: its block asks for no gradients (backward, "
+    "grad), nor is what it bound asked for them.\nUse model.trace(…, grad=True)."
+)
+
+
+def _go_backward(func, args, kwargs) -> Any:
+    """torch does not know of traces: say which of them recorded too little, or too much."""
+    try:
+        return _as_values(plainly(func, *args, **kwargs))
+    except RuntimeError as error:
+        if "does not require grad" in str(error):
+            hint = _NOT_RECORDED
+        elif "through the graph a second time" in str(error):
+            hint = (
+                "A value that a trace read has a graph of its own, through the model, and that is "
+                "gone after the first backward.\nRead it without one, model.trace(…, grad=False), "
+                "or cut it off: h.detach()."
+            )
+        else:
+            raise
+        found = _first_line(error)
+    raise GraphError(f"{found}\n{hint}") from None
 
 
 def _mutate(func, args, kwargs) -> Any:

@@ -16,6 +16,7 @@ from nnsight_magic.engine.edits import Edit, Edits, functional
 from nnsight_magic.engine.handle import Handle
 from nnsight_magic.engine.inputs import Inputs, prepare, with_positions
 from nnsight_magic.engine.interrupt import watch
+from nnsight_magic.engine.options import check_options
 from nnsight_magic.engine.resume import Resume
 from nnsight_magic.engine.scan import Scan, scan
 from nnsight_magic.engine.shortcut import Shortcut
@@ -33,6 +34,9 @@ from nnsight_magic.model.names import (
 
 if TYPE_CHECKING:
     from nnsight_magic.views.tree import TreeView
+
+
+_OF_TRACE = ("full", "grad", "resume")
 
 
 class Model(Handle):
@@ -104,8 +108,8 @@ class Model(Handle):
         Args:
             inputs: the module's positional arguments, as its `forward` takes them.
             full: run the forward to its end.
-            grad: record for autograd. By default, if the function that holds the block uses
-                `backward`, `grad` or `requires_grad_`.
+            grad: record for autograd. By default, if the block uses `backward`, `grad` or
+                `requires_grad_`, or what it binds is asked for gradients behind it.
             resume: start from remembered block outputs where they are the same to the bit; see
                 `model.resume`.
             kwargs: keyword arguments of the module's `forward`.
@@ -187,6 +191,7 @@ class Model(Handle):
         float32 (1, 4)
         """
         given = inputs if len(inputs) != 1 else inputs[0]
+        check_options("scan", (), kwargs, self._root)
         return scan(self._root, prepare(given, self._root, None) if inputs else Inputs(), kwargs)
 
     def tree(self, *inputs: Any, **kwargs: Any) -> TreeView:
@@ -260,6 +265,7 @@ class Model(Handle):
         """A trace of one module alone."""
         _ = self.module  # the weights have to be there
         part = handle.module
+        check_options("trace", ("full", "grad"), kwargs, part)
         return Tracer(
             self,
             lambda: part(*inputs, **kwargs),
@@ -279,6 +285,7 @@ class Model(Handle):
         again: Callable[..., Tracer],
     ) -> Tracer:
         module = self.module
+        check_options("trace", _OF_TRACE, kwargs, module)
         arguments = with_positions({**inputs.kwargs, **kwargs}, module)
         return Tracer(
             self,

@@ -1,0 +1,91 @@
+"""Options that nobody would read: a misspelt one is refused before anything runs."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Any
+
+from torch import nn
+
+from nnsight_magic.errors import BadInputError
+
+
+def check_options(call: str, own: Iterable[str], given: Iterable[str], module: nn.Module) -> None:
+    """Refuse what neither the call nor the module's `forward` takes.
+
+    A module of transformers hands what its own forward does not name to the modules in it: their
+    names count too. Where any other forward takes `**kwargs`, only what looks misspelt is refused.
+
+    Raises:
+        BadInputError: an option that is unknown.
+    """
+    given = set(given)
+    if not given:
+        return
+    forward, is_open = _taken_by(module)
+    _refuse(call, given, set(own), forward, is_open, type(module).__name__)
+
+
+def check_generation(own: Iterable[str], given: Iterable[str], module: Any) -> None:
+    """The same for `generate`: what it, its configuration and the model's forward take."""
+    given = set(given)
+    if not given:
+        return
+    forward, is_open = _taken_by(module)
+    known = {*vars(module.generation_config), *_parameters(type(module).generate)[0]}
+    for name in ("prepare_inputs_for_generation", "_sample"):
+        method = getattr(type(module), name, None)
+        known |= _parameters(method)[0] if method is not None else set()
+    _refuse("generate", given, {*own, *known}, forward, is_open, type(module).__name__)
+
+
+def _refuse(
+    call: str, given: set[str], own: set[str], forward: frozenset[str], is_open: bool, kind: str
+) -> None:
+    for name in sorted(given - own - forward):
+        near = difflib.get_close_matches(name, [*own, *forward], 1, 0.75)
+        if is_open and not near:
+            continue
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        shown = sorted(each for each in own if not each.startswith("_"))[:8]
+        raise BadInputError(
+            f"{call}() has no option {name!r}.{hint}\n"
+            f"It takes {', '.join(shown)} and what {kind}'s forward takes: "
+            f"{', '.join(sorted(forward)[:16])}."
+        )
+
+
+def _taken_by(module: nn.Module) -> tuple[frozenset[str], bool]:
+    """The names that a module's forward takes, and whether it may take others."""
+    module = module._modules.get("_orig_mod") or module  # what torch.compile gives
+    names, is_open = _parameters(type(module).forward)
+    if not is_open or not hasattr(module, "config"):
+        return frozenset(names), is_open
+    kinds = {type(each) for each in module.modules()}
+    inside = [_parameters(kind.forward) for kind in kinds]
+    passed_on = frozenset().union(names, _OF_TRANSFORMERS, *(each for each, _ in inside))
+    return passed_on, not type(module).__module__.startswith("transformers.")
+
+
+# What the attention functions of transformers and its losses take, and no forward names.
+_OF_TRANSFORMERS = (
+    "output_attentions", "output_hidden_states", "output_router_logits", "return_dict",
+    "num_items_in_batch", "cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k",
+    "seq_idx", "is_causal", "labels", "use_cache", "shift_labels", "ignore_index",
+)  # fmt: skip
+
+
+@lru_cache(maxsize=1024)
+def _parameters(function: Any) -> tuple[frozenset[str], bool]:
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return frozenset(), True
+    named = (
+        each for each in parameters if each.kind not in (each.VAR_KEYWORD, each.VAR_POSITIONAL)
+    )
+    is_open = any(each.kind is each.VAR_KEYWORD for each in parameters)
+    return frozenset(each.name for each in named if each.name != "self"), is_open
