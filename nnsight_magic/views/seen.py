@@ -62,13 +62,13 @@ def axes_of(view: TensorView) -> list[dict[str, Any]]:
     axes = []
     for size, axis in zip(shape, given, strict=True):
         labels = axis.get("labels")
-        sound = isinstance(labels, list) and all(isinstance(each, str) for each in labels)
+        sound = isinstance(labels, list | tuple) and all(isinstance(w, str) for w in labels)
         role = axis.get("role")
         axes.append(
             {
                 "role": role if isinstance(role, str) and role else "axis",
                 "size": size,
-                "labels": labels if sound else [],
+                "labels": list(labels) if sound else [],
             }
         )
     return axes
@@ -160,7 +160,7 @@ def ends_of(view: TensorView, place: Place, size: tuple[int, int]) -> tuple[Ends
     stored = view.first_ends(place)
     if stored is not None and stored.low.shape != stored.high.shape:
         stored = None
-    if stored is not None and view.stored["form"] == "plane" and place.window == stored.window:
+    if stored is not None and place.window == stored.window and _fine(stored, size):
         return _fewer(stored, size), place
     try:
         ends = view.array.ends(
@@ -172,6 +172,14 @@ def ends_of(view: TensorView, place: Place, size: tuple[int, int]) -> tuple[Ends
     if stored is not None:
         return _fewer(_within(stored, place.window), size), place
     return _at_first(view, place, size)
+
+
+def _fine(ends: Ends, size: tuple[int, int]) -> bool:
+    """Whether these blocks are pooled, and as small as is asked for."""
+    top, bottom, left, right = ends.window
+    asked = [-(-(bottom - top) // max(1, size[0])), -(-(right - left) // max(1, size[1]))]
+    pooled = ends.low is not ends.high
+    return pooled and ends.block[0] <= asked[0] and ends.block[1] <= asked[1]
 
 
 def _at_first(view: TensorView, place: Place, size: tuple[int, int]) -> tuple[Ends, Place] | None:

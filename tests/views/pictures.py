@@ -25,13 +25,13 @@ def values_of(
     shades = scale(palette, dark).astype(int)
     known = np.concatenate([shades, [NAN, PLUS, MINUS]])
     low, high = limits
-    values = np.concatenate(
-        [low + (high - low) * np.linspace(0, 1, 256), [np.nan, np.inf, -np.inf]]
-    )
-    distinct, back = np.unique(colours.reshape(-1, 3), axis=0, return_inverse=True)
-    distance = ((distinct[:, None].astype(int) - known[None]) ** 2).sum(-1)
+    share = np.linspace(0, 1, 256)
+    values = np.concatenate([low * (1 - share) + high * share, [np.nan, np.inf, -np.inf]])
+    packed, back = np.unique(colours.astype(int) @ (1 << 16, 1 << 8, 1), return_inverse=True)
+    distinct = np.stack([packed >> 16, packed >> 8 & 255, packed & 255], 1)
+    distance = ((distinct[:, None] - known[None]) ** 2).sum(-1)
     assert distance.min(axis=1).max() <= 30, "a colour that is none of the scale"
-    return values[distance.argmin(axis=1)][back].reshape(colours.shape[:-1])
+    return values[distance.argmin(axis=1)][back.reshape(colours.shape[:-1])]
 
 
 def still_values(view: Any) -> np.ndarray:
@@ -55,25 +55,27 @@ def blocks_of(values: np.ndarray, drawn: Drawn) -> np.ndarray:
     return values[np.ix_(*picked)]
 
 
-def figure_values(view: Any, dpi: int = 100) -> np.ndarray:
-    """The figure's plane, rendered, pixel by pixel."""
-    figure = view.figure()
-    axes = figure.axes[0]
+def figure_pixels(figure: Any, dpi: int = 100) -> np.ndarray:
+    """The plane of a view's figure as it is saved, in colours."""
     file = io.BytesIO()
     figure.savefig(file, dpi=dpi)
     pixels = np.asarray(Image.open(file).convert("RGB"))
-    left, bottom, width, height = axes.get_position().bounds
+    left, bottom, width, height = figure.axes[0].get_position().bounds
     tall, wide = pixels.shape[:2]
     rows = slice(round((1 - bottom - height) * tall), round((1 - bottom) * tall))
     columns = slice(round(left * wide), round((left + width) * wide))
-    shown = axes.images[0]
+    return pixels[rows, columns]
+
+
+def figure_values(view: Any, dpi: int = 100) -> np.ndarray:
+    """The figure's plane as it is saved, one value a block."""
+    figure = view.figure()
+    shown = figure.axes[0].images[0]
     palette = _palette_of(shown.cmap(np.linspace(0, 1, 256))[:, :3])
-    values = values_of(pixels[rows, columns], shown.get_clim(), palette)
-    # One pixel a block, so that numbers can be compared.
-    count = shown.get_array().shape
+    values = values_of(figure_pixels(figure, dpi), shown.get_clim(), palette)
     picked = [
         ((np.arange(n) + 0.5) * pixel / n).astype(int)
-        for n, pixel in zip(count, values.shape, strict=True)
+        for n, pixel in zip(shown.get_array().shape, values.shape, strict=True)
     ]
     return values[np.ix_(*picked)]
 
@@ -86,8 +88,9 @@ def _palette_of(colours: np.ndarray) -> str:
     )
 
 
-def console_values(tensor: Any, width: int = 80) -> np.ndarray:
-    """The squares of the console's map of a matrix."""
+def console_values(tensor: Any, width: int = 80, scale_too: bool = False) -> Any:
+    """The squares of the console's map of a matrix, or of the first of several; with `scale_too`
+    the limits and the palette as well."""
     text = text_of(tensor, width)
     assert text is not None
     head, *lines = text.split("\n")
@@ -97,9 +100,14 @@ def console_values(tensor: Any, width: int = 80) -> np.ndarray:
     for line in lines:
         pairs = [str(line.get_style_at_offset(_CONSOLE, k)) for k in range(len(line.plain))]
         if "▀" not in line.plain:
+            if rows:
+                break  # another matrix
             continue
+        pairs = pairs[: line.plain.find(" ")] if " " in line.plain else pairs
         rows += [[_rgb(pair.split(" on ")[place]) for pair in pairs] for place in (0, -1)]
-    return values_of(np.array(rows, np.uint8), (ends[0], ends[1]), palette)
+    limits = ends[0], ends[1]
+    values = values_of(np.array(rows, np.uint8), limits, palette)
+    return (values, limits, palette) if scale_too else values
 
 
 def _ends(head: str) -> list[str]:

@@ -57,5 +57,5 @@ def image(png: bytes, width: int, height: int, words: str) -> str:
     data = base64.b64encode(png).decode()
     return (
         f'<img width="{width}" height="{height}" alt="{escape(words, quote=True)}" '
-        f'style="width:{width}px;height:{height}px" src="data:image/png;base64,{data}">'
+        f'style="width:{width}px;height:auto" src="data:image/png;base64,{data}">'
     )

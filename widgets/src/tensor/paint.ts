@@ -141,7 +141,8 @@ function drawLabels(context: CanvasRenderingContext2D, scene: Scene, labels: Lab
       context.restore();
     } else {
       context.textAlign = "center";
-      context.fillText(String(column), x, y + 6);
+      const half = context.measureText(String(column)).width / 2;
+      context.fillText(String(column), Math.min(x, layout.total[0] - half), y + 6);
       context.textAlign = "right";
     }
   }

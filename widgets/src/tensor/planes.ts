@@ -42,6 +42,8 @@ export interface Planes {
   known: Picture[];
   order: ArrayLike<number> | null;
   trouble: string;
+  /** whether a finer picture is on its way */
+  pending: boolean;
 }
 
 export function usePlanes(model: Model, place: Place, window: Window | null, pixels: [number, number]): Planes {
@@ -88,6 +90,7 @@ export function usePlanes(model: Model, place: Place, window: Window | null, pix
       });
   };
   const refused = useRef("");
+  const waits = wanted.current !== null && refused.current !== wanted.current.key + String(wanted.current.window);
   useEffect(() => {
     const next = wanted.current;
     if (next && refused.current !== next.key + String(next.window)) pump();
@@ -103,7 +106,7 @@ export function usePlanes(model: Model, place: Place, window: Window | null, pix
   const close = sharp.current?.key === key ? sharp.current.picture : null;
   const area = ({ block }: Picture) => block[0] * block[1];
   const known = [close, base].filter((each) => each !== null).sort((a, b) => area(a) - area(b));
-  return { base: fitting, sharp: close, known, order: local?.order ?? base?.order ?? null, trouble };
+  return { base: fitting, sharp: close, known, order: local?.order ?? base?.order ?? null, trouble, pending: waits };
 }
 
 /** Whether a picture has every value of its plane, so that it can be pooled here. */

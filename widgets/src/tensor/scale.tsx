@@ -19,6 +19,9 @@ interface Props {
   onPalette(palette: string): void;
 }
 
+/** Room for a long number. */
+const wide = (end: number) => ({ width: `${Math.max(8, number(end).length + 1)}ch` });
+
 export function Scale(props: Props) {
   const { limits, palette, ground } = props;
   const strip = useRef<HTMLCanvasElement>(null);
@@ -38,11 +41,11 @@ export function Scale(props: Props) {
   };
   return (
     <div class="nnv-scale">
-      <input aria-label="lower end of the colour scale" value={number(limits[0])} onChange={typed(0)} />
+      <input aria-label="lower end of the colour scale" value={number(limits[0])} style={wide(limits[0])} onChange={typed(0)} />
       {props.outside[0] && <Beyond way="◂" colour={css(cachedScale(palette, ground)[0])} text="values lie below this end of the scale" />}
       <canvas ref={strip} width={256} height={1} aria-hidden="true" />
       {props.outside[1] && <Beyond way="▸" colour={css(cachedScale(palette, ground)[255])} text="values lie above this end of the scale" />}
-      <input aria-label="upper end of the colour scale" value={number(limits[1])} onChange={typed(1)} />
+      <input aria-label="upper end of the colour scale" value={number(limits[1])} style={wide(limits[1])} onChange={typed(1)} />
       <select
         aria-label="colours"
         value={props.chosen}

@@ -106,6 +106,10 @@ function Viewer({ model, selection, thumb = false, pane = false, follows = false
       font: `11px ${style.fontFamily}`,
     };
     paint(canvas.current, scene, ratio);
+    const { left, top, width: wide, height: high } = layout;
+    // Where the map lies in the canvas, once it has been drawn: for whoever reads its pixels.
+    if (layers.length && !planes.pending) canvas.current.dataset["drawn"] = [left, top, wide, high].join();
+    else delete canvas.current.dataset["drawn"];
   });
 
   const move = (row: number, column: number) => {
@@ -234,7 +238,7 @@ function roomFor(labels: Labels, [rows, columns]: [number, number], ordered: boo
   const upright = labels.columns.length ? longest(labels.columns) : ordered ? String(columns - 1).length : 0;
   return {
     left: !down ? 4 : 14 + NAME + (labels.rows.length ? longest(labels.rows) * 6.8 : String(rows - 1).length * 6.5),
-    bottom: !across ? 4 : NAME + (upright ? 10 + upright * 7.2 : 18),
+    bottom: !across ? 4 : NAME + (upright ? 8 + upright * 6.5 : 18),
   };
 }
 

@@ -83,10 +83,11 @@ export function layoutOf(
     const [w, h] = thumbSize(Math.max(20, width), [rows, columns]);
     return { left: 0, top: 0, width: w, height: h, total: [w, h] };
   }
-  const top = 6;
-  const room = Math.max(20, width - labels.left - 10);
+  // On whole pixels, or the outermost values would be blurred.
+  const [top, left] = [6, Math.round(labels.left)];
+  const room = Math.max(20, width - left - 10);
   const [w, h] = plotSize(room, TALLEST, [rows, columns]);
-  return { left: labels.left, top, width: w, height: h, total: [labels.left + w + 10, top + h + labels.bottom] };
+  return { left, top, width: w, height: h, total: [left + w + 10, Math.round(top + h + labels.bottom)] };
 }
 
 /** Of a thumbnail, which lies in a box of few pixels. */
