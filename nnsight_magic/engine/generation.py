@@ -56,7 +56,8 @@ class GenerationTracer(Tracer):
 
     Attributes:
         result: the sequences `(batch, tokens)`, prompt included, as transformers' `generate`
-            gives them. Inside the block, reading it runs the generation to its end.
+            gives them. Inside the block, reading it runs the generation to its end. In an invoke:
+            its own; behind several invokes: a list of theirs.
     """
 
     is_one_forward = False
@@ -95,6 +96,12 @@ class GenerationTracer(Tracer):
 
     @property
     def result(self) -> Any:
+        running = self._running()
+        if running is not self:
+            return running.result
+        if self._result is None and self._call is None and len(self._invokes):
+            results = [each.result for each in self._invokes]
+            return results[0] if len(results) == 1 else results
         if self._result is None and self._course is not None and self._call is not None:
             self._result = self._plan.trimmed(self._course.main.finish())
         return self._result
@@ -105,12 +112,13 @@ class GenerationTracer(Tracer):
 
         Inside the loop, reads and writes are those of the visited step.
         """
-        return self._visit(range(self._base_step, self._plan.new_tokens))
+        running = self._running()
+        return running._visit(range(running._base_step, running._plan.new_tokens))
 
     @property
     def iter(self) -> _ChosenSteps:
         """The same for chosen steps: `tracer.iter[2]`, `tracer.iter[1:4]`, `tracer.iter[:]`."""
-        return _ChosenSteps(self)
+        return _ChosenSteps(self._running())
 
     def all(self) -> Iterator[Step]:
         """Every step, as `steps`."""

@@ -31,6 +31,9 @@ class Invokes:
     def __len__(self) -> int:
         return len(self._tracers)
 
+    def __iter__(self) -> Iterator[Tracer]:
+        return iter(self._tracers)
+
     def __contains__(self, tracer: Tracer) -> bool:
         return tracer in self._tracers
 

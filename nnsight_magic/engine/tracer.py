@@ -77,6 +77,7 @@ class Tracer:
         self._course: Course | None = None
         self._parent: Tracer | None = None
         self._invokes = Invokes()
+        self._caches: list[Callable[[Forward], None]] = []
         self.own_calls = OwnCalls()
         self._written_before: dict[Site, list[Change]] = {}
         self._own_steps: dict[nn.Module, int] = {}
@@ -97,8 +98,15 @@ class Tracer:
 
     @property
     def result(self) -> Any:
-        """The whole output of the model, inside the block."""
-        return self.read(self.model, "output")
+        """The whole output of the model, inside the block; in an invoke, of its own run."""
+        running = self._running()
+        return self.read(self.model, "output") if running is self else running.result
+
+    def _running(self) -> Tracer:
+        """The invoke that is running, where this trace has no run of its own; else this trace."""
+        active = self.model._active
+        is_invoke = isinstance(active, Tracer) and active._parent is self
+        return active if is_invoke and self._call is None else self
 
     @property
     def wrote(self) -> bool:
@@ -113,6 +121,8 @@ class Tracer:
         try:
             watch.begin(self)
             self._enter()
+            for tell in self._parent._caches if self._parent is not None else ():
+                self._fill_cache(tell)
             watch.deliver()
         except BaseException:
             self._close()
@@ -195,6 +205,7 @@ class Tracer:
             self._grad_mode.leave()  # behind every switch into the model, which has its own mode
             self.model._end(self, parent)
             self._call = self._again = None
+            self._caches.clear()
             watch.end(self)
         self._parent = self._lifeline = None
         self._entered = False
@@ -237,6 +248,8 @@ class Tracer:
     ) -> Cache:
         """Keep copies of what modules give (and are given) from here to the end of the forward.
 
+        Before the invokes of a trace: of each of them, one after another.
+
         Args:
             modules: handles, paths or names; all modules by default.
             device: move the copies there, such as `"cpu"`.
@@ -260,10 +273,17 @@ class Tracer:
                         lambda site, value, h=handle: cache.keep(h.path, h.name, site.kind, value),
                     )
 
+        running = self._running()
+        if running._call is None:
+            self._caches.append(tell)  # for every invoke that follows
+        else:
+            running._fill_cache(tell)
+        return cache
+
+    def _fill_cache(self, tell: Callable[[Forward], None]) -> None:
         self._course.run_everything()
         tell(self._course.main)
         self._full = True
-        return cache
 
     def barrier(self, count: int) -> Callable[[], None]:
         """Accepted for programs that wait for each other elsewhere; blocks run in order here."""

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from nnsight_magic.engine.generation import Step
-from nnsight_magic.engine.value import Parts, Value, plain
+from nnsight_magic.engine.value import Parts, Value, plain, plainly
 from nnsight_magic.language.program import Program
 from nnsight_magic.language.rows import RowParts
 
@@ -74,7 +74,8 @@ def _kept_tensor(value: torch.Tensor) -> torch.Tensor:
     if not ours and value.grad_fn is None:
         return value  # the user's own tensor
     source = (value if value._source is None else value._source) if ours else value
-    gradient = value.grad if source.is_leaf or source.retains_grad else None  # else torch warns
+    has_one = source.is_leaf or source.retains_grad  # else torch warns
+    gradient = plainly(torch.Tensor.grad.__get__, source) if has_one else None
     result = plain(value).detach()
     used = result.numel() * result.element_size()
     if result.layout is torch.strided and result.untyped_storage().nbytes() > used:
