@@ -354,7 +354,8 @@ class Tracer:
     def _reach(self, handle: Handle, kind: str) -> Pause:
         line = handle.ancestors()
         module = line[-1]
-        if isinstance(module, nn.ModuleList | nn.ModuleDict | nn.ParameterList):
+        holds = isinstance(module, nn.ModuleList | nn.ModuleDict | nn.ParameterList)
+        if holds and type(module).forward is nn.Module.forward:  # Switch's experts are called
             raise NeverRanError(
                 f"{handle.name} is a {type(module).__name__}: it holds modules and is never "
                 f"called, so it has no {kind}.\nIndex it, such as {handle.name}[0].{kind}."

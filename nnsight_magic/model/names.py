@@ -24,13 +24,17 @@ NORM_NAMES = (
     "layer_norm",
     "final_norm",
     "embedding_norm",  # LFM2's last one, whatever it is called
+    "ln_out",
 )
 ATTENTION_NAMES = ("self_attn", "attn", "attention", "self_attention", "linear_attn")
 MLP_NAMES = ("mlp", "feed_forward", "ffn", "ff", "block_sparse_moe", "moe", "feedforward")
 
 # T5 keeps the parts of a block in a list: attention first, the feed-forward part last.
 ATTENTION_IN_LIST = ("SelfAttention",)
-MLP_IN_LIST = ("DenseReluDense",)
+MLP_IN_LIST = ("DenseReluDense", "mlp")
+
+# Granite-4 adds the outputs of two modules: experts, if there are any, and an MLP for all tokens.
+EXPERTS, SHARED_MLP = "block_sparse_moe", "shared_mlp"
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,7 @@ def find_names(root: nn.Module) -> StandardNames:
     layers = _find_layers(root)
     return StandardNames(
         layers=layers,
-        embed=_path_of_embedding(root, "get_input_embeddings", paths),
+        embed=_find_embedding(root, layers, paths),
         norm=_find_norm(root, layers),
         unembed=_path_of_embedding(root, "get_output_embeddings", paths),
     )
@@ -80,6 +84,9 @@ def part_of_block(block: nn.Module, name: str) -> str | None:
         "mlp": (MLP_NAMES, MLP_IN_LIST),
     }[name]
     children = block._modules
+    if name == "mlp" and SHARED_MLP in children:
+        # Neither of two is the block's `mlp`: what has no experts has one.
+        return None if getattr(block, "has_experts", EXPERTS in children) else SHARED_MLP
     for candidate in candidates:
         if children.get(candidate) is not None:
             return candidate
@@ -130,6 +137,24 @@ def _find_norm(root: nn.Module, layers: str | None) -> str | None:
             if found.get(name) is not None:
                 return f"{path}.{name}" if path else name
     return None
+
+
+def _find_embedding(root: nn.Module, layers: str | None, paths: dict[int, str]) -> str | None:
+    """The embedding of the tokens whose residual stream flows through `layers`.
+
+    In an encoder-decoder model that is the decoder's own: what the model calls its embedding is
+    the encoder's there, or a module that holds shared weights and is never called. A decoder
+    that calls the encoder's very module has none that a path could tell apart.
+    """
+    config = getattr(root, "config", None)
+    if not getattr(config, "is_encoder_decoder", False) or layers is None:
+        return _path_of_embedding(root, "get_input_embeddings", paths)
+    decoder = root.get_submodule(layers.rpartition(".")[0])
+    own = decoder._modules.get("embed_tokens")
+    if own is None:
+        return None
+    stacks = [module for module in root.modules() if module._modules.get("embed_tokens") is own]
+    return paths[id(own)] if len(stacks) == 1 else None
 
 
 def _path_of_embedding(root: nn.Module, getter: str, paths: dict[int, str]) -> str | None:

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from tests import tiny
+from tests.architectures import families
 
 IDS = torch.tensor([[5, 6, 7, 8, 9, 10]])
 Case = tuple[nn.Module, dict[str, Any]]
@@ -107,8 +108,13 @@ def _by_name(name: str) -> Callable[[], Case]:
     return build
 
 
+def _family(name: str) -> Callable[[], Case]:
+    return lambda: families.make(name)
+
+
 CASES: dict[str, Callable[[], Case]] = {
     **{name: _by_name(name) for name in tiny.ARCHITECTURES},
+    **{name: _family(name) for name in families.FAMILIES},
     **{f.__name__: f for f in (whisper, clip, albert, tied, jamba, half, lora, quantised)},
 }
 
