@@ -22,7 +22,7 @@ WIDGET_SOURCES := $(shell find widgets -type f -not -path '*/node_modules/*' 2>/
 FRONT_END := $(if $(wildcard widgets/package.json),$(STATIC)/.built)
 DRIVES_BROWSER := $(and $(filter yes,$(BROWSER)),$(wildcard tests/browser/test_*.py))
 
-.PHONY: help demo lab test test-ipython8 bench bench-views screenshots lint widgets demo-model clean
+.PHONY: help demo lab test test-ipython8 bench bench-views screenshots pictures lint widgets demo-model clean
 
 help:
 	@echo "make demo    run the quickstart notebook on the demo model and print what it shows"
@@ -32,6 +32,7 @@ help:
 	@echo "make bench   measure against plain forwards, hand-written hooks and nnsight"
 	@echo "make bench-views   measure the views, in a browser and beside other libraries"
 	@echo "make screenshots   take the documentation's pictures of the views again"
+	@echo "make pictures   draw thirty tensors live, still and as figures, side by side, to look at"
 	@echo "make lint    check the style of the code"
 	@echo "make clean   remove the environment and everything built"
 
@@ -76,6 +77,9 @@ bench-views: demo-model $(FRONT_END) $(STAMPS)/others $(STAMPS)/browser
 
 screenshots: demo-model $(FRONT_END) $(STAMPS)/browser
 	$(BIN)/python docs/screenshots.py $(ARGS)
+
+pictures: $(FRONT_END) $(STAMPS)/browser
+	$(BIN)/python -m tests.browser.thirty pictures
 
 lint: $(STAMPS)/installed
 	$(BIN)/ruff check .

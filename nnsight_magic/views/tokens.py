@@ -89,7 +89,8 @@ class TokensView(View):
     """Prompts as their tokens, with what is predicted after each.
 
     Attributes:
-        coloured: the name of the numbers that colour the tokens, or "".
+        coloured: the name of the numbers that colour the tokens, or ""; at first "KL", or where
+            there is none the first of the `numbers`.
         strip: which prompt the selected token is in.
         selection.token: the position of the selected token.
     """
@@ -105,8 +106,9 @@ class TokensView(View):
         self.strips = [strips] if isinstance(strips, TokenStrip) else list(strips)
         if not self.strips:
             raise BadInputError("there are no tokens to show")
-        if "coloured" not in state and any(len(strip.kl) for strip in self.strips):
-            state["coloured"] = "KL"
+        named = ["KL" for strip in self.strips if len(strip.kl)]
+        named += [name for strip in self.strips for name in strip.numbers]
+        state.setdefault("coloured", named[0] if named else "")
         packed = pack_json([strip.packed() for strip in self.strips])
         super().__init__(kind="tokens", title=title, packed=packed, **state)
 
@@ -118,7 +120,7 @@ class TokensView(View):
     def still(self) -> str:
         from nnsight_magic.views.still.tokens import html
 
-        return html(self.strips, self.title, self.selection.token)
+        return html(self.strips, self.title, self.selection.token, self.coloured)
 
 
 class GridView(View):

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from nnsight_magic.errors import BadInputError
-from nnsight_magic.views import TensorView, compare, show
+from nnsight_magic.views import TensorView, TokenStrip, compare, show, tokens_view
 from nnsight_magic.views.page import page
 from nnsight_magic.views.seen import drawn_by, place_of
 from nnsight_magic.views.still.picture import picture
@@ -306,3 +306,21 @@ def test_the_console_draws_a_vector() -> None:
     values = console_values(torch.linspace(-1, 1, 500))
     assert values.shape[0] == 2
     assert (values[0, 0], values[0, -1]) == pytest.approx((-1, 1), abs=0.02)
+
+
+def test_tokens_are_coloured_by_the_numbers_that_they_have() -> None:
+    view = tokens_view(
+        TokenStrip(["a", "b", "c"], numbers={"norm": [0, 5, 10], "sign": [-1, 0, 2]})
+    )
+    assert view.coloured == "norm"
+    assert "coloured by norm, 0 to 10" in view.still()
+    assert "class='t m s31'" in view.still()
+    view.coloured = "sign"
+    assert "coloured by sign, -2 to 2" in view.still()
+    assert "class='t m d31'" in view.still()
+    assert tokens_view(TokenStrip(["a"], kl=[0.3], numbers={"norm": [1]})).coloured == "KL"
+
+
+def test_tokens_without_numbers_have_one_tint() -> None:
+    still = tokens_view(TokenStrip(list("abcdef"))).still()
+    assert len({part.split("'")[0] for part in still.split("style='background:")[1:]}) == 1

@@ -66,26 +66,26 @@ def _bytes(light: np.ndarray) -> np.ndarray:
 SHADES = 32  # of a scale, as grounds of text
 
 
-def shade(share: float) -> tuple[str, str]:
-    """The class and the style of a text on the sequential scale, `share` of the way.
+def shade(share: float, palette: str = "sequential") -> tuple[str, str]:
+    """The class and the style of a text on a scale, `share` of the way.
 
     The style is for light ground, and stays where a page's styles are taken out; `shade_rules`
     has the class's colours, on light and on dark ground those of the live view.
     """
     level = int(np.clip(np.nan_to_num(share), 0, 1) * (SHADES - 1) + 0.5)
-    ground, ink = _pair("sequential", level, dark=False)
-    return f"k{level}", f"background:{ground};color:{ink}"
+    ground, ink = _pair(palette, level, dark=False)
+    return f"{palette[0]}{level}", f"background:{ground};color:{ink}"
 
 
 @functools.cache
-def shade_rules() -> str:
+def shade_rules(palette: str = "sequential") -> str:
     """The classes that `shade` names, for browsers that know `light-dark()`."""
     rules = []
     for level in range(SHADES):
-        pairs = (_pair("sequential", level, dark) for dark in (False, True))
+        pairs = (_pair(palette, level, dark) for dark in (False, True))
         (light, ink), (dark, dark_ink) = pairs
         rules.append(
-            f".nnv-s .k{level}{{background:light-dark({light},{dark})!important;"
+            f".nnv-s .{palette[0]}{level}{{background:light-dark({light},{dark})!important;"
             f"color:light-dark({ink},{dark_ink})!important}}"
         )
     return f"<style>{''.join(rules)}</style>"

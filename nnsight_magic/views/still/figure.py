@@ -79,7 +79,7 @@ def _sheet(names: Names, width: int, height: int, title: str, marked: bool) -> t
     row = max((len(text) for _, text in names.rows), default=0) * LETTER
     column = max((len(text) for _, text in names.columns), default=1) * LETTER
     left = round(row + (LINE + 8) * bool(names.down) + 14)
-    right = 100 + 50 * marked
+    right = 110 + 50 * marked
     below = round((column if names.upright else LINE) + (LINE + 4) * bool(names.across) + 10)
     tall = max(height, 60)
     total_width, total_height = (
@@ -93,7 +93,7 @@ def _sheet(names: Names, width: int, height: int, title: str, marked: bool) -> t
     axes = sheet.add_axes((left * wide, low, width * wide, height / total_height), label="plane")
     bar = sheet.add_axes(
         (
-            (left + width + 18) * wide,
+            (left + width + 28) * wide,
             below / total_height,
             12 * wide,
             tall / total_height,

@@ -28,7 +28,7 @@ def plot_size(room: float, tallest: float, rows: int, columns: int) -> tuple[int
         height = min(tallest, rows * LARGEST_CELL)
     else:
         width = min(room, columns * LARGEST_CELL)
-        height = min(tallest, max(rows * 5, min(rows * 18, 280)))
+        height = min(tallest, max(rows * 5, min(rows * 18, 280), 28))
     return max(8, round(width)), max(14, round(height))
 
 

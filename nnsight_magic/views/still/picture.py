@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 WIDTH, HEIGHT = 560, 320  # of a map at most
 LINE = 14  # pixels
 BAR = 10
-GAP = 16
+GAP = 26
 LONGEST = 14  # characters of a name
 # A picture has 256 colours: so many shades of the scale, three marks, nothing, and grey in steps.
 SHADES = 240
 MINUS_AT, PLUS_AT, NAN_AT, NOTHING = range(SHADES, SHADES + 4)
 INKS = 12
-INK = (118, 118, 118)
+INK = (125, 125, 125)
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
+from nnsight_magic.views.colouring import Limits
 from nnsight_magic.views.still.colours import shade, shade_rules
 from nnsight_magic.views.still.style import frame
 from nnsight_magic.views.words import number, percent, step_text, visible
@@ -20,9 +22,8 @@ CELLS = 900
 LEAST_KL = 0.1  # nats: a prediction that hardly moved is not to look as if it had
 SIGNS = "·⏎⇥␍∅"
 
-# Neighbours differ, so that one sees where a token ends: grey and blue, new ones in two blues.
-OLD = "rgba(128,128,128,.12)", "rgba(33,130,230,.14)"
-NEW = "rgba(33,130,230,.22)", "rgba(33,130,230,.12)"
+# One tint for all, new ones another: what alternates reads as data. A gap ends a token.
+OLD, NEW = "rgba(128,128,128,.14)", "rgba(33,130,230,.18)"
 # Colours of their own, not the theme's: JupyterLab takes variables out of what it does not trust.
 WITH, WITHOUT = "rgba(33,130,230,.95)", "rgba(128,128,128,.75)"
 LEFT = "style='text-align:left'"  # there its own tables stand to the right
@@ -38,17 +39,19 @@ def token_html(token: str, style: str = "", title: str = "", kind: str = "") -> 
     return f"<span class='{kind}' style='{style}'{told}>{shown}</span>"
 
 
-def strip_html(strip: TokenStrip, most: float = 1.0) -> str:
-    """The tokens, coloured by KL where there is one; `most` has the strongest colour."""
+def strip_html(strip: TokenStrip, coloured: str = "", limits: Limits = (0.0, 1.0)) -> str:
+    """The tokens, coloured by the numbers of that name where there are some."""
     first_new = len(strip.tokens) - strip.generated
+    values = numbers_of(strip, coloured)
+    palette = "diverging" if limits[0] < 0 else "sequential"
     spans = []
     for k, token in enumerate(strip.tokens[:TOKENS]):
         title = f"{k}: {token!r}"
-        style = f"background:{(NEW if k >= first_new else OLD)[k % 2]}"
+        style = f"background:{NEW if k >= first_new else OLD}"
         kind = ""
-        if len(strip.kl) and strip.kl[k] == strip.kl[k]:
-            kind, style = shade(strip.kl[k] / most)
-            title += f" · KL {number(strip.kl[k])}"
+        if len(values) and math.isfinite(values[k]):
+            kind, style = shade((values[k] - limits[0]) / (limits[1] - limits[0]), palette)
+            title += f" · {coloured} {number(values[k])}"
         spans.append(token_html(token, style, title, kind))
     more = f" … {len(strip.tokens) - TOKENS} more" if len(strip.tokens) > TOKENS else ""
     name = f"<b>{escape(strip.name)}</b> " if strip.name else ""
@@ -75,7 +78,7 @@ def guesses_html(
     listed = [*now, *(token for token in without if token not in now)]
     rows = []
     for token in listed:
-        row = f"<td {LEFT}>{token_html(token, f'background:{OLD[0]}')}</td>"
+        row = f"<td {LEFT}>{token_html(token, f'background:{OLD}')}</td>"
         for shares, colour in ((now, WITH), (without, WITHOUT))[: 2 if clean else 1]:
             p = shares.get(token)
             row += f"<td class='n'>{'–' if p is None else percent(p)}</td>{bar(p or 0.0, colour)}"
@@ -86,15 +89,36 @@ def guesses_html(
     return f"<table><tr><th {LEFT}>{head}</th>{over}</tr>{''.join(rows)}</table>"
 
 
-def html(strips: Sequence[TokenStrip], title: str = "", token: int = -1) -> str:
+def numbers_of(strip: TokenStrip, name: str) -> Sequence[float]:
+    """One number a token, by name; none where the strip has no such."""
+    return strip.kl if name == "KL" and len(strip.kl) else strip.numbers.get(name, ())
+
+
+def limits_of(strips: Sequence[TokenStrip], name: str) -> Limits:
+    """As the live view has them: around zero where signs differ. A divergence that rounding has
+    made a little less than zero is none of the other sign."""
+    known = [float(v) for s in strips for v in numbers_of(s, name) if math.isfinite(v)]
+    if not known:
+        return 0.0, 1.0
+    low, high = min(known), max(0.0, *known)
+    if low < -1e-4 * abs(high):
+        return -max(-low, high), max(-low, high)
+    return 0.0, max(high, LEAST_KL if name == "KL" else 0.0) or 1.0
+
+
+def html(
+    strips: Sequence[TokenStrip], title: str = "", token: int = -1, coloured: str = "KL"
+) -> str:
     """Each prompt with what is predicted after `token`, after the last one where it has none."""
     parts = [f"<div><b>{escape(title)}</b></div>"] if title else []
-    most = max([LEAST_KL, *(each for strip in strips for each in strip.kl if each == each)])
-    if any(len(strip.kl) for strip in strips):
-        parts.append(shade_rules())
-        parts.append(f"<div class='d'>coloured by KL, 0 to {number(most)} nats</div>")
+    limits = limits_of(strips, coloured)
+    if any(len(numbers_of(strip, coloured)) for strip in strips):
+        parts.append(shade_rules("diverging" if limits[0] < 0 else "sequential"))
+        low, high = map(number, limits)
+        unit = " nats" * (coloured == "KL")
+        parts.append(f"<div class='d'>coloured by {escape(coloured)}, {low} to {high}{unit}</div>")
     for strip in strips[:STRIPS]:
-        parts.append(strip_html(strip, most))
+        parts.append(strip_html(strip, coloured, limits))
         last = len(strip.tokens) - 1 - strip.generated
         at = token if 0 <= token < len(strip.tokens) else last
         if 0 <= at < len(strip.top) and strip.top[at]:
@@ -107,7 +131,7 @@ def html(strips: Sequence[TokenStrip], title: str = "", token: int = -1) -> str:
 
 
 def _after(strip: TokenStrip, at: int) -> str:
-    shown = token_html(strip.tokens[at], f"background:{OLD[0]}")
+    shown = token_html(strip.tokens[at], f"background:{OLD}")
     known = at < len(strip.kl) and strip.kl[at] == strip.kl[at]
     kl = f" KL {number(strip.kl[at])}" if known else ""
     return f"<div class='d'>after token {at} {shown}{kl}</div>"
@@ -159,7 +183,7 @@ def steps_html(
     after = "".join(
         token_html(
             each.token,
-            f"background:{NEW[k % 2]}",
+            f"background:{NEW}",
             f"step {k}: {each.token!r}" + ("" if each.p is None else f" {percent(each.p)}"),
         )
         for k, each in enumerate(steps[:TOKENS])
@@ -172,7 +196,7 @@ def steps_html(
         p = "" if chosen.p is None else f" <b>{percent(chosen.p)}</b>"
         told = (
             f"<div><span class='d'>{step_text(at, len(steps))}</span> "
-            f"{token_html(chosen.token, f'background:{NEW[0]}')}{p}</div>"
+            f"{token_html(chosen.token, f'background:{NEW}')}{p}</div>"
         )
         if chosen.candidates:
             told += guesses_html(chosen.candidates, (), "candidates")

@@ -67,7 +67,7 @@ export function plotSize(room: number, tallest: number, [rows, columns]: [number
   } else if (ratio >= 4) {
     plot = [Math.min(room, Math.max(columns * 6, Math.min(columns * LARGEST_CELL, 200))), Math.min(tallest, rows * LARGEST_CELL)];
   } else {
-    plot = [Math.min(room, columns * LARGEST_CELL), Math.min(tallest, Math.max(rows * 5, Math.min(rows * 18, 280)))];
+    plot = [Math.min(room, columns * LARGEST_CELL), Math.min(tallest, Math.max(rows * 5, Math.min(rows * 18, 280), 28))];
   }
   return [Math.max(8, Math.round(plot[0])), Math.max(14, Math.round(plot[1]))];
 }
