@@ -63,6 +63,8 @@ class Course:
         self._behind: Forward | None = None
         self._forwards: list[Forward] = []
         self._pauses: list[Pause] = []
+        self._reopened: list[Pause] = []  # left behind, and written since: see `_still_ahead`
+        self._order: set[tuple[Site, Site]] = set()  # what was seen to run before what
         self._drawing = Drawing() if random else None
         self._silence = Silence(self._runs_here)
 
@@ -75,6 +77,8 @@ class Course:
         """The forward whose end is the end of the trace."""
         if self._main is None:
             self._main = self._new_forward()
+        if self._reopened:
+            self._settle_reopened()
         return self._main
 
     @property
@@ -102,14 +106,25 @@ class Course:
         pause = self._ahead(touch, line) or self._again(touch, line)
         if pause.touch is None:
             pause.touch = touch
+            if len(self._forwards) > 1:
+                came = next(each for each in self._forwards if each.pause is pause)
+                behind = (each.site for each in self._pauses if each.site not in came.fired)
+                self._order.update((touch.site, site) for site in behind)
             self._pauses.append(pause)
             self.report.touches.append(touch)
         return pause
 
     def settle(self) -> None:
         """Note what was written where forwards stand at present."""
+        self._settle_reopened()
         for standing in self._forwards:
             standing.settle()
+
+    def _settle_reopened(self) -> None:
+        for pause in self._reopened:
+            if changes := pause.pending():
+                self.written[pause.site] = [*self.written.get(pause.site, ()), *changes]
+        self._reopened.clear()
 
     def run_everything(self) -> None:
         """Leave no block out from here on, known or not."""
@@ -128,6 +143,8 @@ class Course:
         self._silence.end()
         self._forwards.clear()
         self._pauses.clear()
+        self._reopened.clear()
+        self._order.clear()
         self.written = {}
         self.prepare.clear()
         self._main = self._behind = self._call = self._shortcut = self._drawing = None
@@ -287,12 +304,36 @@ class Course:
         """The first touch whose value was handed out and that `forward` has still ahead."""
         return next((t for t in self.report.touches if t.site not in forward.fired), None)
 
-    def _late_write(self, pause: Pause) -> str:
-        """Why a write comes too late: which line ran past it, and what to do."""
+    def _late_write(self, pause: Pause) -> str | None:
+        """Why a write comes too late: which line ran past it, and what to do; `None` if in time."""
+        if self._still_ahead(pause):
+            if pause not in self._reopened:
+                self._reopened.append(pause)
+            return None
+        return self._too_late(pause)
+
+    def _still_ahead(self, pause: Pause) -> bool:
+        """Whether the forward went on for something that ran before, so that nothing depends on it.
+
+        Then the main forward has been begun anew and has the written site still ahead, and all that
+        was handed out is known to run before it.
+        """
+        main, site = self._main, pause.site
+        if not pause.passed or self._looks_back or main is None or main.pause is None:
+            return False
+        others = [each.site for each in self.report.touches if each.site != site]
+        if site.operation is not None or any(each.operation is not None for each in others):
+            return False
+        return site not in main.fired and all(
+            each in main.fired or (each, site) in self._order for each in others
+        )
+
+    def _too_late(self, pause: Pause) -> str:
         touches, touch = self.report.touches, pause.touch
         passer = pause.passer
         if passer is None and touch in touches:
-            passer = next(iter(touches[touches.index(touch) + 1 :]), None)
+            later = touches[touches.index(touch) + 1 :]
+            passer = next((t for t in later if (t.site, touch.site) not in self._order), None)
         lines = [f"{touch.where} was written after the forward had gone on past it."]
         if passer is not None:
             at = f"Line {passer.line}" if passer.line else "Reading"
@@ -309,10 +350,11 @@ class Course:
         Raises:
             AlreadyRanError: a value was written when the forward had gone on past it.
         """
+        self._settle_reopened()
         for pause in self._pauses:
             if pause.written_unseen():
                 raise AlreadyRanError(
-                    f"{self._late_write(pause)}\n"
+                    f"{self._too_late(pause)}\n"
                     "It was seen at the end of the block: the write came through memory that numpy "
                     "or another library shares, or through torch.func."
                 )

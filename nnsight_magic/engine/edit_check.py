@@ -15,7 +15,7 @@ import torch
 
 from nnsight_magic.engine.inputs import Inputs
 from nnsight_magic.engine.scan import Scanned, scan
-from nnsight_magic.engine.value import index_text
+from nnsight_magic.engine.words import index_text
 from nnsight_magic.errors import EditError, NnsightError
 
 if TYPE_CHECKING:

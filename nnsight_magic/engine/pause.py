@@ -60,7 +60,7 @@ class Pause:
     then says what was written, so that a second forward can repeat it.
     """
 
-    def __init__(self, site: Site, raw: Any, late_write: Callable[[Pause], str], grad: bool):
+    def __init__(self, site: Site, raw: Any, late_write: Callable[[Pause], str | None], grad: bool):
         self.site = site
         self.current = raw
         self.changes: list[Change] = []
@@ -198,7 +198,12 @@ class Pause:
         self._fold()
         if handed.age != self.age:
             self.refuse_old(self.describe())
-        self._hold(handed, alias)
+        if not self.passed:
+            self._hold(handed, alias)
+        elif (value := handed.weak()) is not None:
+            handed.strong = value  # until the forward that has it still ahead goes on
+        else:
+            self.refuse_old(self.describe())
 
     def lend(self, handed: HandedOut, alias: torch.Tensor, borrower: Any) -> None:
         """Somebody else has the memory of a value: what is written there has to be looked for."""
@@ -232,6 +237,11 @@ class Pause:
                 "Take x.value for a copy of your own."
             )
         self._refuse_late_write()
+        if self.passed:
+            raise WrongValueError(
+                f"The forward was run again since {where} was read, and this is of the one before."
+                f"\nRead it again before writing: h = {where}."
+            )
         raise WrongValueError(
             f"This is an older copy of {where}: that was written to since.\n"
             f"Read it again before writing: h = {where}."
@@ -239,7 +249,21 @@ class Pause:
 
     def _refuse_late_write(self) -> None:
         if self.passed or self.passer is not None:
-            raise AlreadyRanError(self._late_write(self))
+            why = self._late_write(self)
+            if why is not None:
+                raise AlreadyRanError(why)
+
+    def pending(self) -> list[Change]:
+        """What was written since the forward went on, where another one will come by."""
+        changes: list[Change] = []
+        for handed in self._passed_on:
+            value = handed.weak()
+            if value is not None and version_of(value) != handed.version:
+                handed.version = version_of(value)
+                changes.append((handed.path, own_copy(value)))
+        if changes and self.touch is not None:
+            self.touch.wrote = True
+        return changes
 
     def _fold(self) -> None:
         """Take over what the user changed in the copies they hold."""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from nnsight_magic.engine.words import describe, index_text
 from nnsight_magic.engine.writes import lends, mutates, written
 from nnsight_magic.errors import GraphError, WrongValueError
 
@@ -298,40 +299,6 @@ def _explain(func, args, pause: Pause, error: Exception) -> str:
 
 def _first_line(error: Exception) -> str:
     return str(error).strip().split("\n")[0]
-
-
-def describe(value: Any) -> str:
-    """A value in a few words: `float32 (1, 12, 576) on cpu`, `tuple of 2`, `int 3`.
-
-    >>> import torch
-    >>> describe(torch.zeros(2, 3))
-    'float32 (2, 3) on cpu'
-    """
-    if isinstance(value, torch.Tensor):
-        dtype = str(value.dtype).removeprefix("torch.")
-        return f"{dtype} {tuple(value.shape)} on {value.device}"
-    if isinstance(value, tuple | list):
-        return f"{type(value).__name__} of {len(value)}"
-    if isinstance(value, int | float | complex | bool):
-        return f"{type(value).__name__} {value}"
-    return "None" if value is None else type(value).__name__
-
-
-def index_text(index: Any) -> str:
-    """What stands in brackets, as a user writes it.
-
-    >>> index_text((slice(None), -1))
-    ':, -1'
-    """
-    if isinstance(index, tuple):
-        return ", ".join(index_text(each) for each in index)
-    if isinstance(index, slice):
-        start = "" if index.start is None else index.start
-        stop = "" if index.stop is None else index.stop
-        return f"{start}:{stop}" + ("" if index.step is None else f":{index.step}")
-    if isinstance(index, torch.Tensor):
-        return "…"
-    return "..." if index is ... else repr(index)
 
 
 class Parts:
