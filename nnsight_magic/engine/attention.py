@@ -14,12 +14,17 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from nnsight_magic.engine.heads import head_layout
+from nnsight_magic.engine.heads import attends, head_count
+from nnsight_magic.errors import NoSuchModuleError, WrongValueError
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from nnsight_magic.engine.operations import OperationHandle
 
 FUSED = "scaled_dot_product_attention"
+# A head's own weight for "nothing": one column more in the softmax, which no key stands behind.
+_SINKS = ("sinks", "attention_sink_bias")
 # Where an attention module leaves the attention itself to a part of it.
 _INNER = ("self", "attention", "SelfAttention")
 
@@ -32,21 +37,70 @@ def pattern_of(attention: Any) -> OperationHandle:
     """
     from nnsight_magic.engine.operations import OperationHandle  # built on handles, as this is
 
-    head_layout(attention)
     handle, module = attention, attention.module
     called = f"{attention.name}.pattern" if attention.name else "pattern"
     while inner := next((name for name in _INNER if name in module._modules), None):
         handle, module = handle._child(inner), module._modules[inner]
-    return OperationHandle(handle, "softmax", called=called)
+    if not attends(attention) or head_count(module, attention._model._root) is None:
+        raise NoSuchModuleError(
+            f"{attention.name or 'The model'} ({type(attention.module).__name__}) is no attention "
+            "module with heads that this package knows.\n"
+            "Use the attention of a block, such as layers[3].attn."
+        )
+    return OperationHandle(handle, "pattern", called=called)
 
 
-def in_steps(fused: Callable, args: tuple, kwargs: dict, arrive: Callable[[str, Any], Any]) -> Any:
+def by_heads(module: nn.Module, root: nn.Module, softmax: torch.Tensor) -> torch.Tensor:
+    """What an attention's softmax gives, as `(batch, heads, queries, keys)`; the same memory.
+
+    Some merge batch and heads into one dimension. Where heads have a sink, its column is left
+    out: what a row lacks to 1 is what the head gives to it.
+
+    Raises:
+        WrongValueError: it is laid out in no way that is known.
+    """
+    heads = head_count(module, root)
+    found = softmax
+    if found.ndim == 3 and heads and found.shape[0] % heads == 0:
+        found = found.view(-1, heads, *found.shape[1:])
+    if any(getattr(module, name, None) is not None for name in _SINKS):
+        found = found[..., :-1]
+    if found.ndim != 4 or found.shape[1] != heads:
+        raise WrongValueError(
+            f"The softmax of {type(module).__name__} gives {tuple(softmax.shape)}, in which its "
+            f"{heads} heads are not to be found: pattern would be (batch, heads, queries, keys).\n"
+            "Use it as it is: .ops.softmax[0].output of the attention."
+        )
+    return found
+
+
+def put_by_heads(softmax: torch.Tensor, old: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
+    """The softmax with a pattern `old`, as `by_heads` gave it, replaced by `new`."""
+    if softmax.ndim == 3:
+        new = new.reshape(-1, *new.shape[2:])
+    if old.shape[-1] < softmax.shape[-1]:
+        new = torch.cat([new, softmax[..., old.shape[-1] :]], -1)
+    return new.reshape(softmax.shape)
+
+
+def in_steps(
+    fused: Callable,
+    args: tuple,
+    kwargs: dict,
+    arrive: Callable[[str, Any], Any],
+    heads: int | None = None,
+) -> Any:
     """`fused(*args, **kwargs)`, with its softmax shown to `arrive(kind, value)` on the way.
 
     The steps are those that torch documents for `scaled_dot_product_attention`; as transformers
-    does, the softmax is taken in single precision at least.
+    does, the softmax is taken in single precision at least. Where the one query of a generation's
+    step came packed by key-value heads, `(batch, key-value heads, queries of each, keys)`, the
+    softmax is shown as that of `heads` heads.
     """
     scores, value, dropout = _scores(*args, **kwargs)
+    packed = scores.shape
+    if _is_packed(packed, heads):
+        scores = scores.reshape(packed[0], heads, 1, packed[3])
     dtype = torch.promote_types(scores.dtype, torch.float32)
     given = ((scores,), {"dim": -1, "dtype": dtype})
     positional, named = arrive("input", given)
@@ -54,7 +108,12 @@ def in_steps(fused: Callable, args: tuple, kwargs: dict, arrive: Callable[[str, 
     new = arrive("output", pattern)
     if new is pattern and positional is given[0] and named is given[1]:
         return fused(*args, **kwargs)
+    new = new.reshape(packed)
     return torch.dropout(new.to(value.dtype), dropout, train=dropout > 0) @ value
+
+
+def _is_packed(shape: torch.Size, heads: int | None) -> bool:
+    return len(shape) == 4 and shape[1] != heads and shape[1] * shape[2] == heads
 
 
 def _scores(

@@ -363,14 +363,15 @@ class Forward:
         def arrive(operation: Operation, kind: str, raw: Any) -> Any:
             return self._stand(Site(module, kind, step, call, operation), raw)
 
-        def wanted(operation: Operation) -> bool:
-            sites = [Site(module, kind, step, call, operation) for kind in ("input", "output")]
+        def wanted(*operations: Operation) -> bool:
+            kinds = ("input", "output")
+            sites = [Site(module, kind, step, call, o) for o in operations for kind in kinds]
             if any(site in self._awaited or site in self.written for site in sites):
                 return True
             self.fired.update(sites)  # it lies behind, although nobody saw it
             return False
 
-        with OperationMode(arrive, listing, wanted) as watched:
+        with OperationMode(arrive, listing, module, self.root, wanted) as watched:
             result = watched.run(run, args, kwargs)
         listing.complete = True
         if self._awaited and all(

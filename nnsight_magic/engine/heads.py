@@ -7,6 +7,7 @@ projection's input, so reading or zeroing them reads or removes exactly what the
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from nnsight_magic.errors import NoSuchModuleError
@@ -25,8 +26,12 @@ PROJECTIONS = (
     "o",
     "out_lin",
     "proj",
+    "attention.out_proj",
+    "Wo",
 )
-COUNTS = ("num_heads", "num_attention_heads", "n_head", "n_heads")
+COUNTS = ("num_heads", "num_attention_heads", "n_head", "n_heads", "num_v_heads")
+# The size of a head's result, by the module itself.
+SIZES = ("v_head_dim", "head_v_dim", "head_dim")
 
 
 def head_layout(attention: Any) -> tuple[str, int, int]:
@@ -39,13 +44,11 @@ def head_layout(attention: Any) -> tuple[str, int, int]:
         NoSuchModuleError: the module has no such projection, or no number of heads is known.
     """
     module = attention.module
-    kind = type(module).__name__.lower()
-    named_so = "att" in kind or attention.name.endswith(".attn")
-    for path in PROJECTIONS if named_so else ():  # MLPs have a `c_proj` or a `wo` too
+    for path in PROJECTIONS if attends(attention) else ():  # MLPs have a `c_proj` or a `wo` too
         projection = _at(module, path)
         width = _width(projection)
         if width is not None:
-            count = _count(module, attention, width)
+            count = _count(module, attention._model._root, width)
             if count is not None:
                 return path, count, width // count
     raise NoSuchModuleError(
@@ -54,6 +57,16 @@ def head_layout(attention: Any) -> tuple[str, int, int]:
         "Use the attention of a block, such as layers[3].attn; the heads' results stand side by "
         "side in the input of an output projection."
     )
+
+
+def attends(attention: Any) -> bool:
+    """Whether a module goes by the name of attention."""
+    return "att" in type(attention.module).__name__.lower() or attention.name.endswith(".attn")
+
+
+def head_count(module: nn.Module, root: nn.Module) -> int | None:
+    """How many heads a module attends with: it knows, or its configuration, or the model's."""
+    return next(_counts(module, root), None)
 
 
 def has_heads(handle: Any) -> bool:
@@ -83,17 +96,30 @@ def _width(projection: nn.Module | None) -> int | None:
     return weight.shape[0] if weight is not None and hasattr(projection, "nf") else None
 
 
-def _count(module: nn.Module, attention: Any, width: int) -> int | None:
-    """How many heads there are: the module knows, or its configuration, or the model's."""
+def _count(module: nn.Module, root: nn.Module, width: int) -> int | None:
+    """How many heads there are side by side in `width` columns.
+
+    The module's own numbers go before those of a configuration, which speaks of the model's usual
+    attention: in a hybrid, a linear attention has heads of another number.
+    """
+    inner = [module, *module._modules.values()]
+    own = {getattr(place, name, None) for place in inner for name in SIZES}
+    sizes = {size for size in own if isinstance(size, int) and size > 0}
+    for count in _counts(module, root):
+        if width % count == 0 and (not sizes or width // count in sizes):
+            return count
+    return None
+
+
+def _counts(module: nn.Module, root: nn.Module) -> Iterator[int]:
     places = [module, *module._modules.values(), getattr(module, "config", None)]
-    config = getattr(attention._model._root, "config", None)
+    config = getattr(root, "config", None)
     places.append(config.get_text_config() if hasattr(config, "get_text_config") else config)
     for place in places:
         for name in COUNTS:
             count = getattr(place, name, None)
-            if isinstance(count, int) and count > 0 and width % count == 0:
-                return count
-    return None
+            if isinstance(count, int) and count > 0:
+                yield count
 
 
 class Heads:

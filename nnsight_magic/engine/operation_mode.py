@@ -22,8 +22,9 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from nnsight_magic.engine.attention import FUSED, in_steps
-from nnsight_magic.engine.site import Operation
+from nnsight_magic.engine.attention import FUSED, by_heads, in_steps, put_by_heads
+from nnsight_magic.engine.heads import head_count
+from nnsight_magic.engine.site import PATTERN, Operation
 from nnsight_magic.engine.writes import mutates
 
 Arrive = Callable[[Operation, str, Any], Any]
@@ -113,7 +114,7 @@ class Listing:
         return Counter(each.operation.name for each in self.issued)
 
 
-def _nothing(operation: Operation) -> bool:
+def _nothing(*operations: Operation) -> bool:
     return False
 
 
@@ -124,13 +125,20 @@ class OperationMode(TorchFunctionMode):
         arrive: is given `(operation, "input", (args, kwargs))` and `(operation, "output",
             result)`, and gives what flows on.
         listing: filled with the operations.
-        wanted: tells whether an operation inside a fused one is asked for.
+        wanted: tells whether one of some operations is asked for that are computed only then.
+        module, root: the module whose forward it is, and the model.
     """
 
     def __init__(
-        self, arrive: Arrive, listing: Listing, wanted: Callable[[Operation], bool] = _nothing
+        self,
+        arrive: Arrive,
+        listing: Listing,
+        module: nn.Module,
+        root: nn.Module,
+        wanted: Callable[..., bool] = _nothing,
     ):
         super().__init__()
+        self._module, self._root = module, root
         self._arrive, self._listing, self._wanted = arrive, listing, wanted
         self._counts: dict[str, int] = {}
         self._forward: FrameType | None = None
@@ -156,17 +164,28 @@ class OperationMode(TorchFunctionMode):
         args, kwargs = self._arrive(operation, "input", given)
         if kwargs is not given[1] or args is not given[0]:
             args, kwargs = _in_the_same_tensors(func, given, args, kwargs)
-        if softmax is not None and self._wanted(softmax):
-            result = in_steps(func, args, kwargs, partial(self._arrive, softmax))
+        if softmax is not None and self._wanted(softmax, *_pattern_of(softmax)):
+            heads = head_count(self._module, self._root)
+            result = in_steps(func, args, kwargs, partial(self._show_softmax, softmax), heads)
         else:
             result = func(*args, **kwargs)
         target = _written_by(func, args, kwargs)
         if target is None:
-            return self._arrive(operation, "output", result)
+            return self._show_softmax(operation, "output", result)
         new = self._arrive(operation, "output", target)
         if new is not target:
             target.copy_(new)
         return result
+
+    def _show_softmax(self, operation: Operation, kind: str, value: Any) -> Any:
+        """As `arrive`; the output of the first softmax is shown as a pattern as well."""
+        value = self._arrive(operation, kind, value)
+        if kind == "output" and _pattern_of(operation) and self._wanted(PATTERN):
+            pattern = by_heads(self._module, self._root, value)
+            new = self._arrive(PATTERN, kind, pattern)
+            if new is not pattern:
+                value = put_by_heads(value, pattern, new)
+        return value
 
     def _issue(self, name: str, place: FrameType) -> Operation:
         """The next operation of this name, noted."""
@@ -180,12 +199,25 @@ class OperationMode(TorchFunctionMode):
         """The line that issued an operation; `None` if it is not the watched forward's own."""
         place = last = None
         while frame is not None and frame is not self._forward:
-            if frame.f_code is _CALL_OF_A_MODULE:
+            if frame.f_code is _CALL_OF_A_MODULE and not self._made_here(frame):
                 return None
             if place is None and not frame.f_code.co_filename.startswith(_TORCH):
                 place = frame
             last, frame = frame, frame.f_back
         return None if frame is None else place or last
+
+    def _made_here(self, call: FrameType) -> bool:
+        """Whether a module of torch is called that the forward made: `nn.Softmax(dim=-1)(x)`."""
+        called = call.f_locals.get("self")
+        if called._parameters or not type(called).__module__.startswith("torch.nn."):
+            return False
+        return not any(
+            called is inner for tree in (self._module, self._root) for inner in tree.modules()
+        )
+
+
+def _pattern_of(operation: Operation) -> tuple[Operation, ...]:
+    return (PATTERN,) if operation == ("softmax", 0) else ()
 
 
 def _written_by(func: Any, args: tuple, kwargs: dict[str, Any]) -> torch.Tensor | None:

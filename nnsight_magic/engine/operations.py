@@ -93,7 +93,7 @@ class OperationHandle(Handle):
     @property
     def name(self) -> str:
         """As a user writes it: `layers[3].attn.ops.softmax[0]`."""
-        name, index = self._operation
+        name, index = self._operation if self._called is None else Operation("softmax", 0)
         module = Handle.name.fget(self)
         return f"{module}.ops.{name}[{index}]" if module else f"ops.{name}[{index}]"
 
@@ -149,7 +149,7 @@ def _module_handle(operation: OperationHandle) -> Handle:
 
 def no_such_operation(touch: Touch, counts: Counter[str]) -> str:
     """What to tell about an operation that a module's forward did not issue."""
-    name, index = touch.site.operation
+    name, index = Operation("softmax", 0) if touch.called else touch.site.operation
     where = touch.name.removesuffix(f".ops.{name}[{index}]")
     kind = type(touch.site.module).__name__
     lines = []

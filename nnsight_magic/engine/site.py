@@ -20,6 +20,10 @@ class Operation(NamedTuple):
     index: int
 
 
+# What a module's first softmax gives, laid out as `(batch, heads, queries, keys)`.
+PATTERN = Operation("pattern", 0)
+
+
 class Site(NamedTuple):
     """One input or output of one call of one module, or of an operation in its forward.
 

@@ -190,7 +190,8 @@ def _list_operations(handle: Handle) -> Listing | None:
         calls[0] += 1
         if calls[0] <= handle.call:
             return run(*args, **kwargs)
-        with OperationMode(lambda operation, kind, raw: raw, listing) as watched:
+        unchanged = lambda operation, kind, raw: raw  # noqa: E731
+        with OperationMode(unchanged, listing, handle.module, handle._model._root) as watched:
             watched.run(run, args, kwargs)
         listing.complete = True
         raise _Listed
