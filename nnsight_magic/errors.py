@@ -6,11 +6,14 @@ the base of all of them.
 
 from __future__ import annotations
 
+from nnsight_magic.printable import printable
+
 
 class NnsightError(Exception):
     """Base of the errors of this package; `message` is the whole text."""
 
     def __init__(self, message: str):
+        message = printable(message)  # it names what the user or a model called something
         super().__init__(message)
         self.message = message
 

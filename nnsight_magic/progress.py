@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import io
 import sys
-from html import escape
 from typing import Any
 
 from tqdm.std import tqdm
+
+from nnsight_magic.printable import escape
 
 
 def progress_bar(**options: Any) -> tqdm:

@@ -35,6 +35,7 @@ from nnsight_magic.engine.value import (
     rebuild,
 )
 from nnsight_magic.errors import NeverRanError, NoSuchModuleError
+from nnsight_magic.printable import printable
 
 if TYPE_CHECKING:
     from nnsight_magic.engine.handle import Handle
@@ -217,11 +218,11 @@ def tree_text(handle: Handle) -> str:
     module = handle.ancestors()[-1]
     prefix = f"{handle.path}." if handle.path else ""
     if not any(path.startswith(prefix) for path in handle._model._attached):
-        return repr(module)
+        return printable(repr(module))
     rows = [(name, tree_text(handle._child(name))) for name in handle._children()]
     if isinstance(module, nn.ModuleList):
         rows = _alike_together(rows)
-    lines = [f"({name}): {text}" for name, text in rows]
+    lines = [f"({printable(name)}): {text}" for name, text in rows]
     extra = module.extra_repr()
     body = "\n".join([*([extra] if extra else []), *lines]).replace("\n", "\n  ")
     return f"{type(module).__name__}(\n  {body}\n)"

@@ -7,7 +7,6 @@ empty picture); on the meta device while the weights are not loaded.
 
 from __future__ import annotations
 
-import html
 import inspect
 import threading
 from collections import Counter
@@ -25,6 +24,7 @@ from torch.overrides import TorchFunctionMode
 from nnsight_magic.engine.bypass import Bypasses
 from nnsight_magic.engine.operation_mode import Issued, Listing, OperationMode
 from nnsight_magic.errors import NnsightError
+from nnsight_magic.printable import escape
 
 if TYPE_CHECKING:
     from nnsight_magic.engine.handle import Handle
@@ -82,7 +82,7 @@ class Source:
     __str__ = __repr__
 
     def _repr_html_(self) -> str:
-        parts = [f"<b>{html.escape(self._title)}</b>"]
+        parts = [f"<b>{escape(self._title)}</b>"]
         parts += [function.html() for function in self._functions]
         if not self.known:
             parts.append(f"<p>{_UNKNOWN}</p>")
@@ -127,15 +127,15 @@ class _Function:
     def html(self) -> str:
         rows = []
         for number, line, names in self.lines:
-            row = f'<span style="opacity:.5">{number:5}</span>  {html.escape(line)}'
+            row = f'<span style="opacity:.5">{number:5}</span>  {escape(line)}'
             if names:
                 row += (
                     '  <span style="color:var(--jp-brand-color1,#1976d2);font-weight:600">'
-                    f"{html.escape(names)}</span>"
+                    f"{escape(names)}</span>"
                 )
             rows.append(row)
         return (
-            f'<div style="opacity:.7">{html.escape(self.title)}</div>'
+            f'<div style="opacity:.7">{escape(self.title)}</div>'
             f'<pre style="overflow-x:auto;line-height:1.35">{chr(10).join(rows)}</pre>'
         )
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from nnsight_magic.errors import CellError
 from nnsight_magic.language.problems import REPORT_WIDTH, render
+from nnsight_magic.printable import printable
 
 PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
@@ -17,9 +18,10 @@ PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 def show_cell_error(error: CellError, where: str, colour: bool) -> CellError:
     """The same error, saying which cell it is and shown as exactly these lines."""
     if error.problems:
-        error.message = "\n".join(render(error.problems, list(error.lines), where, False))
+        source = [printable(line) for line in error.lines]
+        error.message = "\n".join(render(error.problems, source, where, False))
         error.args = (error.message,)
-        lines = render(error.problems, list(error.lines), where, colour, _width())
+        lines = render(error.problems, source, where, colour, _width())
     else:
         lines = error.message.split("\n")
     error._render_traceback_ = lambda: lines

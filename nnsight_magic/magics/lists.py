@@ -15,6 +15,7 @@ from nnsight_magic.magics.result import (
     describe_saved,
 )
 from nnsight_magic.magics.result_text import one_line_rows, rendered, table_of
+from nnsight_magic.printable import printable
 from nnsight_magic.views.words import percent, size_text, visible
 
 _MISSING = object()
@@ -194,5 +195,5 @@ def _best(result: TraceResult) -> str:
 
 
 def _shortened(text: str, width: int) -> str:
-    text = text.replace("\n", "⏎")
+    text = printable(text.replace("\n", "⏎").replace("\t", "⇥"))
     return text if len(text) <= width else text[: width - 1] + "…"

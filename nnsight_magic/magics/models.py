@@ -13,6 +13,7 @@ from typing import Any
 from nnsight_magic.errors import NoModelError
 from nnsight_magic.language.problems import did_you_mean, listing
 from nnsight_magic.language.tree import children, kind_of
+from nnsight_magic.printable import printable
 
 
 class Models:
@@ -152,7 +153,7 @@ def tree(model: Any, depth: int = 3) -> str:
             position = same
 
     walk(model, "", 0)
-    return "\n".join(line for line in lines if line)
+    return printable("\n".join(line for line in lines if line))
 
 
 def names_line(model: Any) -> str:

@@ -11,10 +11,12 @@ from typing import Any
 
 from rich.cells import cell_len
 from rich.console import Console, Group
+from rich.segment import Segment, Segments
 from rich.table import Table
 from rich.text import Text
 
 from nnsight_magic.magics.result import PromptResult, TraceResult
+from nnsight_magic.printable import printable
 from nnsight_magic.views.words import percent, visible
 
 PLAIN_WIDTH = 100
@@ -90,7 +92,12 @@ def _console(width: int, colour: bool) -> Console:
 
 
 def _printed(renderable: Any, console: Console) -> str:
-    console.print(renderable)
+    shown = [
+        Segment(printable(segment.text), segment.style)
+        for segment in console.render(renderable)
+        if not segment.control
+    ]
+    console.print(Segments(shown))
     lines = console.file.getvalue().rstrip("\n").split("\n")
     return "\n".join(line.rstrip() for line in lines)
 

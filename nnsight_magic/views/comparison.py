@@ -12,7 +12,7 @@ from nnsight_magic.errors import BadInputError
 from nnsight_magic.views.colouring import automatic
 from nnsight_magic.views.dense import as_tensor
 from nnsight_magic.views.tensor import STORED, TensorView
-from nnsight_magic.views.view import View
+from nnsight_magic.views.view import ShownText, View
 
 SUBTRACTED = 1 << 27  # values up to which the difference is computed
 
@@ -27,7 +27,7 @@ class CompareView(View):
         amplified: whether the difference has a colour scale of its own.
     """
 
-    title = traitlets.Unicode().tag(sync=True)
+    title = ShownText().tag(sync=True)
     notice = traitlets.Unicode().tag(sync=True)
     first = traitlets.Instance(TensorView).tag(sync=True, **ipywidgets.widget_serialization)
     second = traitlets.Instance(TensorView).tag(sync=True, **ipywidgets.widget_serialization)

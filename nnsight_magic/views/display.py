@@ -10,6 +10,8 @@ from __future__ import annotations
 import base64
 from typing import TYPE_CHECKING, Any
 
+from nnsight_magic.printable import printable
+
 if TYPE_CHECKING:
     from nnsight_magic.views.view import View
 
@@ -24,7 +26,7 @@ HIDES_ERROR = (
 def show_view(view: View) -> None:
     """Displays both, or prints text where there is no notebook."""
     if not in_notebook():
-        print(view.text())
+        print(printable(view.text()))
         return
     show_live(view)
     show_still(view)
@@ -56,10 +58,10 @@ def show_still(view: View) -> None:
 
 def still_bundle(view: View) -> dict[str, Any]:
     """HTML, PNG and text of a view, marked so that the live view finds its twin."""
-    from nnsight_magic.views.still.style import whole, writable
+    from nnsight_magic.views.still.style import whole
 
     html = whole(HIDES_ERROR + view.still(), view.twin)
-    data: dict[str, Any] = {"text/html": html, "text/plain": writable(view.text())}
+    data: dict[str, Any] = {"text/html": html, "text/plain": printable(view.text())}
     png = view.still_png()
     if png:
         data["image/png"] = base64.b64encode(png).decode()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import base64
 import json
-from html import escape
 from pathlib import Path
 from typing import Any
 
 import ipywidgets
 
+from nnsight_magic.printable import escape
 from nnsight_magic.views import bundle
 from nnsight_magic.views.still.style import whole, writable
 from nnsight_magic.views.tensor import TensorView

@@ -10,8 +10,9 @@ from typing import Any
 
 import traitlets
 
-from nnsight_magic.views.tokens import Guess, brief
-from nnsight_magic.views.view import Answer, View
+from nnsight_magic.views.tokens import Guess
+from nnsight_magic.views.view import Answer, ShownText, View
+from nnsight_magic.views.words import share
 
 PAUSE = 0.12  # seconds between two updates of the browser while text streams in
 
@@ -33,8 +34,8 @@ class Step:
     saved: Sequence[str] = ()
 
     def packed(self) -> list[Any]:
-        flat = [part for token, p in self.candidates for part in (str(token), brief(p))]
-        return [self.token, None if self.p is None else brief(self.p), flat, list(self.saved)]
+        flat = [part for token, p in self.candidates for part in (str(token), share(p))]
+        return [self.token, None if self.p is None else share(self.p), flat, list(self.saved)]
 
 
 class StepsView(View):
@@ -50,7 +51,7 @@ class StepsView(View):
         selection.step: the step that is looked at.
     """
 
-    title = traitlets.Unicode().tag(sync=True)
+    title = ShownText().tag(sync=True)
     prompt = traitlets.List(traitlets.Unicode()).tag(sync=True)
     steps = traitlets.List().tag(sync=True)
     running = traitlets.Bool(False).tag(sync=True)

@@ -20,7 +20,7 @@ from nnsight_magic.views.held import HELD
 from nnsight_magic.views.levels import MINUS_INFINITY, NAN, PLUS_INFINITY, Coded, encode, pack
 from nnsight_magic.views.pooling import numbers
 from nnsight_magic.views.roles import drawn_axes, infer_axes
-from nnsight_magic.views.view import Answer, View
+from nnsight_magic.views.view import Answer, ShownText, View
 
 if TYPE_CHECKING:
     from nnsight_magic.views.seen import Place
@@ -53,7 +53,7 @@ class TensorView(View):
         module: the path of the module that the tensor is of; selecting one marks the other.
     """
 
-    title = traitlets.Unicode().tag(sync=True)
+    title = ShownText().tag(sync=True)
     expression = traitlets.Unicode().tag(sync=True)
     about = traitlets.Dict().tag(sync=True)
     axes = traitlets.List(traitlets.Dict()).tag(sync=True)

@@ -11,7 +11,8 @@ from typing import Any
 import traitlets
 
 from nnsight_magic.errors import BadInputError
-from nnsight_magic.views.view import View
+from nnsight_magic.views.view import ShownText, View
+from nnsight_magic.views.words import brief, share
 
 Guess = tuple[str, float]  # a token and its probability
 
@@ -57,7 +58,7 @@ class TokenStrip:
             return words.setdefault(token, len(words))
 
         def guesses(all_tops: Sequence[Sequence[Guess]]) -> list[list[float]]:
-            return [[each for t, p in top for each in (number(t), brief(p))] for top in all_tops]
+            return [[each for t, p in top for each in (number(t), share(p))] for top in all_tops]
 
         columns = {"KL": self.kl} if len(self.kl) else {}
         columns |= self.numbers
@@ -71,14 +72,6 @@ class TokenStrip:
             "heads": list(self.heads),
             "words": list(words),
         }
-
-
-def brief(value: float) -> float | None:
-    """Four significant digits; nothing for NaN and infinities, which JSON has no word for."""
-    value = float(value)
-    if value != value or value in (float("inf"), float("-inf")):
-        return None
-    return float(f"{value:.4g}")
 
 
 def pack_json(value: Any) -> bytes:
@@ -95,7 +88,7 @@ class TokensView(View):
         selection.token: the position of the selected token.
     """
 
-    title = traitlets.Unicode().tag(sync=True)
+    title = ShownText().tag(sync=True)
     packed = traitlets.Bytes().tag(sync=True)
     coloured = traitlets.Unicode().tag(sync=True)
     strip = traitlets.Int(0).tag(sync=True)
@@ -130,7 +123,7 @@ class GridView(View):
         cell: row and position of the selected place, or empty.
     """
 
-    title = traitlets.Unicode().tag(sync=True)
+    title = ShownText().tag(sync=True)
     packed = traitlets.Bytes().tag(sync=True)
     cell = traitlets.List(traitlets.Int()).tag(sync=True)
 
@@ -156,7 +149,7 @@ class GridView(View):
             for each in (*strip.tokens, *(t for guesses in strip.top for t, _ in guesses)):
                 words.setdefault(str(each), len(words))
         cells = [
-            [[part for t, p in guesses for part in (words[t], brief(p))] for guesses in strip.top]
+            [[part for t, p in guesses for part in (words[t], share(p))] for guesses in strip.top]
             for strip in self.strips
         ]
         grid = {

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from html import escape
 from typing import Any
 
 import ipywidgets
 import traitlets
 
+from nnsight_magic.printable import escape
 from nnsight_magic.views.comparison import CompareView
 from nnsight_magic.views.steps import StepsView
 from nnsight_magic.views.tensor import TensorView
 from nnsight_magic.views.tokens import TokensView
 from nnsight_magic.views.tree import TreeView
-from nnsight_magic.views.view import Selection, View
+from nnsight_magic.views.view import Selection, ShownText, View
 
 _child = ipywidgets.widget_serialization
 
@@ -35,17 +35,17 @@ class TraceView(View):
         has_tree: whether there is a tree to show; it may be made when it is first opened.
     """
 
-    title = traitlets.Unicode().tag(sync=True)
-    facts = traitlets.List(traitlets.Unicode()).tag(sync=True)
-    wrote = traitlets.List(traitlets.Unicode()).tag(sync=True)
-    notices = traitlets.List(traitlets.Unicode()).tag(sync=True)
+    title = ShownText().tag(sync=True)
+    facts = traitlets.List(ShownText()).tag(sync=True)
+    wrote = traitlets.List(ShownText()).tag(sync=True)
+    notices = traitlets.List(ShownText()).tag(sync=True)
     tokens = traitlets.Instance(TokensView, allow_none=True).tag(sync=True, **_child)
     steps = traitlets.Instance(StepsView, allow_none=True).tag(sync=True, **_child)
     tree = traitlets.Instance(TreeView, allow_none=True).tag(sync=True, **_child)
     tensors = traitlets.List(
         traitlets.Union([traitlets.Instance(TensorView), traitlets.Instance(CompareView)])
     ).tag(sync=True, **_child)
-    others = traitlets.List(traitlets.Unicode()).tag(sync=True)
+    others = traitlets.List(ShownText()).tag(sync=True)
     open_tensors = traitlets.List(traitlets.Int()).tag(sync=True)
     tree_open = traitlets.Bool(False).tag(sync=True)
     has_tree = traitlets.Bool(False).tag(sync=True)

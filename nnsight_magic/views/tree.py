@@ -22,7 +22,7 @@ from nnsight_magic.views.modules import (
     packed_notes,
     packed_tree,
 )
-from nnsight_magic.views.view import Answer, View
+from nnsight_magic.views.view import Answer, ShownText, View
 
 MOST = 600_000  # bytes of JSON that come at once; packed, a fifth of it
 SOURCE = 20_000  # characters
@@ -39,7 +39,7 @@ class TreeView(View):
         notes: shapes and badges by path, as `set_notes` packs them.
     """
 
-    title = traitlets.Unicode().tag(sync=True)
+    title = ShownText().tag(sync=True)
     packed = traitlets.Bytes().tag(sync=True)
     notes = traitlets.Dict().tag(sync=True)
     aliases = traitlets.Dict().tag(sync=True)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import threading
 import uuid
 from collections.abc import Callable
-from html import escape
 from typing import Any
 
 import anywidget
@@ -19,6 +18,7 @@ import ipywidgets
 import traitlets
 
 from nnsight_magic.errors import NnsightError
+from nnsight_magic.printable import escape, printable
 from nnsight_magic.views import bundle
 from nnsight_magic.views.array import GoneError
 
@@ -38,6 +38,13 @@ class Routed(ipywidgets.Widget):
         super().open()
         if hasattr(self.comm, "_reply_subshell_for"):
             self.comm._reply_subshell_for = lambda data, named: named
+
+
+class ShownText(traitlets.Unicode):
+    """A text that the page shows; what would act on the page is shown as signs."""
+
+    def validate(self, obj: Any, value: Any) -> str:
+        return printable(super().validate(obj, value))
 
 
 class Selection(Routed):

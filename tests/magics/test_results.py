@@ -164,7 +164,7 @@ def test_numbers_read_well():
     assert [size_text(n) for n in (12, 20736, 3_000_000, 5e9)] == [
         "12 B",
         "20.7 KB",
-        "3.0 MB",
+        "3.00 MB",
         "5.00 GB",
     ]
 

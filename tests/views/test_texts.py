@@ -39,7 +39,7 @@ def test_strips_round_off_and_keep_each_word_once() -> None:
     strip = TokenStrip(["a", "a"], top=[[("a", 0.123456789)], []], kl=[float("nan"), 0.5])
     packed = strip.packed()
     assert packed["words"] == ["a"]
-    assert packed["top"] == [[0, 0.1235], []]
+    assert packed["top"] == [[0, 0.123], []]
     assert packed["numbers"] == {"KL": [None, 0.5]}
 
 

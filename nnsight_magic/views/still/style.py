@@ -9,7 +9,8 @@ rules carry what must survive where styles are taken out.
 from __future__ import annotations
 
 import base64
-from html import escape
+
+from nnsight_magic.printable import escape
 
 STYLE = """<style>
 .nnv-still .nnv-s { color: var(--jp-ui-font-color1, CanvasText);

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from html import escape
 from typing import TYPE_CHECKING
 
+from nnsight_magic.printable import escape
 from nnsight_magic.views.seen import Drawn, axes_of, place_of
 from nnsight_magic.views.still.picture import picture
 from nnsight_magic.views.still.style import frame, image, writable

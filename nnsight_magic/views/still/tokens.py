@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from html import escape
 from typing import TYPE_CHECKING
 
+from nnsight_magic.printable import escape
 from nnsight_magic.views.colouring import Limits
 from nnsight_magic.views.still.colours import shade, shade_rules
 from nnsight_magic.views.still.style import frame

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from html import escape
 
+from nnsight_magic.printable import escape
 from nnsight_magic.views.still.style import frame
 
 WROTE = 4  # names; the number of the others is said

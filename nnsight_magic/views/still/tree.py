@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from html import escape
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from nnsight_magic.printable import escape
 from nnsight_magic.views.still.style import frame
 from nnsight_magic.views.words import count_text, size_text
 

@@ -13,22 +13,23 @@ export function number(value: number): string {
   return (value < 0 ? "−" : "") + text.replace("e-", "e−");
 }
 
+/** Bytes in three digits: 54.0 KB, 540 KB. */
 export function bytes(count: number): string {
+  if (count < 1000) return `${count} B`;
   let amount = count;
-  for (const unit of ["B", "KB", "MB", "GB"]) {
-    if (amount < 1000) return `${unit === "B" ? amount : amount.toPrecision(3)} ${unit}`;
+  for (const unit of ["KB", "MB", "GB", "TB"]) {
     amount /= 1000;
+    if (amount < 999.5 || unit === "TB") return `${amount.toFixed(amount < 9.995 ? 2 : amount < 99.95 ? 1 : 0)} ${unit}`;
   }
-  return `${amount.toPrecision(3)} TB`;
+  return "";
 }
 
 /** 134515008 as 134.5 M. */
 export function count(value: number): string {
-  if (value < 1e4) return value.toLocaleString("en-US");
   for (const [size, unit] of [[1e12, "T"], [1e9, "B"], [1e6, "M"], [1e3, "K"]] as const) {
-    if (value >= size) return `${(value / size).toPrecision(value / size >= 100 ? 4 : 3)} ${unit}`;
+    if (value >= 10 * size || (value >= size && unit !== "K")) return `${(value / size).toFixed(1)} ${unit}`;
   }
-  return String(value);
+  return value.toLocaleString("en-US");
 }
 
 export function percent(p: number): string {
@@ -46,15 +47,14 @@ export function pieces(token: string): { text: string; sign: boolean }[] {
     if (last && last.sign === sign) last.text += text;
     else found.push({ text, sign });
   };
-  const inner = token.trim() === "" ? [token.length, token.length] : edges(token);
+  const inner = edges(token);
   // What is escaped is a byte of a character that several tokens share.
   for (const { 0: character, index: at } of token.matchAll(/\\x[89a-f][0-9a-f]|./gsu)) {
     if (character === "\n") add("⏎", true);
     else if (character === "\r") add("␍", true);
     else if (character === "\t") add("⇥", true);
     else if (character === " " && (at < inner[0] || at >= inner[1])) add("·", true);
-    else if (/[\p{Cc}\p{Cf}\p{Co}\p{Cn}]/u.test(character) && character !== "\u200d")
-      add(`\\x${character.codePointAt(0)!.toString(16).padStart(2, "0")}`, true);
+    else if (unseen(character)) add(escaped(character), true);
     else if (character === "\ufffd" || character.length === 4) add(character, true);
     else add(character, false);
   }
@@ -62,9 +62,20 @@ export function pieces(token: string): { text: string; sign: boolean }[] {
   return found;
 }
 
+// Only blanks: other spaces are shown as what they are.
 function edges(token: string): [number, number] {
-  return [token.length - token.trimStart().length, token.trimEnd().length];
+  const from = token.search(/[^ ]/);
+  return from < 0 ? [token.length, token.length] : [from, token.length - token.match(/ *$/)![0].length];
 }
+
+/** Whether a character does something instead of being seen, or looks like a blank and is none. */
+const unseen = (character: string) => character !== " " && character !== "\u200d" && /[\p{C}\p{Z}]/u.test(character);
+
+const escaped = (character: string) => `\\x${character.codePointAt(0)!.toString(16).padStart(2, "0")}`;
+
+/** A text of elsewhere (a module's name, a title) with signs for what would not be seen. */
+export const printable = (text: string) =>
+  /^[\x20-\x7e]*$/.test(text) ? text : [...text].map((each) => (unseen(each) && each !== "\n" && each !== "\t" ? escaped(each) : each)).join("");
 
 /** A token as one string, its blanks to be seen. */
 export const visible = (token: string) => pieces(token).map((piece) => piece.text).join("");

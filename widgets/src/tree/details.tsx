@@ -1,6 +1,6 @@
 // What a selected module has: its parameters, its forward, its saved tensors, lines to copy.
 import { useEffect, useState } from "preact/hooks";
-import { bytes, count, number, shape } from "../core/format";
+import { bytes, count, number, printable, shape } from "../core/format";
 import { kernelOf } from "../core/kernel";
 import { useTrait, type Model } from "../core/model";
 import { copy, Histogram, Notice } from "../core/parts";
@@ -37,7 +37,7 @@ export function Details({ model, tree, path, note, wanted, onWanted, onClose }: 
     return () => { current = false; };
   }, [path]);
   const kind = kindAt(tree, path);
-  const name = written(path, aliases);
+  const name = printable(written(path, aliases));
   const line = `h = ${name}.output`;
   const put = (text: string) => copy(text).then(() => {
     setCopied(text);
@@ -80,7 +80,7 @@ function Parameter({ tensor }: { tensor: Record<string, any> }) {
   return (
     <div class="nnv-parameter">
       <div>
-        <b class="nnv-path">{tensor["name"]}</b> <code>{shape(tensor["shape"])}</code>
+        <b class="nnv-path">{printable(tensor["name"])}</b> <code>{shape(tensor["shape"])}</code>
         <div class="nnv-dim">{tensor["dtype"]} · {tensor["device"]}{tensor["grad"] ? "" : " · frozen"}</div>
         {stats && stats["mean"] !== undefined && (
           <div class="nnv-dim">mean {number(stats["mean"])} · std {number(stats["std"])}{stats["nan"] ? ` · ${stats["nan"]} NaN` : ""}</div>

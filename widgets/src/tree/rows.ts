@@ -1,5 +1,7 @@
 // A module tree as rows. Alike blocks, which stand next to each other under numbers, are one row.
 
+import { printable } from "../core/format";
+
 export interface Kind {
   className: string;
   note: string;
@@ -52,7 +54,7 @@ export function unpack(packed: Record<string, any>): Tree {
 export function addKinds(tree: Tree, entries: any[]): void {
   for (const [number, className, note, parameters, bytes, dtype, device, runs] of entries) {
     const all = (runs as any[]).map(([name, kind, count]) => [String(name), kind, count ?? 1] as [string, number, number]);
-    tree.kinds.set(number, { className, note, parameters, bytes, dtype, device, runs: all });
+    tree.kinds.set(number, { className: printable(className), note: printable(note), parameters, bytes, dtype, device, runs: all });
   }
 }
 
@@ -77,7 +79,7 @@ export function visibleRows(tree: Tree, title: string, open: ReadonlySet<string>
     const kind = tree.kinds.get(row.kind);
     const counted = run > 1 ? run : uniform(kind) ? kind!.runs[0][2] : 1;
     const opens = run > 1 || !kind || kind.runs.length > 0;
-    rows.push({ ...row, count: counted, opens, open: opens && open.has(row.id) });
+    rows.push({ ...row, label: printable(row.label), count: counted, opens, open: opens && open.has(row.id) });
     return opens && open.has(row.id);
   };
   const below = (path: string, number: number, depth: number) => {
