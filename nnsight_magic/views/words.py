@@ -49,7 +49,7 @@ def _fixed(value: float, digits: int) -> str:
 
 
 def number(value: float) -> str:
-    """Four significant digits, the same width for the same magnitude: `-0.1235`, `1.20e-5`."""
+    """At most four significant digits: `-0.1235`, `0.25`, `1.2e-5`."""
     value = float(value)
     if value != value:
         return "NaN"
@@ -66,7 +66,7 @@ def number(value: float) -> str:
     text = _fixed(size, 3 - exponent)
     if Decimal(text).adjusted() > exponent:  # 9.99996 became 10.0000
         text = _fixed(size, 2 - exponent)
-    return minus + text
+    return minus + _trimmed(text)
 
 
 def _scientific(size: float) -> str:
@@ -74,7 +74,12 @@ def _scientific(size: float) -> str:
     mantissa = Decimal(size).scaleb(-exponent).quantize(Decimal("0.01"), ROUND_HALF_UP)
     if mantissa >= 10:
         mantissa, exponent = mantissa / 10, exponent + 1
-    return f"{mantissa:.2f}e{exponent}"
+    return f"{_trimmed(f'{mantissa:.2f}')}e{exponent}"
+
+
+def _trimmed(text: str) -> str:
+    """Without zeros at the end that say nothing."""
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def size_text(count: float) -> str:

@@ -8,7 +8,7 @@ import type { Model } from "../src/core/model";
 describe("numbers", () => {
   it("read the same at every magnitude", () => {
     expect([0, 1, -3, 0.12345, -1234.5678, 22456.7, 1.5e-7, 2.5e9].map(number)).toEqual([
-      "0", "1", "−3", "0.1235", "−1235", "22457", "1.50e−7", "2.50e9".replace("2.50e9", "2.50e9"),
+      "0", "1", "−3", "0.1235", "−1235", "22457", "1.5e−7", "2.5e9",
     ]);
     expect([NaN, Infinity, -Infinity].map(number)).toEqual(["NaN", "∞", "−∞"]);
   });

@@ -1,6 +1,6 @@
 // Numbers, sizes and tokens as a person reads them.
 
-/** Four significant digits, the same width for the same magnitude; a true minus sign. */
+/** At most four significant digits; a true minus sign. */
 export function number(value: number): string {
   if (Number.isNaN(value)) return "NaN";
   if (!Number.isFinite(value)) return value > 0 ? "∞" : "−∞";
@@ -10,6 +10,7 @@ export function number(value: number): string {
   if (Number.isInteger(value) && size < 1e7) text = String(size);
   else if (size >= 1e5 || size < 1e-3) text = size.toExponential(2).replace("e+", "e");
   else text = size >= 1e4 ? String(Math.round(size)) : size.toPrecision(4);
+  text = text.replace(/(\.\d*?)0+(?=e|$)/, "$1").replace(/\.(?=e|$)/, "");
   return (value < 0 ? "−" : "") + text.replace("e-", "e−");
 }
 
