@@ -26,12 +26,14 @@ class Variant:
         written: what it wrote, by site.
         start: no token before this one differs from the clean run's.
         alone: its own forwards, once it has left its batch.
+        error: what ended it.
         result: what the function returned.
     """
 
     def __init__(self, change: Callable[..., Any], variant: Any):
-        arguments = variant if isinstance(variant, tuple) else (variant,)
+        self.arguments = arguments = variant if isinstance(variant, tuple) else (variant,)
         self.greenlet = greenlet(lambda _: self._finish(change(*arguments)))
+        self.error: BaseException | None = None
         self.touch: Touch | None = None
         self.line: list[nn.Module] = []
         self.touches: list[Touch] = []
@@ -59,7 +61,11 @@ class Variant:
     def go_on(self, pause: Pause | None = None) -> None:
         """Run to the next touch, or to the end; without a pause: in forwards of its own."""
         self.greenlet.parent = getcurrent()
-        self.greenlet.switch(pause)
+        try:
+            self.greenlet.switch(pause)
+        except BaseException as error:
+            self.error = error
+            raise
 
     def close(self) -> None:
         """The sweep is over: what the user holds is theirs alone."""
@@ -202,7 +208,19 @@ def late_write(pause: Pause) -> str:
 
 
 def _kept(result: Any) -> Any:
-    """What a variant returns, as plain tensors that keep nothing else alive."""
+    """What a variant returns, as plain tensors that keep nothing else alive.
+
+    Raises:
+        WrongValueError: it is a generation, which would run when the sweep's writes are gone.
+    """
+    from nnsight_magic.engine.generation import Generation  # which builds on traces
+
+    if isinstance(result, Generation):
+        raise WrongValueError(
+            "A sweep's function returned a generation, which has not run yet, and would run "
+            "without what the function wrote.\n"
+            "Generate in a loop: with model.generate(prompt, …) as tracer, the writes in its block."
+        )
     if isinstance(result, Value):
         return own_copy(result.value)
     if isinstance(result, Parts):

@@ -28,6 +28,7 @@ class Bypasses:
         self._produce: dict[tuple[greenlet, nn.Module], Produce] = {}
         self._surround: dict[tuple[greenlet, nn.Module], Surround] = {}
         self._patches: dict[nn.Module, Any] = {}  # what stands as `forward` on each
+        self._set: list[tuple[nn.Module, str, Any]] = []  # attributes as they were
 
     def add(self, running: greenlet, module: nn.Module, produce: Produce) -> None:
         """Let calls of `module` out of `running` give what `produce(args, kwargs)` gives."""
@@ -44,6 +45,7 @@ class Bypasses:
         """Make the module ask: a call that has begun before cannot be bypassed any more."""
         if module in self._patches:
             return
+        self.uncompile(module)
         original = module.forward
 
         @functools.wraps(original)  # transformers looks at the signature
@@ -61,6 +63,25 @@ class Bypasses:
         self._patches[module] = forward
         module.__dict__["forward"] = forward
 
+    @uninterrupted
+    def uncompile(self, module: nn.Module) -> None:
+        """Run a module as it is that `module.compile()` has compiled: nothing stops in there."""
+        if module._compiled_call_impl is not None:
+            self._set.append((module, "_compiled_call_impl", module._compiled_call_impl))
+            module._compiled_call_impl = None
+
+    @uninterrupted
+    def keep_activations(self, root: nn.Module) -> bool:
+        """Have no block run a second time in the backward pass; whether one would have.
+
+        A recomputation belongs to no forward of a trace: what was written in it is missing there.
+        """
+        found = [m for m in root.modules() if m.__dict__.get("gradient_checkpointing") is True]
+        for module in found:
+            self._set.append((module, "gradient_checkpointing", True))
+            module.gradient_checkpointing = False
+        return bool(found)
+
     def remove(self, running: greenlet, module: nn.Module) -> None:
         self._produce.pop((running, module), None)
 
@@ -74,6 +95,9 @@ class Bypasses:
         """Give every module its own `forward` back."""
         for module, forward in self._patches.items():
             _take_out(module, forward)
+        for module, name, value in self._set:
+            setattr(module, name, value)
+        self._set.clear()
         self._patches.clear()
         self._produce.clear()
         self._surround.clear()

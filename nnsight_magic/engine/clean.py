@@ -7,7 +7,7 @@ from, and the keys and values that packed variants attend to (see `layout`).
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -43,22 +43,36 @@ class CleanRun:
         self._keys: Keys = []
         self._running: Forward | None = None
 
-    def learn(self, touches: Iterable[tuple[Touch, list[nn.Module]]], starts: set[int]) -> None:
+    def learn(self, touches: list[tuple[Touch, list[nn.Module]]], starts: set[int]) -> None:
         """Run past the sites of these touches, and as far as batches start.
 
         Args:
             touches: each with the modules from the root down to its own.
             starts: after how many blocks batches start.
         """
-        sweep, blocks = self._sweep, self._sweep.model.blocks
-        cache, arguments = None, sweep.inputs
-        if sweep.packs:
+        if self._sweep.packs:
             from transformers import DynamicCache
 
             cache = DynamicCache()
-            arguments = {**arguments, "past_key_values": cache, "use_cache": True}
-            starts = starts | {1, len(blocks)}
-        with sweep.forward(sweep.args, arguments) as forward:
+            first = {1, len(self._sweep.model.blocks)}
+            try:
+                self._pass_once(touches, starts | first, cache)
+            except Exception:  # a hybrid's blocks keep something else, and ask for another cache
+                self._sweep.packs = False
+                self._values.clear()
+                self._hidden.clear()
+            else:
+                self._keys = _keys_of(cache)
+                return
+        self._pass_once(touches, starts, None)
+
+    def _pass_once(
+        self, touches: list[tuple[Touch, list[nn.Module]]], starts: set[int], cache: Any
+    ) -> None:
+        """One forward, whose keys and values go into `cache` where there is one."""
+        sweep, blocks = self._sweep, self._sweep.model.blocks
+        own = {} if cache is None else {"past_key_values": cache, "use_cache": True}
+        with sweep.forward(sweep.args, {**sweep.inputs, **own}) as forward:
             for block in starts - {0}:
                 keep = self._keeper(block, cache)
                 forward.record(blocks[block - 1].ancestors(), keep)
@@ -68,8 +82,6 @@ class CleanRun:
             self._pass_by(forward, sites)
             if starts - {0} - self._hidden.keys() and not forward.finished:
                 forward.run_to(Site(blocks[max(starts) - 1].module, "output", 0, 0))
-        if cache is not None:
-            self._keys = _keys_of(cache)
 
     def _keeper(self, block: int, cache: Any) -> Callable[[Any, tuple, dict], None]:
         module = self._sweep.model.blocks[block - 1].module

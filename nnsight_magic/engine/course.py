@@ -250,6 +250,11 @@ class Course:
     def _new_forward(self) -> Forward:
         if not self._forwards:
             self._silence.begin()
+        if self._grad and self.root.training and self.bypasses.keep_activations(self.root):
+            self.report.notices.append(
+                "Gradient checkpointing is off in this trace: what is written in a block would be "
+                "missing when the backward pass runs it again."
+            )
         drawing = self._drawing
         if drawing is not None and self._forwards:
             drawing = Redrawing(drawing)

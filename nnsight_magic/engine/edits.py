@@ -364,6 +364,10 @@ def _applied(raw: Any, write: Write, is_block: bool) -> Any:
         path = [0, 0] if args else [1, next(iter(kwargs))]
         value = args[0] if args else kwargs[path[1]]
     elif is_block and write.kind == "output":
+        if isinstance(value, torch.Tensor) and value.ndim == 4:  # Gemma-3n
+            raise EditError(
+                f"What the block gives is no (batch, tokens, hidden), but {describe(value)}."
+            )
         if index and type(index[0]) is int and index[0] == 0:
             del index[0]
         if is_container(value):

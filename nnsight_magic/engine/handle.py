@@ -319,7 +319,8 @@ class Handle:
         """Run the module on these values, in your own code.
 
         In a trace this is no call of the forward: no touch sees it, and nothing flows on unless
-        you write it somewhere.
+        you write it somewhere. (A logit lens is right in every architecture as
+        `model.layers[-1].output = early` and `model.logits`: some cap or scale behind `unembed`.)
 
         >>> from nnsight_magic import LanguageModel
         >>> model = LanguageModel("demo")

@@ -92,9 +92,26 @@ class Sweep(Tracer):
                 for start, batch in self._batches():
                     self._run_batch(start, batch)
                     bar.update(len(batch))
+            except BaseException as error:
+                self._tell_how_far(error)
+                raise
             finally:
                 self._cancel()
         return [variant.result for variant in self._variants]
+
+    def _tell_how_far(self, error: BaseException) -> None:
+        """Hang the finished points onto an error, or an interrupt, and say where it came up."""
+        finished = {n: v.result for n, v in enumerate(self._variants) if v.done}
+        failed = next((n for n, v in enumerate(self._variants) if v.error is error), None)
+        where = ""
+        if failed is not None:
+            where = f" at point {failed}, {_short(self._variants[failed].arguments)}"
+        error.finished = finished
+        error.point = failed
+        error.add_note(
+            f"In a sweep{where}. {len(finished)} of {len(self._variants)} points were finished: "
+            "the error's `finished` has their results by number (sys.last_value.finished)."
+        )
 
     def _may_pack(self) -> bool:
         blocks = len(self.model.blocks)
@@ -143,7 +160,7 @@ class Sweep(Tracer):
                 groups.setdefault(self._blocks_before(variant.touch), []).append(variant)
         if groups:
             firsts = {v.touch.site: (v.touch, v.line) for g in groups.values() for v in g}
-            self._clean.learn(firsts.values(), set(groups))
+            self._clean.learn(list(firsts.values()), set(groups))
             self.packs = self.packs and self._packs_truly()
         for start, group in sorted(groups.items()):
             for first in range(0, len(group), self._size):
@@ -268,6 +285,15 @@ class Sweep(Tracer):
         if self._by_greenlet:  # an exception rose when `run` was about to do it
             self._cancel()
         super()._close()
+
+
+def _short(arguments: tuple) -> str:
+    """What a variant was called with; of tensors the shape alone."""
+    shown = [
+        f"tensor {tuple(each.shape)}" if isinstance(each, torch.Tensor) else repr(each)[:60]
+        for each in arguments
+    ]
+    return f"({', '.join(shown)})"
 
 
 def _row_count(args: tuple, kwargs: dict[str, Any]) -> int:

@@ -25,7 +25,7 @@ from nnsight_magic.engine.shortcut import Shortcut, in_block_layout
 from nnsight_magic.engine.site import Site, Touch, user_frame, user_line
 from nnsight_magic.engine.traceback import fold_frames
 from nnsight_magic.engine.value import BlockValue, Parts, Value
-from nnsight_magic.errors import BadInputError, NeverRanError
+from nnsight_magic.errors import BadInputError, NeverRanError, WrongValueError
 
 if TYPE_CHECKING:
     from nnsight_magic.engine.handle import Handle
@@ -391,7 +391,15 @@ def _no_prompt() -> Any:
 def _hidden_states(pause: Pause, path: tuple) -> tuple:
     """The path of the hidden states in a block's raw output: the tensor, or item 0 of a tuple."""
     raw = pause.part(())
-    return (0, *path) if isinstance(raw, tuple | list) and raw else path
+    if isinstance(raw, tuple | list) and raw:
+        return (0, *path)
+    if "altup" in pause.site.module._modules and isinstance(raw, torch.Tensor) and raw.ndim == 4:
+        raise WrongValueError(
+            f"{pause.describe()} is no (batch, tokens, hidden): blocks of this model pass on "
+            f"{raw.shape[0]} streams, {tuple(raw.shape)}.\n"
+            "Use _output, which is all of them, stream first: layers[3]._output[0, :, -1] = 0."
+        )
+    return path
 
 
 def _first_argument(pause: Pause, handle: Handle) -> tuple:

@@ -248,6 +248,11 @@ class Model(Handle):
         Returns:
             What `change` returned for each variant, tensors as plain copies.
 
+        Raises:
+            WrongValueError: `change` returned a generation, which would run without its writes.
+            Exception: whatever `change` raises; `error.point` is the variant's number, and
+                `error.finished` has the results of the finished ones by number.
+
         >>> from nnsight_magic import LanguageModel
         >>> model = LanguageModel("demo")
         >>> def without_mlp(block):
