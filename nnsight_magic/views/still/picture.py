@@ -173,7 +173,7 @@ class _Sheet:
         image.putpalette(np.concatenate([shades, rest]).astype(np.uint8).tobytes())
         alpha = [255] * (SHADES + 3) + [0] + [k * 255 // (INKS - 1) for k in range(INKS)]
         file = io.BytesIO()
-        image.save(file, "PNG", transparency=bytes(alpha), compress_level=9)
+        image.save(file, "PNG", transparency=bytes(alpha), compress_level=6)
         return file.getvalue()
 
     def _legend(self) -> Iterator[tuple[int, tuple[int, str]]]:
@@ -255,6 +255,7 @@ def _turned(page: Any, text: str, x: float, y: float) -> None:
     page.paste(line.transpose(Image.Transpose.ROTATE_90), (round(x), round(y)))
 
 
+@functools.lru_cache(4096)
 def _wide(text: str) -> float:
     return _font().getlength(text)
 
