@@ -143,7 +143,7 @@ def _share(selection: Selection, view: View | None) -> None:
             each.selection = selection
 
 
-STILL_BUDGET = 30_000  # bytes of pictures in the still view
+STILL_BUDGET = 20_000  # bytes of pictures in the still view
 STORED_TOTAL = 32_000  # values that all tensors of a result store together
 STORED_TENSORS = 12  # tensors of a result of which something is stored
 

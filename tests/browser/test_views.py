@@ -208,10 +208,10 @@ def test_limits_are_typed_and_nonsense_is_put_back(notebook: Notebook) -> None:
     upper.fill("many")
     upper.blur()
     expect(upper).to_have_value("5000")
-    heat.get_by_role("button", name="automatic limits").click()
     heat.get_by_role("button", name="full range").click()
     assert until(lambda: notebook.evaluate("print(heat.limits)").strip() == "[0.0, 98303.0]")
     heat.get_by_role("button", name="automatic limits").click()
+    assert until(lambda: notebook.evaluate("print(heat.limits)").strip() == "[]")
 
 
 def test_tokens_are_shown_as_they_are(notebook: Notebook) -> None:
