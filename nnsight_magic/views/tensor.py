@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 STORED = 1 << 16
 PALETTES = ("auto", "diverging", "sequential", "grey")
 TILE = 512  # numbers a side that one answer may have
-CELLS = 1 << 15  # blocks of a still picture at most
 DOWNLOAD = 1 << 26  # bytes
 NAMED = 1 << 14  # columns whose places in an order are sent with it
 MARGIN = 1024  # places along an axis for which row and column statistics are sent
@@ -312,9 +311,8 @@ class TensorView(View):
 
     @property
     def cells(self) -> int:
-        """How many blocks a still picture may have: as many as are stored, and not too many."""
-        whole = self.array.size <= self._budget
-        return min(CELLS, self._budget if whole else self._budget // 2)
+        """How many blocks a still picture may have: as many as are stored."""
+        return self._budget if self.array.size <= self._budget else self._budget // 2
 
     def figure(self) -> Any:
         """What the view shows now, as a matplotlib figure."""

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from nnsight_magic.views.tensor import TensorView
 
 WIDTH, HEIGHT = 560, 320  # of a map at most
+CELLS = 1 << 15  # blocks of a picture at most
 LINE = 14  # pixels
 BAR = 10
 GAP = 26
@@ -82,11 +83,11 @@ def _label(labels: Sequence[str], at: int) -> str:
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
 
 
-def room_for(view: TensorView) -> tuple[int, int]:
-    """Rows and columns of blocks that a picture of the view may have."""
+def room_for(view: TensorView, cells: int) -> tuple[int, int]:
+    """Rows and columns of blocks that a picture of so many may have."""
     top, bottom, left, right = place_of(view).window
     width, height = plot_size(WIDTH, HEIGHT, bottom - top, right - left)
-    excess = (min(height, bottom - top) * min(width, right - left) / view.cells) ** 0.5
+    excess = (min(height, bottom - top) * min(width, right - left) / cells) ** 0.5
     if excess <= 1:
         return height, width
     return max(1, int(height / excess)), max(1, int(width / excess))
@@ -103,9 +104,10 @@ class Still:
     plot: tuple[int, int, int, int]
 
 
-def picture(view: TensorView, title: str = "") -> Still | None:
-    """What the view shows now; `None` where there is nothing to show."""
-    drawn = drawn_by(view, room_for(view)) if view.array.size and view.cells else None
+def picture(view: TensorView, title: str = "", most: int = CELLS) -> Still | None:
+    """What the view shows now, in at most so many blocks; `None` where there is nothing to show."""
+    cells = min(view.cells, most)
+    drawn = drawn_by(view, room_for(view, cells)) if view.array.size and cells else None
     if drawn is None:
         return None
     top, bottom, left, right = drawn.window

@@ -13,6 +13,8 @@ from nnsight_magic.views.words import number, size_text
 if TYPE_CHECKING:
     from nnsight_magic.views.tensor import TensorView
 
+ALONE = 1 << 14  # blocks of the PNG, which a notebook holds beside the HTML
+
 
 def html(view: TensorView) -> str:
     """Name, shape, statistics and the picture."""
@@ -63,7 +65,7 @@ def where(view: TensorView, drawn: Drawn) -> list[str]:
 
 def png(view: TensorView) -> bytes | None:
     """The picture alone, with its title."""
-    found = picture(view, heading(view))
+    found = picture(view, heading(view), ALONE)
     return found and found.png
 
 
