@@ -87,10 +87,9 @@ def room_for(view: TensorView, cells: int) -> tuple[int, int]:
     """Rows and columns of blocks that a picture of so many may have."""
     top, bottom, left, right = place_of(view).window
     width, height = plot_size(WIDTH, HEIGHT, bottom - top, right - left)
-    excess = (min(height, bottom - top) * min(width, right - left) / cells) ** 0.5
-    if excess <= 1:
-        return height, width
-    return max(1, int(height / excess)), max(1, int(width / excess))
+    rows, columns = min(height, bottom - top), min(width, right - left)
+    excess = max(1.0, (rows * columns / cells) ** 0.5)
+    return max(1, int(rows / excess)), max(1, int(columns / excess))
 
 
 @dataclass(frozen=True)
