@@ -91,7 +91,8 @@ class Forward:
         if (line[-1], kind) in self._hooks:
             return
         for module in line:
-            self._bypasses.uncompile(module)
+            if module._compiled_call_impl is not None:
+                self._bypasses.uncompile(module)
         for module in line[:-1]:
             if "_orig_mod" in module._modules:  # what torch.compile gives: no hook fires in there
                 self.bypass(module, partial(_uncompiled, module))
