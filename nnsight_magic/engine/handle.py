@@ -12,6 +12,7 @@ from torch import nn
 from nnsight_magic.engine.attached import attach, call_module, detach, tree_text
 from nnsight_magic.engine.attention import pattern_of
 from nnsight_magic.engine.heads import Heads, head_layout
+from nnsight_magic.engine.travel import part as travelling_part
 from nnsight_magic.errors import NoSuchModuleError
 from nnsight_magic.model.names import BLOCK_NAMES, ROOT_NAMES, part_of_block
 
@@ -391,7 +392,9 @@ class Handle:
         return tree_text(self)
 
     def __reduce__(self):
-        raise TypeError("A handle belongs to the model in memory and cannot be pickled.")
+        if self._operation is not None:
+            raise TypeError("An operation belongs to the trace of a model and cannot be pickled.")
+        return travelling_part(self)
 
     def _no_such(self, name: str) -> str:
         known = self._children()

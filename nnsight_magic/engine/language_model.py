@@ -14,7 +14,9 @@ from nnsight_magic.engine.inputs import Inputs, prepare
 from nnsight_magic.engine.options import check_generation, check_options
 from nnsight_magic.engine.scan import Scan, scan
 from nnsight_magic.engine.tracer import Tracer
+from nnsight_magic.engine.travel import state_of
 from nnsight_magic.engine.wrapped import Model
+from nnsight_magic.model.given import taken
 from nnsight_magic.model.load import open_source
 
 
@@ -22,7 +24,8 @@ class LanguageModel(Model):
     """A language model of transformers, by name or as an object.
 
     Args:
-        source: `"demo"`, a hub name, a local folder, a GGUF file, or a model that is in memory.
+        source: `"demo"`, a hub name, a local folder (of an adapter too), a GGUF file, or a model
+            that is in memory: a module, a pipeline, or what another library has wrapped.
         tokenizer: for a model in memory; loaded beside the weights otherwise.
         device_map: `"cpu"`, `"cuda"`, `"auto"`, … as `from_pretrained` takes it.
         dtype: of the weights, such as `torch.bfloat16` or `"bfloat16"`.
@@ -44,7 +47,7 @@ class LanguageModel(Model):
 
     def __init__(
         self,
-        source: str | nn.Module,
+        source: Any,
         tokenizer: Any = None,
         *,
         device_map: Any = None,
@@ -54,15 +57,20 @@ class LanguageModel(Model):
         rename: dict[str, str | list[str]] | None = None,
         **kwargs: Any,
     ):
+        source, tokenizer = taken(source, tokenizer)
         own = {"block_index_zero": block_index_zero, "rename": rename}
         if isinstance(source, nn.Module):
             super().__init__(source, **own)
-            self.__dict__.update(_source=None, _given_tokenizer=tokenizer, loaded=True)
+            self.__dict__.update(
+                _source=None, _recipe=None, _given_tokenizer=tokenizer, loaded=True
+            )
             return
         opened = open_source(str(source), **kwargs)
         super().__init__(opened.skeleton(), **own)
+        recipe = {"device_map": device_map, "dtype": dtype, **own, **kwargs}
         self.__dict__.update(
             _source=opened,
+            _recipe={"source": str(source), "tokenizer": tokenizer, **recipe},
             _given_tokenizer=tokenizer,
             _placement={"device_map": device_map, "dtype": dtype},
             loaded=False,
@@ -87,7 +95,7 @@ class LanguageModel(Model):
         if self.loaded:
             return
         root = self._source.weights(**self._placement)
-        self.__dict__.update(_root=root, loaded=True)
+        self.__dict__.update(_root=root, loaded=True, _as_loaded=state_of(root))
 
     def trace(
         self,

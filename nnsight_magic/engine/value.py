@@ -430,12 +430,30 @@ class Parts:
         """A copy in the container's own type, with plain tensors."""
         return copy_tree(self._raw())
 
+    # A copy is one of what it held, which belongs to no trace: a plain tuple, dict, model output.
+    def __reduce_ex__(self, protocol: Any) -> tuple:
+        return _itself, (self.value,)
+
+    def __copy__(self) -> Any:
+        return self.value
+
+    def __deepcopy__(self, memo: dict) -> Any:
+        return copy.deepcopy(self.value, memo)
+
     def __repr__(self) -> str:
         raw = self._raw()
         if isinstance(raw, Mapping):
             inside = ", ".join(f"{key}: {describe(item)}" for key, item in raw.items())
             return f"{type(raw).__name__}({inside})"
         return f"({', '.join(describe(item) for item in raw)})"
+
+
+def _itself(content: Any) -> Any:
+    return content
+
+
+# So that `torch.load`, which takes nothing unknown, takes saved containers of tensors.
+torch.serialization.add_safe_globals([_itself])
 
 
 def _at(key: Any) -> str:

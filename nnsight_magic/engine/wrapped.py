@@ -22,8 +22,10 @@ from nnsight_magic.engine.scan import Scan, scan
 from nnsight_magic.engine.shortcut import Shortcut
 from nnsight_magic.engine.sweep import Sweep
 from nnsight_magic.engine.tracer import Tracer
+from nnsight_magic.engine.travel import by_name, deep_copy, shallow_copy
 from nnsight_magic.engine.turn import Turn
-from nnsight_magic.errors import NoTraceError, TraceInsideTraceError
+from nnsight_magic.errors import LoadError, NoTraceError, TraceInsideTraceError
+from nnsight_magic.model.given import taken
 from nnsight_magic.model.names import (
     BLOCK_NAMES,
     ROOT_NAMES,
@@ -75,7 +77,7 @@ class Model(Handle):
     ):
         super().__init__(self, "")
         self.__dict__.update(
-            _root=module,
+            _root=_module_in(module),
             _handles={},
             _names_written={},
             _attached={},
@@ -416,6 +418,25 @@ class Model(Handle):
 
     def __repr__(self) -> str:
         return tree_text(self)
+
+    def __reduce__(self):
+        return by_name(self)
+
+    def __copy__(self) -> Model:
+        return shallow_copy(self)
+
+    def __deepcopy__(self, memo: dict) -> Model:
+        return deep_copy(self, memo)
+
+
+def _module_in(given: Any) -> nn.Module:
+    module, _ = taken(given)
+    if not isinstance(module, nn.Module):
+        raise LoadError(
+            f"Model takes a module, and {str(given)!r} is a name.\n"
+            f"Load a language model by its name: LanguageModel({str(given)!r})."
+        )
+    return module
 
 
 def _bracketed(path: str) -> str:

@@ -7,9 +7,10 @@ and where, what is near, what to do next.
 from __future__ import annotations
 
 import difflib
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nnsight_magic.errors import ModelNotFound
@@ -38,6 +39,8 @@ WHAT_TO_GIVE = (
     'Give "demo", a name on the hub, a folder as save_pretrained writes it, or a .gguf file.'
 )
 
+ADAPTER_FILE = "adapter_config.json"
+
 # What the hub allows as a name: one part, or an owner and one part.
 HUB_PATTERN = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
@@ -53,6 +56,7 @@ class Found:
         local: whether `place` is a folder.
         offline: whether the hub did not answer, and only what it gave before can be used.
         demo: whether this is the demo model.
+        adapter: the folder of a PEFT adapter that goes on top of the model.
     """
 
     name: str
@@ -61,6 +65,7 @@ class Found:
     local: bool = True
     offline: bool = False
     demo: bool = False
+    adapter: str | None = None
 
 
 def find(
@@ -83,6 +88,8 @@ def find(
     path = Path(name).expanduser()
     if path.is_file():
         return _file(name, path)
+    if is_adapter(path):
+        return _adapter(name, path, demo, place)
     if path.is_dir() and (found := _folder(name, path, gguf_file, place.get("subfolder"))):
         return found
     if _looks_like_a_path(name):
@@ -102,6 +109,33 @@ def _demo(demo: Callable[[], Path], place: dict) -> Found:
                 "which was tried and cannot be reached."
             ) from None
         return Found("demo", HUB_NAME, local=False, offline=found.offline, demo=True)
+
+
+def is_adapter(folder: Path) -> bool:
+    """Whether a folder holds a PEFT adapter, and not the model that it is for."""
+    return (folder / ADAPTER_FILE).is_file() and not (folder / "config.json").is_file()
+
+
+def _adapter(name: str, path: Path, demo: Callable[[], Path] | None, place: dict) -> Found:
+    """The model that an adapter was trained on, with the adapter on top."""
+    try:
+        base = json.loads((path / ADAPTER_FILE).read_text())["base_model_name_or_path"]
+    except (ValueError, KeyError, TypeError, OSError):
+        base = None
+    if not isinstance(base, str) or not base:
+        raise ModelNotFound(
+            f"{path} holds an adapter, and its {ADAPTER_FILE} does not say of which model.\n"
+            'Write its name or folder there as "base_model_name_or_path".'
+        )
+    # Where the adapter's files come from says nothing of its model's.
+    place = {key: value for key, value in place.items() if key not in ("revision", "subfolder")}
+    try:
+        found = find(base, demo=demo, **place)
+    except ModelNotFound as problem:
+        raise ModelNotFound(
+            f"{path} holds an adapter of {base!r}, which is not to be had.\n{problem.message}"
+        ) from None
+    return replace(found, name=name, adapter=str(path.resolve()))
 
 
 def _file(name: str, path: Path) -> Found:
@@ -232,7 +266,7 @@ def _model_folders(parent: Path, most: int = 200) -> Iterator[Path]:
     except OSError:
         return
     for path in below:
-        if path.suffix == ".gguf" or (path / "config.json").is_file():
+        if path.suffix == ".gguf" or (path / "config.json").is_file() or is_adapter(path):
             yield path
 
 

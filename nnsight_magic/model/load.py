@@ -17,6 +17,7 @@ from packaging.version import Version
 from torch import nn
 
 from nnsight_magic.errors import LoadError
+from nnsight_magic.model.adapter import add_adapter, load_adapter
 from nnsight_magic.model.demo import demo_folder
 from nnsight_magic.model.failure import first_lines, remedy, told
 from nnsight_magic.model.find import Found, find
@@ -138,7 +139,10 @@ class Source:
 
         options = {k: v for k, v in self.options.items() if k == "attn_implementation"}
         with quiet(), told(self.name, remedy(self.found)), torch.device("meta"):
-            return self._from_config(plain_config(self.config), options).eval()
+            model = self._from_config(plain_config(self.config), options)
+            if self.found.adapter:
+                add_adapter(model, self.found.adapter)
+            return model.eval()
 
     def weights(self, device_map: Any = None, dtype: Any = None) -> nn.Module:
         """The model with its weights, in eval mode.
@@ -157,6 +161,8 @@ class Source:
                 model = self._gguf_weights(device_map, dtype)
             else:
                 model = self._stored_weights(device_map, dtype)
+            if self.found.adapter:
+                load_adapter(model, self.found.adapter)
         return model.eval()
 
     def _stored_weights(self, device_map: Any, dtype: Any) -> nn.Module:
@@ -193,7 +199,7 @@ class Source:
                 if self.found.gguf_file:
                     place, file = self.found.place, self.found.gguf_file
                     return read_gguf_tokenizer(place, file, **options)
-                tokenizer = AutoTokenizer.from_pretrained(self.found.place, **options)
+                tokenizer = AutoTokenizer.from_pretrained(self._tokenizer_place, **options)
         except Exception as problem:
             if not self._has_tokenizer_files():
                 return None
@@ -204,6 +210,14 @@ class Source:
             ) from None
         # transformers makes up an empty tokenizer for some models that come without one.
         return tokenizer if len(tokenizer) > len(tokenizer.all_special_ids) else None
+
+    @property
+    def _tokenizer_place(self) -> str:
+        """An adapter may come with a tokenizer of its own, which knows the words it was taught."""
+        adapter = self.found.adapter
+        if adapter and any((Path(adapter) / file).exists() for file in TOKENIZER_FILES):
+            return adapter
+        return self.found.place
 
     def _has_tokenizer_files(self) -> bool:
         if self.found.gguf_file:
