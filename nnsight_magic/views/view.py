@@ -173,7 +173,13 @@ class View(Routed, anywidget.AnyWidget):
 
     def text(self) -> str:
         """The view in words."""
-        return repr(self)
+        return self.kind
+
+    def __repr__(self) -> str:
+        lines = self.text().strip().splitlines() or [""]
+        first = " ".join(lines[0].split())
+        shown = first if len(first) <= 100 else first[:99] + "…"
+        return f"<{type(self).__name__}: {printable(shown)}>"
 
     def _ipython_display_(self) -> None:
         from nnsight_magic.views.display import show_view

@@ -223,3 +223,17 @@ def test_importing_the_views_imports_no_torch() -> None:
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_the_repr_of_a_view_says_what_it_shows(tiny, tiny_tokenizer):
+    from nnsight_magic import LanguageModel
+    from nnsight_magic.views import compare, show, tokens_view
+
+    tree = LanguageModel(tiny("llama"), tiny_tokenizer).tree()
+    a, b = torch.zeros(3, 4), torch.ones(3, 4)
+    assert repr(show(a, "resid")) == "<TensorView: resid (3, 4) float32, cpu>"
+    assert repr(tree).startswith("<TreeView: LlamaForCausalLM")
+    assert "differ by at most 1" in repr(compare(a, b))
+    long = tokens_view(["a\x1b[2J\n"] * 100)
+    assert "\x1b" not in repr(long)
+    assert len(repr(long)) < 130
