@@ -11,7 +11,8 @@ PAGE = Path(__file__).parents[2] / "docs" / "python.md"
 
 
 @pytest.mark.demo
-def test_the_examples_of_the_page_on_the_python_api_run():
+def test_the_examples_of_the_page_on_the_python_api_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     namespace: dict = {}
     blocks = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.DOTALL | re.MULTILINE)
     assert len(blocks) >= 9
