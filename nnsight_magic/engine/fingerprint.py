@@ -21,6 +21,7 @@ from torch import nn
 
 from nnsight_magic.engine.bypass import own_forward
 from nnsight_magic.engine.model_code import code_of
+from nnsight_magic.engine.torch_insides import any_global_hook
 
 _TORCHS_OWN = [*vars(nn.Module())]  # what torch keeps in every module
 _LAST = len(_TORCHS_OWN) - 1
@@ -50,7 +51,7 @@ class Fingerprint:
 
         Hooks that are methods of `ours` are not foreign.
         """
-        if nn.modules.module._has_any_global_hook():
+        if any_global_hook():
             return None
         owns = self._walk()
         if any(own.get("training") for own in owns):  # torch.compile's module has none of its own

@@ -44,6 +44,17 @@ class HandedOut:
         self.lent: Any = False  # to a library whose writes torch does not count; then its checksum
         self.arrays: list[weakref.ref] = []  # numpy's, in this memory
 
+    def alive(self) -> Value | None:
+        """The value, if anybody has it still.
+
+        Until torch 2.9 a tensor that only torch itself holds, as a view holds what it is a view
+        of, is given back by a weak reference only to be lost, unless torch is told.
+        """
+        value = self.weak()
+        if value is not None:
+            value._fix_weakref()
+        return value
+
     def lock(self, writeable: bool) -> None:
         """Let numpy refuse to write where nothing can flow on any more."""
         for reference in self.arrays:
@@ -151,7 +162,7 @@ class Pause:
 
     def _let_go(self, handed: HandedOut) -> None:
         """Nothing that is written from here on flows; what torch does not refuse is told later."""
-        value = handed.weak()
+        value = handed.alive()
         if value is not None and handed.lent:
             handed.lent = checksum(value)
             handed.lock(writeable=False)
@@ -168,7 +179,7 @@ class Pause:
     def written_unseen(self) -> bool:
         """Whether a value was written after the forward had gone on, by a way that nobody sees."""
         for handed in self._passed_on:
-            value = handed.weak()
+            value = handed.alive()
             if value is None:
                 continue
             if version_of(value) != handed.version:
@@ -200,7 +211,7 @@ class Pause:
             self.refuse_old(self.describe())
         if not self.passed:
             self._hold(handed, alias)
-        elif (value := handed.weak()) is not None:
+        elif (value := handed.alive()) is not None:
             handed.strong = value  # until the forward that has it still ahead goes on
         else:
             self.refuse_old(self.describe())
@@ -210,7 +221,7 @@ class Pause:
         if hasattr(borrower, "setflags"):  # an array of numpy
             handed.arrays.append(weakref.ref(borrower))
         if self.passed:
-            if not handed.lent and (value := handed.weak()) is not None:
+            if not handed.lent and (value := handed.alive()) is not None:
                 handed.lent = checksum(value)
             handed.lock(writeable=False)
         else:
@@ -219,7 +230,7 @@ class Pause:
 
     def _hold(self, handed: HandedOut, alias: torch.Tensor) -> None:
         """About to change: it must live to be looked at again, whatever view of it is left."""
-        value = handed.weak()
+        value = handed.alive()
         if value is None:  # an alias alone has outlived it
             part = self.part(handed.path)
             memory = plainly(torch.Tensor.untyped_storage, alias)
@@ -257,7 +268,7 @@ class Pause:
         """What was written since the forward went on, where another one will come by."""
         changes: list[Change] = []
         for handed in self._passed_on:
-            value = handed.weak()
+            value = handed.alive()
             if value is not None and version_of(value) != handed.version:
                 handed.version = version_of(value)
                 changes.append((handed.path, own_copy(value)))
@@ -269,7 +280,7 @@ class Pause:
         """Take over what the user changed in the copies they hold."""
         handed_out, self._handed = self._handed, []
         for handed in handed_out:
-            value = handed.weak()
+            value = handed.alive()
             if value is None:
                 continue
             version = version_of(value)
@@ -286,7 +297,7 @@ class Pause:
             elif handed.age != self.age:
                 handed.lock(writeable=False)
             value = None
-            if handed.weak() is not None:
+            if handed.alive() is not None:
                 self._handed.append(handed)
 
     def _change(self, path: tuple, new: Any, written: bool = True) -> None:
