@@ -22,17 +22,10 @@ from torch import nn
 from torch.utils._device import DeviceContext
 
 from nnsight_magic.engine.fingerprint import Fingerprint
+from nnsight_magic.engine.settings import settings
 from nnsight_magic.engine.value import own_copy
 
 DEFAULT_BUDGET = 256 * 2**20  # bytes
-_AUTOCAST = ("cpu", "cuda", "mps", "xpu")
-# Which kernels of fused attention may run; sdpa_kernel() sets them for a while.
-_KERNELS_ALLOWED = (
-    torch.backends.cuda.flash_sdp_enabled,
-    torch.backends.cuda.mem_efficient_sdp_enabled,
-    torch.backends.cuda.math_sdp_enabled,
-    torch.backends.cuda.cudnn_sdp_enabled,
-)
 _SAMPLED = 16  # numbers of each weight
 
 
@@ -105,7 +98,7 @@ class Resume:
         if state != self._state:
             self.clear()
             self._state = state
-        return (arguments, _settings())
+        return (arguments, settings())
 
     def state(self, root: nn.Module) -> Hashable:
         """The state noted last, for those who remember by it; with the weights' sample as it is."""
@@ -200,19 +193,3 @@ def _arguments(args: tuple, kwargs: dict[str, Any]) -> Hashable | None:
         else:
             return None
     return tuple(parts)
-
-
-def _settings() -> Hashable:
-    """What else changes numbers: precision, the kernels allowed, the thread count."""
-    return (
-        torch.get_float32_matmul_precision(),
-        torch.get_num_threads(),
-        *(
-            (torch.is_autocast_enabled(device), torch.get_autocast_dtype(device))
-            for device in _AUTOCAST
-        ),
-        torch.backends.cuda.matmul.allow_tf32,
-        torch.backends.mkldnn.enabled,
-        *(chosen() for chosen in _KERNELS_ALLOWED),
-        torch.are_deterministic_algorithms_enabled(),
-    )
