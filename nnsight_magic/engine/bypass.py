@@ -17,6 +17,7 @@ from torch import nn
 from nnsight_magic.engine.interrupt import uninterrupted
 
 _UNSET = object()
+RUNS: Any = object()  # what a `Produce` gives for a call that is to run as ever
 Produce = Callable[[tuple, dict[str, Any]], Any]
 Surround = Callable[[Callable, tuple, dict[str, Any]], Any]
 
@@ -31,7 +32,10 @@ class Bypasses:
         self._set: list[tuple[nn.Module, str, Any]] = []  # attributes as they were
 
     def add(self, running: greenlet, module: nn.Module, produce: Produce) -> None:
-        """Let calls of `module` out of `running` give what `produce(args, kwargs)` gives."""
+        """Let calls of `module` out of `running` give what `produce(args, kwargs)` gives.
+
+        The module runs where that is `RUNS`.
+        """
         self.watch(module)
         self._produce[running, module] = produce
 
@@ -52,8 +56,8 @@ class Bypasses:
         def forward(*args: Any, **kwargs: Any) -> Any:
             key = (getcurrent(), module)
             produce = self._produce.get(key)
-            if produce is not None:
-                return produce(args, kwargs)
+            if produce is not None and (produced := produce(args, kwargs)) is not RUNS:
+                return produced
             surround = self._surround.get(key)
             if surround is not None:
                 return surround(forward.runs, args, kwargs)

@@ -17,7 +17,7 @@ from typing import Any
 from greenlet import getcurrent, greenlet
 from torch import nn
 
-from nnsight_magic.engine.bypass import Bypasses, Produce
+from nnsight_magic.engine.bypass import RUNS, Bypasses, Produce
 from nnsight_magic.engine.chance import Drawing
 from nnsight_magic.engine.greenthread import ThreadState
 from nnsight_magic.engine.hooks import take_away
@@ -63,6 +63,8 @@ class Forward:
         self.step = -1
         self.fired: set[Site] = set()
         self.written = written
+        self.replaced = False  # a module was not run: what comes behind it is not the model's own
+        self.replacing: Site | None = None
         self.pause: Pause | None = None
         self._call = call
         self._late_write = late_write
@@ -167,10 +169,30 @@ class Forward:
         """Let the module run again."""
         self._bypasses.remove(self._greenlet, module)
 
+    def replace(self, site: Site, produce: Produce) -> None:
+        """Let one call of a module, whose output is `site`, give what `produce` gives instead.
+
+        That is a write: nothing behind it is remembered.
+        """
+
+        def produced(args: tuple, kwargs: dict[str, Any]) -> Any:
+            if (max(self.step, 0), self._next_call(site.module, "output")) != site[2:4]:
+                return RUNS
+            self.replaced = True
+            return produce(args, kwargs)
+
+        self.replacing = site
+        self.bypass(site.module, produced)
+
+    def end_replacing(self) -> None:
+        """Let further calls of the module run."""
+        self.unbypass(self.replacing.module)
+        self.replacing = None
+
     def record(self, line: list[nn.Module], keep: Callable[[Any, tuple, dict], None]) -> None:
         """Let `keep(output, args, kwargs)` see a call of the last module of `line`.
 
-        Not if something was written before it.
+        Not if something was written or left out before it.
         """
         self.hook(line, "output")
         self._recorders[line[-1]] = keep
@@ -304,7 +326,7 @@ class Forward:
             return None
         if self._recorders:
             keep = self._recorders.pop(module, None)
-            if keep is not None and not self.written:
+            if keep is not None and not (self.written or self.replaced):
                 keep(output, args, kwargs)
         return self._arrive(module, "output", output)
 
@@ -327,11 +349,12 @@ class Forward:
         above = self._late.get((module, kind), ())
         return max([call, *(self._calls.get((each, "output"), -1) + 1 for each in above)])
 
-    def _count(self, module: nn.Module, kind: str) -> int:
+    def _next_call(self, module: nn.Module, kind: str) -> int:
         call = self._calls.get((module, kind), -1) + 1
-        if self._late:
-            call = self._calls_unseen(module, kind, call)
-        self._calls[module, kind] = call
+        return self._calls_unseen(module, kind, call) if self._late else call
+
+    def _count(self, module: nn.Module, kind: str) -> int:
+        call = self._calls[module, kind] = self._next_call(module, kind)
         return call
 
     def _stand(self, site: Site, raw: Any) -> Any:

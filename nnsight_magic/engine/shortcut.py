@@ -44,9 +44,11 @@ class Shortcut:
         """Leave out what is known on the way to `touch`, and have the last block recorded."""
         # An operation of a module that holds blocks may come before them or after.
         kind = touch.kind if touch.site.operation is None else "operation"
+        if touch.site == forward.replacing:
+            kind = "input"  # what the module itself gave elsewhere is not asked for
         path = ".".join(touch.parts)
         before = self.blocks_before(path, kind)
-        if before is None or forward.written:
+        if before is None or forward.written or forward.replaced:
             return
         # What a block itself gave may be known: then only what comes behind it has to run.
         whole = kind == "output" and touch.site.call == 0 and self._is_block(path, before)

@@ -324,6 +324,7 @@ class Tracer:
 
     def skip(self, handle: Handle, value: Any) -> None:
         """Do not run a module: `value` is what it gives."""
+        touch, _ = self._touch(handle, "output")
         main, module, given = self._course.main, handle.module, []
 
         def produce(args: tuple, kwargs: dict) -> Any:
@@ -335,14 +336,14 @@ class Tracer:
             given.append(raw)
             return raw
 
-        main.bypass(module, produce)
+        main.replace(touch.site, produce)
         try:
             pause = self._reach(handle, "output")
             if not given:
                 pause.passer = pause.passer or pause.touch
             pause.put((), given[0] if given else None, check=False)
         finally:
-            main.unbypass(module)
+            main.end_replacing()
 
     def advance(self, handle: Handle) -> None:
         """`handle.next()`: only a generation has further steps."""
@@ -352,6 +353,13 @@ class Tracer:
         )
 
     def _reach(self, handle: Handle, kind: str) -> Pause:
+        touch, line = self._touch(handle, kind)
+        if handle.is_attached:
+            return self.own_calls.pause(touch)
+        return self._reach_site(touch, line)
+
+    def _touch(self, handle: Handle, kind: str) -> tuple[Touch, list[nn.Module]]:
+        """The site that is meant, and the modules from the root down to its own."""
         line = handle.ancestors()
         module = line[-1]
         holds = isinstance(module, nn.ModuleList | nn.ModuleDict | nn.ParameterList)
@@ -365,9 +373,7 @@ class Tracer:
         touch = Touch(
             handle.name, kind, step, user_line(), handle.parts, site=site, called=handle._called
         )
-        if handle.is_attached:
-            return self.own_calls.pause(touch)
-        return self._reach_site(touch, line)
+        return touch, line
 
     def _reach_site(self, touch: Touch, line: list[nn.Module]) -> Pause:
         return self._course.reach(touch, line)
