@@ -12,13 +12,13 @@ its submodules were given and gave there can be read afterwards in the same trac
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
+from nnsight_magic.engine.coroutine import own_thread
 from nnsight_magic.engine.hooks import take_away
 from nnsight_magic.engine.interrupt import uninterrupted
 from nnsight_magic.engine.pause import Pause
@@ -80,7 +80,7 @@ def call_module(handle: Handle, args: tuple, kwargs: dict[str, Any]) -> Any:
     if not handle.is_attached:
         _ = model.module  # loads the weights, if they are not
     module = handle.module
-    if model._owner != threading.get_ident():
+    if model._owner != own_thread():
         return module(*args, **kwargs)
     tracer = model._active
     args = tuple(_plain_tree(arg) for arg in args)

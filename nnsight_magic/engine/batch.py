@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from greenlet import getcurrent, greenlet
 from torch import nn
 
 from nnsight_magic.engine.clean import CleanRun
+from nnsight_magic.engine.coroutine import coroutine, current
 from nnsight_magic.engine.course import Course
 from nnsight_magic.engine.forward import Forward
 from nnsight_magic.engine.layout import NotTokenwise, Packed, Rows, merged
@@ -32,7 +32,7 @@ class Variant:
 
     def __init__(self, change: Callable[..., Any], variant: Any):
         self.arguments = arguments = variant if isinstance(variant, tuple) else (variant,)
-        self.greenlet = greenlet(lambda _: self._finish(change(*arguments)))
+        self.coroutine = coroutine(lambda: self._finish(change(*arguments)))
         self.error: BaseException | None = None
         self.touch: Touch | None = None
         self.line: list[nn.Module] = []
@@ -60,9 +60,9 @@ class Variant:
 
     def go_on(self, pause: Pause | None = None) -> None:
         """Run to the next touch, or to the end; without a pause: in forwards of its own."""
-        self.greenlet.parent = getcurrent()
+        self.coroutine.parent = current()
         try:
-            self.greenlet.switch(pause)
+            self.coroutine.switch(pause)
         except BaseException as error:
             self.error = error
             raise

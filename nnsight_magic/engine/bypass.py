@@ -11,9 +11,9 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from greenlet import getcurrent, greenlet
 from torch import nn
 
+from nnsight_magic.engine.coroutine import Coroutine, current
 from nnsight_magic.engine.interrupt import uninterrupted
 
 _UNSET = object()
@@ -23,15 +23,15 @@ Surround = Callable[[Callable, tuple, dict[str, Any]], Any]
 
 
 class Bypasses:
-    """The bypassed modules of one trace, by the greenlet of the forward that they concern."""
+    """The bypassed modules of one trace, by the coroutine of the forward that they concern."""
 
     def __init__(self) -> None:
-        self._produce: dict[tuple[greenlet, nn.Module], Produce] = {}
-        self._surround: dict[tuple[greenlet, nn.Module], Surround] = {}
+        self._produce: dict[tuple[Coroutine, nn.Module], Produce] = {}
+        self._surround: dict[tuple[Coroutine, nn.Module], Surround] = {}
         self._patches: dict[nn.Module, Any] = {}  # what stands as `forward` on each
         self._set: list[tuple[nn.Module, str, Any]] = []  # attributes as they were
 
-    def add(self, running: greenlet, module: nn.Module, produce: Produce) -> None:
+    def add(self, running: Coroutine, module: nn.Module, produce: Produce) -> None:
         """Let calls of `module` out of `running` give what `produce(args, kwargs)` gives.
 
         The module runs where that is `RUNS`.
@@ -39,7 +39,7 @@ class Bypasses:
         self.watch(module)
         self._produce[running, module] = produce
 
-    def surround(self, running: greenlet, module: nn.Module, surround: Surround) -> None:
+    def surround(self, running: Coroutine, module: nn.Module, surround: Surround) -> None:
         """Let calls of `module` out of `running` give `surround(forward, args, kwargs)`."""
         self.watch(module)
         self._surround[running, module] = surround
@@ -54,7 +54,7 @@ class Bypasses:
 
         @functools.wraps(original)  # transformers looks at the signature
         def forward(*args: Any, **kwargs: Any) -> Any:
-            key = (getcurrent(), module)
+            key = (current(), module)
             produce = self._produce.get(key)
             if produce is not None and (produced := produce(args, kwargs)) is not RUNS:
                 return produced
@@ -86,10 +86,10 @@ class Bypasses:
             module.gradient_checkpointing = False
         return bool(found)
 
-    def remove(self, running: greenlet, module: nn.Module) -> None:
+    def remove(self, running: Coroutine, module: nn.Module) -> None:
         self._produce.pop((running, module), None)
 
-    def forget(self, running: greenlet | None) -> None:
+    def forget(self, running: Coroutine | None) -> None:
         """The forward has ended."""
         for held in (self._produce, self._surround):
             for key in [key for key in held if key[0] is running]:

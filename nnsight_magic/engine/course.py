@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from greenlet import getcurrent
 from torch import nn
 
 from nnsight_magic.engine.bypass import Bypasses
 from nnsight_magic.engine.chance import Drawing, Redrawing
+from nnsight_magic.engine.coroutine import current
 from nnsight_magic.engine.forward import Forward
 from nnsight_magic.engine.operations import no_such_operation
 from nnsight_magic.engine.pause import Change, Pause
@@ -89,12 +89,12 @@ class Course:
         )
 
     def _runs_here(self) -> bool:
-        here = getcurrent()
+        here = current()
         return any(forward.runs_in(here) for forward in self._forwards)
 
     def running(self) -> Forward:
         """The forward out of which this is called."""
-        here = getcurrent()
+        here = current()
         return next((f for f in self._forwards if f.runs_in(here)), self.main)
 
     def reach(self, touch: Touch, line: list[nn.Module]) -> Pause:

@@ -1,6 +1,6 @@
 """One forward pass that is suspended wherever the user touches it.
 
-The model runs in a greenlet. `run_to(site)` lets it run until that site is reached and gives
+The model runs in a coroutine. `run_to(site)` lets it run until that site is reached and gives
 back a `Pause`; the model stands still inside the hook until the next `run_to`, `finish` or
 `cancel`. Hooks sit on touched modules and their ancestors alone (a module that is already
 running does not look at hooks that it gets later, so the ancestors must have theirs before).
@@ -9,16 +9,15 @@ running does not look at hooks that it gets later, so the ancestors must have th
 from __future__ import annotations
 
 import contextvars
-import threading
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from greenlet import getcurrent, greenlet
 from torch import nn
 
 from nnsight_magic.engine.bypass import RUNS, Bypasses, Produce
 from nnsight_magic.engine.chance import Drawing
+from nnsight_magic.engine.coroutine import Coroutine, coroutine, current, own_thread
 from nnsight_magic.engine.greenthread import ThreadState
 from nnsight_magic.engine.hooks import take_away
 from nnsight_magic.engine.interrupt import uninterrupted, watch
@@ -79,9 +78,9 @@ class Forward:
         self._observers: dict[tuple[nn.Module, str], Callable[[Site, Any], None]] = {}
         self._listings: dict[tuple[nn.Module, int, int], Listing] = {}
         self._bypasses = bypasses
-        self._user: greenlet | None = None
-        self._greenlet: greenlet | None = greenlet(self._run)
-        self._thread = threading.get_ident()
+        self._user: Coroutine | None = None
+        self._coroutine: Coroutine | None = coroutine(self._run)
+        self._thread = own_thread()
         self._state = ThreadState.capture()._replace(grad=grad)
         self.started = self.finished = False
 
@@ -117,7 +116,7 @@ class Forward:
             for inner in child if isinstance(child, nn.ModuleList) else (child,):
                 self._hook(inner, "output")
         self._bypasses.surround(
-            self._greenlet, site.module, partial(self._run_watched, site.module)
+            self._coroutine, site.module, partial(self._run_watched, site.module)
         )
 
     def listing(self, site: Site) -> Listing | None:
@@ -157,17 +156,17 @@ class Forward:
         """The step that the user is waiting for, -1 if none."""
         return max((site.step for site in self._awaited), default=-1)
 
-    def runs_in(self, here: greenlet) -> bool:
-        """Whether this forward's model is what runs in a greenlet."""
-        return self._greenlet is here
+    def runs_in(self, here: Coroutine) -> bool:
+        """Whether this forward's model is what runs in a coroutine."""
+        return self._coroutine is here
 
     def bypass(self, module: nn.Module, produce: Produce) -> None:
         """Let the module's calls that have not begun give what `produce` gives instead."""
-        self._bypasses.add(self._greenlet, module, produce)
+        self._bypasses.add(self._coroutine, module, produce)
 
     def unbypass(self, module: nn.Module) -> None:
         """Let the module run again."""
-        self._bypasses.remove(self._greenlet, module)
+        self._bypasses.remove(self._coroutine, module)
 
     def replace(self, site: Site, produce: Produce) -> None:
         """Let one call of a module, whose output is `site`, give what `produce` gives instead.
@@ -238,8 +237,8 @@ class Forward:
         try:
             # Of another thread's forward (a generator that is collected elsewhere) only the hooks
             # can be taken away: greenlet ends it when its own thread comes by.
-            under_way = self.started and not self.finished and self._greenlet is not None
-            if under_way and self._thread == threading.get_ident():
+            under_way = self.started and not self.finished and self._coroutine is not None
+            if under_way and self._thread == own_thread():
                 self._awaited = set()
                 self._resume(Cancelled)  # an instance here would hold its own traceback
         except (Cancelled, Exception):
@@ -258,23 +257,23 @@ class Forward:
         self._edits.clear()
         self._observers.clear()
         self._listings.clear()
-        self._bypasses.forget(self._greenlet)
-        self.pause = self._call = self._user = self._greenlet = self._late_write = None
+        self._bypasses.forget(self._coroutine)
+        self.pause = self._call = self._user = self._coroutine = self._late_write = None
 
     @uninterrupted
     def _resume(self, error: type[BaseException] | None = None) -> None:
         """Let the model run until it stands still again or ends."""
-        if self._thread != threading.get_ident():
+        if self._thread != own_thread():
             raise RuntimeError(
                 "This trace was begun in another thread, and belongs to it: begin one in this one."
             )
         if not self.started:
-            self._greenlet.gr_context = contextvars.copy_context()
+            self._coroutine.gr_context = contextvars.copy_context()
             self.started = True
         watch.deliver()
-        user = getcurrent()
+        user = current()
         if user is not self._user:
-            self._user = self._greenlet.parent = user
+            self._user = self._coroutine.parent = user
         mine = ThreadState.capture()
         try:
             if mine.inference != self._state.inference:
@@ -283,7 +282,7 @@ class Forward:
             else:
                 self._switch(mine, error)
         finally:
-            if self._greenlet.dead:
+            if self._coroutine.dead:
                 self.finished, self.pause = True, None
 
     def _switch(self, mine: ThreadState, error: type[BaseException] | None) -> None:
@@ -295,9 +294,9 @@ class Forward:
                 self._drawing.enter(None if self.pause is None else self.pause.site)
             try:
                 if error is None:
-                    self._greenlet.switch()
+                    self._coroutine.switch()
                 else:
-                    self._greenlet.throw(error)
+                    self._coroutine.throw(error)
             finally:
                 if self._drawing is not None:
                     self._drawing.leave()
@@ -308,12 +307,12 @@ class Forward:
     def _run(self) -> None:
         self.result = self._call()
 
-    # Hooks fire for whoever calls the module; only calls out of this greenlet count. A module
+    # Hooks fire for whoever calls the module; only calls out of this coroutine count. A module
     # whose hooks are being called goes on to those that were removed meanwhile (by the end of
     # another forward), without kwargs: hence the defaults.
 
     def _on_input(self, module: nn.Module, args: tuple, kwargs: Any = None):
-        if getcurrent() is not self._greenlet:
+        if current() is not self._coroutine:
             return None
         if module is self.root:
             self.step += 1
@@ -322,7 +321,7 @@ class Forward:
         return self._arrive(module, "input", (args, kwargs))
 
     def _on_output(self, module: nn.Module, args: tuple, kwargs: Any, output: Any = None):
-        if getcurrent() is not self._greenlet:
+        if current() is not self._coroutine:
             return None
         if self._recorders:
             keep = self._recorders.pop(module, None)

@@ -8,7 +8,6 @@ empty picture); on the meta device while the weights are not loaded.
 from __future__ import annotations
 
 import inspect
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -17,11 +16,11 @@ from types import CodeType
 from typing import TYPE_CHECKING, Any
 
 import torch
-from greenlet import getcurrent
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from nnsight_magic.engine.bypass import Bypasses
+from nnsight_magic.engine.coroutine import current, own_thread
 from nnsight_magic.engine.operation_mode import Issued, Listing, OperationMode
 from nnsight_magic.errors import NnsightError
 from nnsight_magic.printable import escape
@@ -180,7 +179,7 @@ class _Listed(BaseException):
 
 
 def _list_operations(handle: Handle) -> Listing | None:
-    """Run the model as far as the module, out of the user's own greenlet; `None` if it fails."""
+    """Run the model as far as the module, out of the user's own coroutine; `None` if it fails."""
     run_model = _example(handle._model)
     if run_model is None:
         return None
@@ -198,7 +197,7 @@ def _list_operations(handle: Handle) -> Listing | None:
 
     devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
     try:
-        bypasses.surround(getcurrent(), handle.module, surround)
+        bypasses.surround(current(), handle.module, surround)
         with torch.no_grad(), torch.random.fork_rng(devices=list(devices)):
             run_model()
     except _Listed:
@@ -217,7 +216,7 @@ def _is_example(model: Any) -> bool:
 
 def _traced(model: Any) -> Callable[[], Any] | None:
     """What runs the model on the inputs of the trace that is running in this thread."""
-    if model._owner != threading.get_ident() or not model._active.is_one_forward:
+    if model._owner != own_thread() or not model._active.is_one_forward:
         return None
     return model._active._call
 

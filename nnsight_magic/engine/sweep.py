@@ -20,12 +20,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from greenlet import getcurrent, greenlet
 from torch import nn
 
 from nnsight_magic.engine.batch import Batch, EachVariant, Variant, late_write
 from nnsight_magic.engine.bypass import Bypasses, hidden_of
 from nnsight_magic.engine.clean import CleanRun, may_pack
+from nnsight_magic.engine.coroutine import Coroutine, current
 from nnsight_magic.engine.course import Course
 from nnsight_magic.engine.forward import Cancelled, Forward
 from nnsight_magic.engine.layout import Packed, Rows, reach, value_at
@@ -69,13 +69,13 @@ class Sweep(Tracer):
         self._module = plain.model.module
         self._rows = _row_count(self.args, self.inputs)
         self._variants = [Variant(change, variant) for variant in variants]
-        self._by_greenlet = {variant.greenlet: variant for variant in self._variants}
+        self._by_coroutine = {variant.coroutine: variant for variant in self._variants}
         self.tokens = _token_count(self.inputs)
         self._size = batch_size or max(1, TOKENS_PER_BATCH // max(1, self.tokens * self._rows))
         self._bypasses = Bypasses()
         self._clean = CleanRun(self)
         self.packs = pack and not self.model.edits.in_force and self._may_pack()
-        self._scheduler: greenlet | None = None
+        self._scheduler: Coroutine | None = None
         self._forwards: list[Forward] = []
 
     def run(self, progress: bool) -> list[Any]:
@@ -84,7 +84,7 @@ class Sweep(Tracer):
             self,
             progress_bar(total=len(self._variants), delay=1, disable=not progress) as bar,
         ):
-            self._scheduler = getcurrent()
+            self._scheduler = current()
             try:
                 for variant in self._variants:
                     variant.go_on()
@@ -120,7 +120,7 @@ class Sweep(Tracer):
     # ── a variant touches the model ──────────────────────────────────────────────────────
 
     def _reach_site(self, touch: Touch, line: list[nn.Module]) -> Pause:
-        variant = self._by_greenlet.get(getcurrent())
+        variant = self._by_coroutine.get(current())
         if variant is None or variant.alone is not None:
             return (self._course if variant is None else variant.alone).reach(touch, line)
         if variant.pause is not None and variant.pause.site == touch.site:
@@ -268,9 +268,9 @@ class Sweep(Tracer):
     def _cancel(self) -> None:
         """End every variant that is still suspended; take away what is left."""
         for variant in self._variants:
-            if variant.greenlet and not variant.greenlet.dead:
+            if variant.coroutine and not variant.coroutine.dead:
                 try:
-                    variant.greenlet.throw(Cancelled())
+                    variant.coroutine.throw(Cancelled())
                 except Cancelled:
                     pass
             variant.close()
@@ -279,10 +279,10 @@ class Sweep(Tracer):
             forward.cancel()
         self._forwards.clear()
         self._bypasses.close()
-        self._by_greenlet.clear()
+        self._by_coroutine.clear()
 
     def _close(self) -> None:
-        if self._by_greenlet:  # an exception rose when `run` was about to do it
+        if self._by_coroutine:  # an exception rose when `run` was about to do it
             self._cancel()
         super()._close()
 

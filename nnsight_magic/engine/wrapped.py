@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import threading
 from collections.abc import Callable, Iterable
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from torch import nn
 
 from nnsight_magic.engine.attached import tree_text
 from nnsight_magic.engine.browse import tree_of
+from nnsight_magic.engine.coroutine import own_thread
 from nnsight_magic.engine.edits import Edit, Edits, functional
 from nnsight_magic.engine.handle import Handle
 from nnsight_magic.engine.inputs import Inputs, prepare, with_positions
@@ -322,7 +322,7 @@ class Model(Handle):
 
         An invoke is part of its trace, and takes the place of its parent while it lasts.
         """
-        thread = threading.get_ident()
+        thread = own_thread()
         if self._owner == thread and (parent is None or self._active is not parent):
             raise TraceInsideTraceError(
                 "This model is being traced already: a trace was begun inside a trace.\n"
@@ -344,7 +344,7 @@ class Model(Handle):
 
     def _tracer(self, handle: Handle, kind: str) -> Tracer:
         """The trace that is running in this thread."""
-        if self._owner != threading.get_ident():
+        if self._owner != own_thread():
             where = f"{handle.name}.{kind}" if handle.name else kind
             if self._owner is not None:
                 raise NoTraceError(
