@@ -159,7 +159,7 @@ def test_what_needs_the_kernel_says_that_it_is_gone(lab: Lab, tab: Any, with_sta
     expect(large).to_contain_text("The kernel does not answer")
     expect(large.get_by_role("img").first).to_be_visible()
     large.get_by_role("button", name="statistics").click()
-    expect(large.get_by_role("row", name="values")).to_contain_text("9.00 M")
+    expect(large.get_by_role("row", name="values")).to_contain_text("9.0 M")
     assert tab.locator(".nnv [aria-busy=true]").count() == 0
     assert notebook.errors == []
 

@@ -88,12 +88,14 @@ def holds(
     palette: str,
     tol: float,
     extent: tuple[int, int] | None = None,
+    blocks: tuple[int, ...] | None = None,
 ) -> None:
     """Each pixel shows a value of its neighbourhood, and none that stands out less than its own.
 
     `values` are the pixels' in matplotlib's colours. Where pixels are fewer than values each is
     one of a block, whose values lie within two pixels. `extent` is how many values down and across
-    they cover, where the last block is wider than the plane.
+    they cover, where the last block is wider than the plane, and `blocks` how many the picture has,
+    where that is not as many as its pixels.
     """
     low, high = limits
     span = high / 4 - low / 4
@@ -110,9 +112,8 @@ def holds(
     shown[-1], shown[:, -1] = shown[-2:].max(0), shown[:, -2:].max(1)
     assert (shown >= least - tol * span).all(), _worst(least - shown, "is not drawn")
     # A small plane has a block for every value; of a larger one blocks are up to some pixels wide.
-    pooled = plane.size > STORED or any(
-        m > n for n, m in zip(values.shape, plane.shape, strict=True)
-    )
+    drawn = [min(n, b) for n, b in zip(values.shape, blocks or values.shape, strict=True)]
+    pooled = plane.size > STORED or any(m > n for n, m in zip(drawn, plane.shape, strict=True))
     near = [5 * -(-m // n) * pooled for n, m in zip(values.shape, plane.shape, strict=True)]
     for sign in (1, -1):
         most = _most(np.where(marked, np.inf, sign * whole), around, near)
@@ -198,7 +199,8 @@ def test_still(shown: dict[str, Shown], name: str) -> None:
     left, top, width, height = still.plot
     limits, palette = colouring_of(view, place_of(view))
     values = values_of(pixels[top : top + height, left : left + width], limits, palette)
-    holds(values, plane_of(view), limits, palette, CODED)
+    blocks = still.drawn.values.shape
+    holds(values, plane_of(view), limits, palette, CODED, blocks=blocks)
     assert f"colours from {number(limits[0])} to {number(limits[1])}" in view.still()
 
 
