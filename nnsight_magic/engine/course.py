@@ -52,6 +52,7 @@ class Course:
         random: bool = False,
     ):
         self.root = root
+        self.beginners: dict[nn.Module, list[nn.Module]] = {root: [root]}  # of steps; see Forward
         self.report = report
         self.bypasses = bypasses if bypasses is not None else Bypasses()
         self._own_bypasses = bypasses is None

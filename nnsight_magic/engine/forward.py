@@ -39,7 +39,8 @@ class Forward:
 
     Args:
         call: runs the model, once.
-        root: the module whose every call begins a new step.
+        root: the module that `call` runs. Every call of it begins a new step, unless one of
+            `beginners` was called before it: then the calls of that one do.
         bypasses: the modules of this trace that are not run.
         written: the writes of the trace so far. Those on the way are repeated, and what is
             written at a pause of this forward is added.
@@ -58,6 +59,8 @@ class Forward:
         drawing: Drawing | None = None,
     ):
         self.root = root
+        self.beginners = {root}
+        self.began: nn.Module | None = None  # the one of them whose calls are counted
         self.result: Any = None
         self.step = -1
         self.fired: set[Site] = set()
@@ -314,7 +317,8 @@ class Forward:
     def _on_input(self, module: nn.Module, args: tuple, kwargs: Any = None):
         if current() is not self._coroutine:
             return None
-        if module is self.root:
+        if module in self.beginners and (self.began or module) is module:
+            self.began = module
             self.step += 1
             self._calls.clear()
             self._late.clear()

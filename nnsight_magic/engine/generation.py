@@ -7,12 +7,13 @@ runs in the suspended greenlet; a step begins when the model's own `forward` is 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import torch
 import transformers
-from transformers import StoppingCriteria, StoppingCriteriaList
+from torch import nn
+from transformers import GenerationMixin, StoppingCriteria, StoppingCriteriaList
 
 from nnsight_magic.engine.forward import Forward
 from nnsight_magic.engine.inputs import Inputs
@@ -28,27 +29,46 @@ if TYPE_CHECKING:
     from nnsight_magic.engine.language_model import LanguageModel
 
 DEFAULT_NEW_TOKENS = 20
+# Options of `generate` with which a forward is not one new token.
+OTHER_MODES = (
+    "assistant_model",
+    "prompt_lookup_num_tokens",
+    "assistant_early_exit",
+    "custom_generate",
+    "penalty_alpha",
+    "dola_layers",
+    "guidance_scale",
+    "use_mtp",
+)
 # What `max_length` is by default before transformers 5, where it stands for as many new tokens.
 _UNSET_LENGTH = 20 if int(transformers.__version__.split(".")[0]) < 5 else None
 
 
-@dataclass(frozen=True)
-class Step:
-    """One step of a generation, as `tracer.steps` visits them.
+class Step(int):
+    """One step of a generation, as `tracer.steps` visits them: the number that it is.
+
+    0 is the step of the prompt, k that of the k-th new token. It compares, counts and indexes as
+    that number does: `step == 2`, `step in (1, 2)`, `found[step]`.
 
     Attributes:
-        index: 0 for the prompt, k for the k-th new token.
-        tokens: all token ids so far, `(batch, tokens)`.
+        index: the same as a plain int.
+        tokens: all token ids that this step's forward knows of, `(batch, tokens)`: the prompt's and
+            the first k new ones.
     """
 
-    index: int
     tokens: torch.Tensor
 
-    def __index__(self) -> int:
-        return self.index
+    def __new__(cls, index: int, tokens: torch.Tensor) -> Step:
+        step = super().__new__(cls, index)
+        step.tokens = tokens
+        return step
 
-    def __int__(self) -> int:
-        return self.index
+    def __getnewargs__(self) -> tuple[int, torch.Tensor]:
+        return int(self), self.tokens
+
+    @property
+    def index(self) -> int:
+        return int(self)
 
 
 class GenerationTracer(Tracer):
@@ -90,9 +110,20 @@ class GenerationTracer(Tracer):
         self._result: Any = None
 
     def _enter(self) -> None:
+        if self._plan.alone is False and self._call is not None:
+            self._plan.refuse_other_modes()
         super()._enter()
-        # The model's own calls count the steps.
-        self._course.prepare.append(lambda forward: forward.hook([self._course.root], "input"))
+        root = self._course.root
+        # The calls of the model itself count the steps, or those of a model inside that it has
+        # generate for it.
+        self._course.beginners = beginners = generating(root)
+
+        def tell(forward: Forward) -> None:
+            for module, line in beginners.items():
+                forward.hook(line, "input")
+                forward.beginners.add(module)
+
+        self._course.prepare.append(tell)
 
     @property
     def result(self) -> Any:
@@ -103,7 +134,8 @@ class GenerationTracer(Tracer):
             results = [each.result for each in self._invokes]
             return results[0] if len(results) == 1 else results
         if self._result is None and self._course is not None and self._call is not None:
-            self._result = self._plan.trimmed(self._course.main.finish())
+            result = self._course.main.finish()
+            self._result = self._plan.trimmed(result, self._course.main)
         return self._result
 
     @property
@@ -126,12 +158,37 @@ class GenerationTracer(Tracer):
 
     def _visit(self, indices: Iterable[int]) -> Iterator[Step]:
         for index in indices:
-            site, main = Site(self._course.root, "input", index, 0), self._course.main
-            if main.step < index and (main.finished or main.run_to(site) is None):
+            if self._course.main.step < index and not self._run_to_step(index):
                 return
             self.step = self._base_step = index
             self._own_steps.clear()
-            yield Step(index, self._tokens_now())
+            yield Step(index, self._tokens_at(index))
+
+    def _run_to_step(self, index: int) -> bool:
+        """Run on to where a step begins; whether there is one."""
+        main = self._course.main
+        sites = {Site(module, "input", index, 0) for module in self._course.beginners}
+        if not main.finished and main.run_to_any(sites) is not None:
+            return True
+        if main.step < 0:
+            raise BadInputError(
+                f"No step of this generation was seen: {type(self._course.root).__name__}.generate "
+                "runs something else than the model or a model inside that can generate.\n"
+                "Read its modules without steps, or trace the module that it runs."
+            )
+        return False
+
+    @property
+    def speaker(self) -> Handle:
+        """The module whose every call is a step: the model, or one inside that generates for it."""
+        running = self._running()
+        course = running._course
+        if len(course.beginners) > 1 and course.main.step < 0:
+            running._run_to_step(0)
+        began = course.main.began or course.root
+        line = course.beginners.get(began, [])
+        path = next((path for path, each in course.root.named_modules() if each is began), "")
+        return running.model._handle(path) if len(line) > 1 else running.model
 
     def advance(self, handle: Handle) -> None:
         """`handle.next()`: this module, and all that were not moved on yet, go to its next step."""
@@ -140,9 +197,11 @@ class GenerationTracer(Tracer):
         self._own_steps[module] = step
         self.step = max(self.step, step)
 
-    def _tokens_now(self) -> torch.Tensor:
-        tokens = self._plan.tokens
-        return self.inputs.get("input_ids") if tokens is None else tokens
+    def _tokens_at(self, index: int) -> torch.Tensor:
+        """The ids `(batch, tokens)` that step `index` was computed from."""
+        texts = self._plan.texts.get(self._course.main)
+        tokens = texts.at(index) if texts is not None else None
+        return self._plan.first_tokens() if tokens is None else tokens
 
     def _reach(self, handle: Handle, kind: str) -> Pause:
         try:
@@ -177,6 +236,20 @@ class _ChosenSteps:
         return self._tracer._visit(steps[which] if isinstance(which, slice) else [steps[which]])
 
 
+def generating(root: nn.Module) -> dict[nn.Module, list[nn.Module]]:
+    """The modules that may be what generates, each with the modules from the root down to it.
+
+    PEFT's models, those of `torch.compile`, BLIP-2 and others let a model inside do it.
+    """
+    found = {root: [root]}
+    for path, module in root.named_modules():
+        if path and isinstance(module, GenerationMixin):
+            parts = path.split(".")
+            parents = [root.get_submodule(".".join(parts[:k])) for k in range(1, len(parts))]
+            found[module] = [root, *parents, module]
+    return found
+
+
 class _Plan:
     """How transformers' `generate` is called, and where it has to stop."""
 
@@ -187,6 +260,7 @@ class _Plan:
                 "Use trace, or load the model with its head."
             )
         self._module = module
+        self.alone = False  # nobody looks into it: transformers' own result is all that is wanted
         defaults = module.generation_config
         given = kwargs.get("generation_config") or defaults
 
@@ -221,52 +295,124 @@ class _Plan:
         # some models are forced to end there), it must not know of more.
         knows_length = (setting("num_beams") or 1) > 1 or setting("forced_eos_token_id") is not None
         self._spare = 0 if knows_length else 1
-        self.tokens: torch.Tensor | None = None
-        self._length: int | None = None
+        self._other_modes = [name for name in OTHER_MODES if setting(name)]
+        self._reorders = (setting("num_beams") or 1) > 1
+        # By forward: where one goes back, another one writes the text once more from its start.
+        self.texts: WeakKeyDictionary[Forward, _Texts] = WeakKeyDictionary()
 
     def run(self, forward: Forward) -> Any:
-        self.tokens = self._length = None
+        texts = self.texts[forward] = _Texts(self._reorders)
         kwargs = {
             key: v for key, v in self._kwargs.items() if key not in ("max_new_tokens", "max_length")
         }
         criteria = StoppingCriteriaList(kwargs.pop("stopping_criteria", None) or [])
-        criteria.append(_LastToken(self, forward))
+        spare = 0 if self.alone else self._spare
+        if not self.alone:
+            criteria.append(_LastToken(self.new_tokens, texts, forward))
         return self._module.generate(
             **self.inputs,
             **kwargs,
-            max_new_tokens=self.new_tokens + self._spare,
+            max_new_tokens=self.new_tokens + spare,
             stopping_criteria=criteria,
         )
 
-    def count(self, tokens: torch.Tensor) -> int:
-        """Note the ids so far; how many of them are new."""
-        if self._length is None:
-            self._length = tokens.shape[1] - 1
-        self.tokens = tokens
-        return tokens.shape[1] - self._length
+    def first_tokens(self) -> torch.Tensor | None:
+        """The ids that step 0 is computed from: the prompt, or what a decoder starts with."""
+        ids = self.inputs.get("input_ids")
+        if not self._module.config.is_encoder_decoder:
+            return ids
+        given = self._kwargs.get("decoder_input_ids")
+        start = getattr(self._module.config, "decoder_start_token_id", None)
+        if given is not None or start is None or not self.inputs:
+            return given
+        rows = next(iter(self.inputs.values()))
+        return torch.full((len(rows), 1), start, device=rows.device)
 
-    def trimmed(self, result: Any) -> Any:
+    def refuse_other_modes(self) -> None:
+        """Refuse the ways of generating in which a step would not be one new token.
+
+        Raises:
+            BadInputError: names the option.
+        """
+        if self._other_modes:
+            raise BadInputError(
+                f"{', '.join(self._other_modes)}: several tokens are proposed and checked in one "
+                "forward there, or several forwards give one token, so that no step would be one "
+                "new token.\nGenerate without it, or without a block: "
+                "model.generate(prompt, …) as transformers does."
+            )
+
+    def trimmed(self, result: Any, forward: Forward) -> Any:
         """Without the token that the spare step brought along."""
-        if self._length is None:
+        texts = self.texts.get(forward)
+        if texts is None or texts.before is None:
             return result
-        length = self._length + self.new_tokens
+        length = texts.before + self.new_tokens
         if isinstance(result, torch.Tensor):
             return result[:, :length]
         result["sequences"] = result["sequences"][:, :length]
         return result
 
 
+class _Texts:
+    """What one forward after another has written so far.
+
+    Attributes:
+        before: how many ids stand before the first new one.
+    """
+
+    def __init__(self, reorders: bool):
+        self.before: int | None = None
+        self._tokens: torch.Tensor | None = None
+        # Beams are taken up and dropped: what a step knew of is no beginning of what a later one
+        # knows of.
+        self._each: list[torch.Tensor] | None = [] if reorders else None
+
+    def add(self, tokens: torch.Tensor) -> int:
+        """Note the ids so far, `(batch, tokens)`; how many of them are new."""
+        if self.before is None:
+            self.before = tokens.shape[1] - 1
+        self._tokens = tokens
+        if self._each is not None:
+            self._each.append(tokens)
+        return tokens.shape[1] - self.before
+
+    def at(self, step: int) -> torch.Tensor | None:
+        """The ids that a step was computed from; `None` for the first, which knows the prompt."""
+        if self._tokens is None or step == 0:
+            return None
+        if self._each is not None:
+            return self._each[min(step, len(self._each)) - 1]
+        return self._tokens[:, : self.before + step]
+
+
 class _LastToken(StoppingCriteria):
     """Stop after the last new token, unless the user waits for the step behind it."""
 
-    def __init__(self, plan: _Plan, forward: Forward):
-        self._plan, self._forward = plan, forward
+    def __init__(self, last: int, texts: _Texts, forward: Forward):
+        self._last, self._texts, self._forward = last, texts, forward
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs) -> torch.Tensor:
-        new = self._plan.count(input_ids)
-        last = self._plan.new_tokens
+        new, last = self._texts.add(input_ids), self._last
+        _check_one_token_a_step(new, self._forward.step)
         over = new > last or (new == last and self._forward.awaited_step < last)
         return torch.full((input_ids.shape[0],), over, dtype=torch.bool, device=input_ids.device)
+
+
+def _check_one_token_a_step(new: int, step: int) -> None:
+    """Whatever the way of generating: a step that were not one new token would be a wrong one.
+
+    Raises:
+        BadInputError: forwards and new tokens do not go hand in hand.
+    """
+    if new == step + 1:
+        return
+    raise BadInputError(
+        f"This way of generating is no forward for each new token: {step + 1} forwards have run, "
+        f"and there are {new} new tokens, so that no step could be told from another.\n"
+        "Generate greedily, by sampling or with beams; without guidance_scale, an assistant, and "
+        "the like."
+    )
 
 
 class Generation:
@@ -301,6 +447,7 @@ class Generation:
     def sequences(self) -> torch.Tensor:
         """The sequences `(batch, tokens)`; generates them at the first use."""
         if not self._done:
+            self._tracer._plan.alone = not self._tracer.model.edits.in_force
             with self._tracer:
                 pass
             self._done = True

@@ -22,6 +22,26 @@ class Inputs:
     prompts: list[str] | None = None
 
 
+# Arguments of a forward or of `generate` that say what it is run on.
+_MAIN = ("inputs", "input_ids", "inputs_embeds", "pixel_values", "input_features", "input_values")
+_BESIDE = ("attention_mask", "token_type_ids", "position_ids")
+
+
+def inputs_among(kwargs: dict[str, Any], module: nn.Module) -> dict[str, Any] | None:
+    """Take what a model is run on out of its keyword arguments; `None` if it is not there.
+
+    `inputs` is what `generate` of transformers calls a model's main input.
+    """
+    main = getattr(module, "main_input_name", None) or "input_ids"
+    names = dict.fromkeys((*_MAIN, main))
+    if all(kwargs.get(name) is None for name in names):
+        return None
+    found = {n: kwargs.pop(n) for n in (*names, *_BESIDE) if kwargs.get(n) is not None}
+    if "inputs" in found and "inputs" not in inspect.signature(module.forward).parameters:
+        found[main] = found.pop("inputs")
+    return found
+
+
 def prepare(given: Any, module: nn.Module, tokenizer: Any) -> Inputs:
     """Arguments for `module` from a prompt, prompts, token ids, a tensor or a dict.
 

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from nnsight_magic.engine.generation import Generation, GenerationTracer
-from nnsight_magic.engine.handle import touching
-from nnsight_magic.engine.inputs import Inputs, prepare
+from nnsight_magic.engine.handle import Handle, touching
+from nnsight_magic.engine.inputs import Inputs, inputs_among, prepare
 from nnsight_magic.engine.options import check_generation, check_options
 from nnsight_magic.engine.scan import Scan, scan
 from nnsight_magic.engine.tracer import Tracer
@@ -110,7 +110,8 @@ class LanguageModel(Model):
 
         Args:
             inputs: a prompt, a list of prompts (a padded batch), token ids `(tokens,)` or
-                `(batch, tokens)`, or a dict of the model's own arguments.
+                `(batch, tokens)`, or a dict of the model's own arguments. These may also be given
+                as transformers takes them: `trace(**tokenizer(prompt, return_tensors="pt"))`.
             full: run the forward to its end, even where nothing later is wanted.
             grad: record for autograd. By default, if the block uses `backward`, `grad` or
                 `requires_grad_`, or what it binds is asked for gradients behind it.
@@ -125,7 +126,7 @@ class LanguageModel(Model):
         again = partial(self.trace, full=full, grad=grad, resume=resume, **kwargs)
         if inputs is None and not kwargs:
             return Tracer(self, None, full=full, grad=grad, again=again)
-        prepared = self._prepared(inputs)
+        prepared = self._prepared(inputs, kwargs)
         return self._tracer_for(
             prepared, self._arguments(prepared, kwargs), full, grad, resume, again
         )
@@ -149,7 +150,8 @@ class LanguageModel(Model):
         >>> model.loaded
         False
         """
-        given = Inputs() if inputs is None else prepare(inputs, self._root, self.tokenizer)
+        inputs = inputs_among(kwargs, self._root) if inputs is None else inputs
+        given = prepare(inputs, self._root, self.tokenizer) if inputs is not None else Inputs()
         check_options("scan", (), kwargs, self._root)
         return scan(self._root, given, self._arguments(given, kwargs))
 
@@ -193,7 +195,7 @@ class LanguageModel(Model):
         return Generation(self._generation(inputs, full=full, grad=grad, again=again, **kwargs))
 
     def _generation(self, inputs: Any, *, full, grad, again=None, **kwargs) -> GenerationTracer:
-        prepared = self._prepared(inputs)
+        prepared = self._prepared(inputs, kwargs)
         if hasattr(self.module, "generation_config"):
             check_generation(("full", "grad"), kwargs, self.module)
         return GenerationTracer(self, prepared, kwargs, full=full, grad=grad, again=again)
@@ -202,7 +204,10 @@ class LanguageModel(Model):
     def _is_decoder(self) -> bool:
         return hasattr(self._root, "generate") and hasattr(self._root.config, "use_cache")
 
-    def _prepared(self, inputs: Any) -> Inputs:
+    def _prepared(self, inputs: Any, kwargs: dict) -> Inputs:
+        """What to run on: `inputs`, or what stands for them in `kwargs`, which is taken out."""
+        if inputs is None:
+            inputs = inputs_among(kwargs, self.module)
         if inputs is None:
             return Inputs()
         return prepare(inputs, self.module, self.tokenizer)
@@ -210,8 +215,13 @@ class LanguageModel(Model):
     @touching
     def logits(self) -> Any:
         """The final logits `(batch, tokens, vocabulary)`; in a generation of the last position."""
-        return self.output.logits
+        return self._speaker().output.logits
 
     @logits.setter
     def logits(self, new: Any) -> None:
-        self.output.logits = new
+        self._speaker().output.logits = new
+
+    def _speaker(self) -> Handle:
+        """The module that gives logits in the run that goes on."""
+        tracer = self._tracer(self, "logits")
+        return tracer.speaker if isinstance(tracer, GenerationTracer) else self

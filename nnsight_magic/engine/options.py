@@ -35,10 +35,12 @@ def check_generation(own: Iterable[str], given: Iterable[str], module: Any) -> N
     if not given:
         return
     forward, is_open = _taken_by(module)
-    known = {*vars(module.generation_config), *_parameters(type(module).generate)[0]}
-    for name in ("prepare_inputs_for_generation", "_sample"):
-        method = getattr(type(module), name, None)
-        known |= _parameters(method)[0] if method is not None else set()
+    known = {*vars(module.generation_config)}
+    # A model may have another one inside generate for it.
+    for kind in {type(each) for each in module.modules() if hasattr(type(each), "generate")}:
+        for name in ("generate", "prepare_inputs_for_generation", "_sample"):
+            method = getattr(kind, name, None)
+            known |= _parameters(method)[0] if method is not None else set()
     _refuse("generate", given, {*own, *known}, forward, is_open, type(module).__name__)
 
 
