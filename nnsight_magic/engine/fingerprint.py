@@ -10,7 +10,7 @@ of modules: hence the flat list of modules, and the loops left to `map`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import chain
 from operator import attrgetter, itemgetter
 from types import CodeType, FunctionType, MethodType
@@ -36,15 +36,21 @@ _of_tensor = attrgetter("_version", "dtype")
 class Fingerprint:
     """Takes the fingerprint of one model, again and again.
 
-    What it names by identity lives until the next one is taken: nothing else can come to stand
-    at the same address meanwhile.
+    It has parts, one for each block and before them one for all that is in none: so it can be
+    told anew of the blocks alone that are about to run.
+
+    What it names by identity lives until the same part is taken again: nothing else can come to
+    stand at the same address meanwhile.
+
+    Args:
+        root: the model.
+        layers: the path of the list of its blocks, if it has one.
     """
 
-    def __init__(self, root: nn.Module):
+    def __init__(self, root: nn.Module, layers: str | None = None):
         self.root = root
-        self._modules: list[nn.Module] = []
-        self._children: list[nn.Module | None] | None = None
-        self._alive: list[Any] = []
+        self._layers = layers
+        self._parts: list[_Part] = []
 
     def take(self, ours: type) -> tuple | None:
         """The fingerprint; `None` where foreign code has a say, or chance (training mode).
@@ -53,39 +59,107 @@ class Fingerprint:
         """
         if any_global_hook():
             return None
-        owns = self._walk()
+        if not self._parts or not all(part.is_whole() for part in self._parts):
+            self._parts = _parts_of(self.root, self._layers)
+        known: dict[Any, tuple[list, list]] = {}  # what several parts share
+        taken = []
+        for part in self._parts:
+            state = part.state(ours, known)
+            if state is None:
+                return None
+            taken.append((state, part.code(known)))
+        return tuple(taken)
+
+    def still(self, taken: tuple, ours: type, blocks: range, code: bool) -> bool:
+        """Whether these blocks, and all that is in none, are as they were when `taken` was.
+
+        Args:
+            taken: what `take` gave of them.
+            code: look at the code of their classes too.
+        """
+        parts = [self._parts[0], *self._parts[blocks.start + 1 : blocks.stop + 1]]
+        known: dict[Any, tuple[list, list]] = {}
+        return not any_global_hook() and all(
+            part.is_whole()
+            and part.state(ours, known) == state
+            and (not code or part.code(known) == its_code)
+            for part, (state, its_code) in zip(parts, taken, strict=True)
+        )
+
+    def modules(self, part: int) -> list[nn.Module]:
+        """The modules of a part: 0 for those in no block, k + 1 for those of block k."""
+        return self._parts[part].modules
+
+
+class _Part:
+    """Some modules of a model, with all that they compute with."""
+
+    def __init__(self, modules: list[nn.Module]):
+        self.modules = modules
+        self._owns = [*map(vars, modules)]
+        self._children = _children(self._owns)
+        self._types = tuple(map(type, modules))
+        self._alive: list[Any] = []
+        self._code_alive: list[Any] = []
+
+    def is_whole(self) -> bool:
+        """Whether the modules still have the children that they had."""
+        return _children(self._owns) == self._children
+
+    def code(self, known: dict[Any, tuple[list, list]]) -> tuple:
+        """What the modules' classes run."""
+        state: list = []
+        self._code_alive, types = [], self._types
+        _add_known(types, lambda: code_of(dict.fromkeys(types)), state, self._code_alive, known)
+        return tuple(state)
+
+    def state(self, ours: type, known: dict[Any, tuple[list, list]]) -> tuple | None:
+        """What the modules hold; `None` with foreign hooks, or in training mode."""
+        owns = self._owns
         if any(own.get("training") for own in owns):  # torch.compile's module has none of its own
             return None
-        hooks = chain.from_iterable(map(_hooks, owns))
-        if not all(_are_all_of(ours, some) for some in hooks if some):
-            return None
+        for hooks in chain.from_iterable(map(_hooks, owns)):
+            if hooks and not _are_all_of(ours, hooks):
+                return None
         held = chain(map(itemgetter("_parameters"), owns), map(itemgetter("_buffers"), owns))
         tensors = [t for some in held for t in some.values() if t is not None]
-        types = [*map(type, self._modules)]
         state: list = [
-            *types,
+            *map(type, self.modules),
             *map(id, tensors),
             *map(torch.Tensor.data_ptr, tensors),
             *map(_of_tensor, tensors),
         ]
-        attributes = [value for own in owns for value in _attributes(own)]
         alive: list = [tensors]
-        _add_comparable(attributes, state, alive)
-        _add_comparable(code_of(dict.fromkeys(types)), state, alive)
+        _add_comparable([v for own in owns for v in _attributes(own)], state, alive)
         configs = {id(own["config"]): own["config"] for own in owns if "config" in own}
-        for config in configs.values():
-            _add_comparable(getattr(config, "__dict__", {}).values(), state, alive)
+        for each, config in configs.items():
+            _add_known(each, getattr(config, "__dict__", {}).values, state, alive, known)
         self._alive = alive
         return tuple(state)
 
-    def _walk(self) -> list[dict[str, Any]]:
-        """The attributes of every module; the tree is walked only when it has changed."""
-        owns = [*map(vars, self._modules)]
-        if _children(owns) != self._children:
-            self._modules = [*self.root.modules()]
-            owns = [*map(vars, self._modules)]
-            self._children = _children(owns)
-        return owns
+
+def _parts_of(root: nn.Module, layers: str | None) -> list[_Part]:
+    blocks = [] if layers is None else [*root.get_submodule(layers)]
+    inside = [[*block.modules()] for block in blocks]
+    in_a_block = {module for modules in inside for module in modules}
+    outside = [module for module in root.modules() if module not in in_a_block]
+    return [*map(_Part, [outside, *inside])]
+
+
+def _add_known(
+    key: Any,
+    values: Callable[[], Iterable[Any]],
+    state: list,
+    alive: list,
+    known: dict[Any, tuple[list, list]],
+) -> None:
+    """Add what can be compared of these values, which are the same for several parts."""
+    found = known.get(key)
+    if found is None:
+        found = known[key] = ([], [])
+        _add_comparable(values(), *found)
+    state.append(tuple(found[0]))
+    alive.append(found[1])
 
 
 def _children(owns: list[dict[str, Any]]) -> list[nn.Module | None]:

@@ -67,6 +67,7 @@ class Forward:
         self.written = written
         self.replaced = False  # a module was not run: what comes behind it is not the model's own
         self.replacing: Site | None = None
+        self.known_as: Any = None  # what its block outputs are remembered by, if they are
         self.pause: Pause | None = None
         self._call = call
         self._late_write = late_write
@@ -85,6 +86,7 @@ class Forward:
         self._coroutine: Coroutine | None = coroutine(self._run)
         self._thread = own_thread()
         self._state = ThreadState.capture()._replace(grad=grad)
+        self.autocast = self._state.autocast
         self.started = self.finished = False
 
     def hook(self, line: list[nn.Module], kind: str) -> None:

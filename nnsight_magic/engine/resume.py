@@ -6,8 +6,11 @@ hooks, torch modes of the user's, training mode, arguments that cannot be compar
 remembered.
 
 Weights are told apart by identity, memory address and version counter. Writes through `.data`
-leave the counter alone, so a sample of each tensor's numbers is compared as well. A write
-through `.data` to a few single numbers can escape it: call `model.resume.clear()` after such.
+leave the counter alone, so some numbers of each are compared as well, see `weights`: what can
+escape that is a write to a few single numbers; call `model.resume.clear()` after such.
+
+The user's code runs between the touches of one trace, and may change the model there: before a
+forward goes on, what it is about to run is looked at again.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Hashable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -24,9 +27,19 @@ from torch.utils._device import DeviceContext
 from nnsight_magic.engine.fingerprint import Fingerprint
 from nnsight_magic.engine.settings import settings
 from nnsight_magic.engine.value import own_copy
+from nnsight_magic.engine.weights import Weights
+from nnsight_magic.model.names import find_names
 
 DEFAULT_BUDGET = 256 * 2**20  # bytes
-_SAMPLED = 16  # numbers of each weight
+
+
+class Key(NamedTuple):
+    """What a forward's block outputs depend on, besides the model."""
+
+    age: int  # of the memory: another one for another state of the model
+    arguments: Hashable
+    settings: Hashable
+    autocast: Hashable
 
 
 class Resume:
@@ -41,10 +54,11 @@ class Resume:
     def __init__(self, budget: int = DEFAULT_BUDGET):
         self.enabled = True
         self._budget = budget
-        self._outputs: OrderedDict[tuple[Hashable, int], torch.Tensor] = OrderedDict()
+        self._outputs: OrderedDict[tuple[Key, int], torch.Tensor] = OrderedDict()
         self._fingerprint: Fingerprint | None = None
         self._state: tuple | None = None
-        self._sample: _Sample | None = None
+        self._weights: Weights | None = None
+        self._age = 0  # how often everything was forgotten
 
     @property
     def budget(self) -> int:
@@ -69,20 +83,26 @@ class Resume:
 
     def clear(self) -> None:
         """Forget everything."""
-        self._outputs.clear()
-        self._fingerprint = self._state = self._sample = None
+        self._forget()
+        self._fingerprint = self._state = None
 
-    def key(
-        self, root: nn.Module, args: tuple, kwargs: dict[str, Any], ours: type
-    ) -> Hashable | None:
-        """What the block outputs of this call depend on; `None` if they cannot be remembered."""
+    def key(self, root: nn.Module, args: tuple, kwargs: dict[str, Any], forward: Any) -> Key | None:
+        """What the block outputs of a forward depend on that is about to begin.
+
+        `None` if they cannot be remembered.
+        """
         if not self.enabled or self._budget <= 0:
             return None
-        return self.conditions(root, args, kwargs, ours)
+        return self.conditions(root, args, kwargs, type(forward), forward.autocast)
 
     def conditions(
-        self, root: nn.Module, args: tuple, kwargs: dict[str, Any], ours: type
-    ) -> Hashable | None:
+        self,
+        root: nn.Module,
+        args: tuple,
+        kwargs: dict[str, Any],
+        ours: type,
+        autocast: Hashable = None,
+    ) -> Key | None:
         """What the outcome of this call depends on besides the model, whose state is noted.
 
         `None` where that cannot be told. Another state than the one before forgets everything.
@@ -90,78 +110,85 @@ class Resume:
         if _modes_of_others():
             return None
         if self._fingerprint is None or self._fingerprint.root is not root:
-            self._fingerprint = Fingerprint(root)
+            self._fingerprint = Fingerprint(root, find_names(root).layers)
         state = self._fingerprint.take(ours)
         arguments = _arguments(args, kwargs)
         if state is None or arguments is None:
             return None
         if state != self._state:
-            self.clear()
+            self._forget()
             self._state = state
-        return (arguments, settings())
+        return Key(self._age, arguments, settings(), autocast)
 
-    def state(self, root: nn.Module) -> Hashable:
-        """The state noted last, for those who remember by it; with the weights' sample as it is."""
-        if self._sample is None:
-            self._sample = _Sample(root)
-        return hash(self._state), self._sample.digest()
+    def same(
+        self,
+        key: Key,
+        args: tuple,
+        kwargs: dict[str, Any],
+        forward: Any,
+        blocks: range,
+        code: bool,
+    ) -> bool:
+        """Whether a forward that began under `key` still stands under it, as far as these blocks.
 
-    def best(self, key: Hashable, before: int, after: int) -> tuple[int, torch.Tensor] | None:
+        The user's code runs between two touches, and may have changed anything meanwhile.
+
+        Args:
+            code: look at the code of the blocks' classes too.
+        """
+        if key.age != self._age or torch._C._len_torch_dispatch_stack():
+            return False
+        if key.settings != settings() or key.arguments != _arguments(args, kwargs):
+            return False
+        then = (self._state[0], *self._state[blocks.start + 1 : blocks.stop + 1])
+        return self._fingerprint.still(then, type(forward), blocks, code)
+
+    def weights_hold(self, blocks: range, start: bool) -> bool:
+        """Whether the weights of these blocks are those known; if not, everything is forgotten.
+
+        At the start of a forward also those outside of all blocks, which are used before them.
+        """
+        if self._weights is None:
+            self._weights = Weights(self._fingerprint.modules)
+        if self._weights.hold([0] * start + [block + 1 for block in blocks]):
+            return True
+        self._forget()
+        return False
+
+    def state(self) -> Hashable:
+        """The state noted last, for those who remember by it; with the weights as they are."""
+        weights = self._weights = self._weights or Weights(self._fingerprint.modules)
+        numbers = (each for part in range(len(self._state)) for each in weights.now(part))
+        return hash(self._state), hash(tuple(n.cpu().numpy().tobytes() for n in numbers))
+
+    def best(self, key: Key, before: int, after: int) -> tuple[int, torch.Tensor] | None:
         """The last remembered output of a block in `range(after, before)`."""
         for index in range(before - 1, after - 1, -1):
             found = self._outputs.get((key, index))
             if found is not None:
-                if self._sample is None or not self._sample.holds():
-                    self.clear()
-                    return None
                 self._outputs.move_to_end((key, index))
                 return index, found
         return None
 
-    def remember(self, key: Hashable, index: int, output: torch.Tensor, root: nn.Module) -> None:
+    def remember(self, key: Key, index: int, output: torch.Tensor) -> None:
         """Keep a copy of what block `index` gave."""
         size = _size(output)
-        if size > self._budget or self._state is None:
+        if size > self._budget or key.age != self._age:
             return
-        if self._sample is None:
-            self._sample = _Sample(root)
         self._outputs[key, index] = own_copy(output)
         self._outputs.move_to_end((key, index))
         self._shrink()
 
-    def knows(self, key: Hashable, index: int) -> bool:
-        return (key, index) in self._outputs
+    def _forget(self) -> None:
+        self._age += 1
+        self._outputs.clear()
+        self._weights = None
 
     def _shrink(self) -> None:
         held = self.nbytes
         while self._outputs and held > self._budget:
             _, oldest = self._outputs.popitem(last=False)
             held -= _size(oldest)
-
-
-class _Sample:
-    """Some numbers of every weight, to notice writes that leave no other trace."""
-
-    def __init__(self, root: nn.Module):
-        groups: dict[tuple, list[torch.Tensor]] = {}
-        for tensor in [*root.parameters(), *root.buffers()]:
-            if tensor.numel() and tensor.is_contiguous() and tensor.device.type != "meta":
-                flat = tensor.detach().view(-1)
-                view = flat[:: max(1, flat.numel() // _SAMPLED)]
-                groups.setdefault((tensor.dtype, tensor.device), []).append(view)
-        self._views = list(groups.values())
-        self._then = self._now()
-
-    def _now(self) -> list[torch.Tensor]:
-        return [torch.cat(views) for views in self._views]
-
-    def digest(self) -> int:
-        """What tells these numbers from others."""
-        return hash(tuple(n.view(torch.uint8).cpu().numpy().tobytes() for n in self._now()))
-
-    def holds(self) -> bool:
-        """Whether the numbers are still the same."""
-        return all(map(torch.equal, self._now(), self._then))
 
 
 def _size(tensor: torch.Tensor) -> int:

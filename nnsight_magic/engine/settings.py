@@ -8,11 +8,19 @@ read beside it.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from functools import partial
 from typing import Any
 
 import torch
 
-_AUTOCAST = ("cpu", "cuda", "mps", "xpu")
+_MATMUL = (
+    "allow_tf32",
+    "allow_fp16_accumulation",
+    "allow_fp16_reduced_precision_reduction",
+    "allow_bf16_reduced_precision_reduction",
+)
+_CUDNN = ("enabled", "benchmark", "deterministic", "allow_tf32")
+_MKLDNN = ("enabled", "deterministic", "allow_tf32")
 _READ: tuple[Callable[[], Any], ...] = (
     torch.get_num_threads,
     torch.get_default_dtype,
@@ -25,19 +33,9 @@ _READ: tuple[Callable[[], Any], ...] = (
     torch.backends.cuda.mem_efficient_sdp_enabled,
     torch.backends.cuda.math_sdp_enabled,
     torch.backends.cuda.cudnn_sdp_enabled,
-)
-_MATMUL = (
-    "allow_tf32",
-    "allow_fp16_accumulation",
-    "allow_fp16_reduced_precision_reduction",
-    "allow_bf16_reduced_precision_reduction",
-)
-_CUDNN = ("enabled", "benchmark", "deterministic", "allow_tf32")
-_MKLDNN = ("enabled", "deterministic", "allow_tf32")
-_BACKENDS = (
-    (torch.backends.cuda.matmul, _MATMUL),
-    (torch.backends.cudnn, _CUDNN),
-    (torch.backends.mkldnn, _MKLDNN),
+    *(partial(getattr, torch.backends.cuda.matmul, name) for name in _MATMUL),
+    *(partial(getattr, torch.backends.cudnn, name) for name in _CUDNN),
+    *(partial(getattr, torch.backends.mkldnn, name) for name in _MKLDNN),
 )
 _PRECISIONS = [
     (backend, part)
@@ -54,19 +52,7 @@ _precision = getattr(torch._C, "_get_fp32_precision_getter", None)  # from torch
 def settings() -> Hashable:
     """All of them as they are now."""
     precisions = () if _precision is None else [_precision(*each) for each in _PRECISIONS]
-    return (
-        *map(_value, _READ),
-        *(
-            _value(lambda where=where, name=name: getattr(where, name))
-            for where, names in _BACKENDS
-            for name in names
-        ),
-        *precisions,
-        *(
-            (torch.is_autocast_enabled(device), torch.get_autocast_dtype(device))
-            for device in _AUTOCAST
-        ),
-    )
+    return (*map(_value, _READ), *precisions)
 
 
 def _value(read: Callable[[], Any]) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Iterable
 from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ from torch import nn
 from nnsight_magic.engine.bypass import Produce, hidden_of
 from nnsight_magic.engine.forward import Forward
 from nnsight_magic.engine.pause import Pause
-from nnsight_magic.engine.resume import Resume
+from nnsight_magic.engine.resume import Key, Resume
 from nnsight_magic.engine.value import own_copy
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from nnsight_magic.engine.tracer import RunReport
     from nnsight_magic.model.names import StandardNames
 
-_UNSET: Any = object()
 _LENGTHS: dict[type, int] = {}  # length of the tuple that a class of blocks returns, 0: a tensor
 
 
@@ -38,30 +37,28 @@ class Shortcut:
     ):
         self._memory, self._root, self._names = memory, root, names
         self._args, self._kwargs = args, kwargs
-        self._key: Hashable | None = _UNSET
+        self._count = len(root.get_submodule(names.layers))
 
     def take(self, forward: Forward, touch: Touch, report: RunReport) -> None:
         """Leave out what is known on the way to `touch`, and have the last block recorded."""
-        # An operation of a module that holds blocks may come before them or after.
-        kind = touch.kind if touch.site.operation is None else "operation"
-        if touch.site == forward.replacing:
-            kind = "input"  # what the module itself gave elsewhere is not asked for
-        path = ".".join(touch.parts)
-        before = self.blocks_before(path, kind)
-        if before is None or forward.written or forward.replaced:
-            return
-        # What a block itself gave may be known: then only what comes behind it has to run.
-        whole = kind == "output" and touch.site.call == 0 and self._is_block(path, before)
-        target = before + whole
         pause = forward.pause
-        start = self._blocks_begun(pause) if forward.started else 0
-        if start is None or start >= target or (pause is not None and pause.written):
+        if forward.written or forward.replaced or (pause is not None and pause.written):
             return
-        key = self._known_key()
+        before, target = self._way(forward, touch)
+        start = self._blocks_begun(pause) if forward.started else 0
+        running = self._about_to_run(forward, touch, start)
+        if not forward.started:
+            self._begin(forward, running)
+        key, found = forward.known_as, None
         if key is None:
             return
+        if before is not None and start is not None:
+            found = self._memory.best(key, target, start)
+        if forward.started and not self._goes_on(forward, running, leaves_out=found is not None):
+            return
+        if before is None or start is None or start >= target:
+            return
         blocks = self._root.get_submodule(self._names.layers)
-        found = self._memory.best(key, target, start)
         if found is not None:
             last, output = found
             for block in list(blocks)[start:last]:
@@ -74,6 +71,55 @@ class Shortcut:
         for index in range(max(before - 1, known), target):
             forward.record(self._line(index), partial(self._remember, key, index))
 
+    def _about_to_run(self, forward: Forward, touch: Touch, start: int | None) -> range:
+        """The blocks of which a part at least comes before the touched site; more do no harm."""
+        first, pause = start or 0, forward.pause
+        if first and (pause.site.kind != "output" or not self._names.is_block(_path(pause.touch))):
+            first -= 1  # it stands inside that one
+        path = _path(touch)
+        if path == self._names.embed:
+            return range(first, first)
+        index = self._names.block_index(path)
+        return range(first, self._count if index is None else index + 1)
+
+    def _way(self, forward: Forward, touch: Touch) -> tuple[int | None, int]:
+        """How many blocks have run when a site is reached; and when what is known there is.
+
+        What a block itself gave may be known: then only what comes behind it has to run.
+        """
+        # An operation of a module that holds blocks may come before them or after.
+        kind = touch.kind if touch.site.operation is None else "operation"
+        if touch.site == forward.replacing:
+            kind = "input"  # what the module itself gave elsewhere is not asked for
+        path = _path(touch)
+        before = self.blocks_before(path, kind)
+        if before is None:
+            return None, 0
+        whole = kind == "output" and touch.site.call == 0 and self._is_block(path, before)
+        return before, before + whole
+
+    # A forward is known by the state of the model, the arguments and the settings under which it
+    # began. Once another has been met with, it gives neither the one's values nor the other's.
+
+    def _begin(self, forward: Forward, blocks: range) -> None:
+        forward.known_as = self._key(forward)
+        if forward.known_as is not None and not self._memory.weights_hold(blocks, start=True):
+            forward.known_as = self._key(forward)  # by the weights as they are now
+            self._memory.weights_hold(blocks, start=True)
+
+    def _goes_on(self, forward: Forward, blocks: range, leaves_out: bool) -> bool:
+        """Whether what these blocks are about to give is still what the forward is known by."""
+        memory, key = self._memory, forward.known_as
+        if not (
+            memory.same(key, self._args, self._kwargs, forward, blocks, leaves_out)
+            and memory.weights_hold(blocks, start=False)
+        ):
+            forward.known_as = None
+        return forward.known_as is not None
+
+    def _key(self, forward: Forward) -> Key | None:
+        return self._memory.key(self._root, self._args, self._kwargs, forward)
+
     def _is_block(self, path: str, index: int) -> bool:
         return path == f"{self._names.layers}.{index}"
 
@@ -82,22 +128,17 @@ class Shortcut:
     ) -> None:
         """What was touched in the left-out blocks lies behind this forward, but for `ahead`."""
         for touch in report.touches:
-            index = self._names.block_index(".".join(touch.parts))
+            index = self._names.block_index(_path(touch))
             if index in blocks and touch.site.call == 0 and touch.site != ahead.site:
                 forward.fired.add(touch.site)
 
-    def _known_key(self) -> Hashable | None:
-        if self._key is _UNSET:
-            self._key = self._memory.key(self._root, self._args, self._kwargs, Forward)
-        return self._key
-
     def _remember(
-        self, key: Hashable, index: int, raw: Any, args: tuple, kwargs: dict[str, Any]
+        self, key: Key, index: int, raw: Any, args: tuple, kwargs: dict[str, Any]
     ) -> None:
         block = self._root.get_submodule(self._names.layers)[index]
         hidden = self.hidden_alone(block, raw, (*args, *kwargs.values()))
         if hidden is not None:
-            self._memory.remember(key, index, hidden, self._root)
+            self._memory.remember(key, index, hidden)
 
     @staticmethod
     def hidden_alone(block: nn.Module, raw: Any, given: Iterable[Any] = ()) -> torch.Tensor | None:
@@ -133,7 +174,7 @@ class Shortcut:
     def _blocks_begun(self, pause: Pause | None) -> int | None:
         if pause is None or pause.touch is None:
             return None
-        path = ".".join(pause.touch.parts)
+        path = _path(pause.touch)
         if path == self._names.embed:
             return 0
         index = self._names.block_index(path)
@@ -144,6 +185,10 @@ class Shortcut:
         for part in [*self._names.layers.split("."), str(index)]:
             line.append(line[-1]._modules[part])
         return line
+
+
+def _path(touch: Touch) -> str:
+    return ".".join(touch.parts)
 
 
 def _is_fixed(argument: Any) -> bool:

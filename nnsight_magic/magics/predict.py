@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from nnsight_magic.engine.forward import Forward
+from nnsight_magic.engine.greenthread import ThreadState
 from nnsight_magic.engine.value import plain
 from nnsight_magic.language.tokens import PromptRow, token_texts
 from nnsight_magic.magics.result import TOP, Guesses, Prediction
@@ -165,5 +166,5 @@ class CleanRuns:
         if model.edits.in_force:
             return None
         module = model.module
-        call = model.resume.conditions(module, (), inputs, Forward)
-        return None if call is None else (id(model), model.resume.state(module), call, *more)
+        call = model.resume.conditions(module, (), inputs, Forward, ThreadState.capture().autocast)
+        return None if call is None else (id(model), model.resume.state(), *call[1:], *more)

@@ -7,7 +7,9 @@ on a model whose memory of earlier runs is kept.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from functools import cache
+from itertools import product
 
 import pytest
 import torch
@@ -138,7 +140,7 @@ TRACES = st.lists(
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
 @given(traces=TRACES)
 def test_after_writes_of_every_kind_a_clean_trace_is_clean(architecture, traces):
     hf, model = subject(architecture)
@@ -207,3 +209,192 @@ def test_a_skip_is_of_the_step_and_the_call_it_names():
         handle.remove()
     theirs = states[1][0] if isinstance(states[1], tuple) else states[1]
     assert torch.equal(found.value, theirs)
+
+
+# ── what the block does between two touches ──────────────────────────────────────────────
+
+
+def doubled(module, args, output):
+    return output * 2
+
+
+@contextmanager
+def weight_as_data(hf):
+    part = hf.model.layers[2].mlp.up_proj.weight.data[3:9]
+    before = part.clone()
+    part[...] = 0
+    yield
+    part[...] = before
+
+
+@contextmanager
+def weight_in_place(hf):
+    weight = hf.model.layers[2].mlp.up_proj.weight
+    with torch.no_grad():
+        weight.mul_(2)
+        yield
+        weight.mul_(0.5)
+
+
+@contextmanager
+def module(hf):
+    mlp = hf.model.layers[2].mlp
+    hf.model.layers[2].mlp = torch.nn.Identity()
+    yield
+    hf.model.layers[2].mlp = mlp
+
+
+@contextmanager
+def block(hf):
+    before = hf.model.layers[2]
+    hf.model.layers[2] = hf.model.layers[1]
+    yield
+    hf.model.layers[2] = before
+
+
+@contextmanager
+def attribute(hf):
+    norm = hf.model.layers[2].input_layernorm
+    before, norm.variance_epsilon = norm.variance_epsilon, 3.0
+    yield
+    norm.variance_epsilon = before
+
+
+@contextmanager
+def forward(hf):
+    hf.model.layers[2].mlp.forward = lambda x: x * 2
+    yield
+    del hf.model.layers[2].mlp.forward
+
+
+@contextmanager
+def hook(hf):
+    handle = hf.model.layers[2].mlp.register_forward_hook(doubled)
+    yield
+    handle.remove()
+
+
+@contextmanager
+def training(hf):
+    hf.model.layers[2].train()
+    yield
+    hf.model.layers[2].eval()
+
+
+@contextmanager
+def attention(hf):
+    hf.set_attn_implementation("eager")
+    yield
+    hf.set_attn_implementation("sdpa")
+
+
+@contextmanager
+def precision(hf):
+    torch.set_float32_matmul_precision("medium")
+    yield
+    torch.set_float32_matmul_precision("highest")
+
+
+@contextmanager
+def autocast(hf):
+    with torch.autocast("cpu", torch.bfloat16):
+        yield
+
+
+@contextmanager
+def inference(hf):
+    with torch.inference_mode():
+        yield
+
+
+@contextmanager
+def nothing(hf):
+    yield
+
+
+CHANGES = [
+    weight_as_data, weight_in_place, module, block, attribute, forward, hook, training, attention,
+    precision, autocast, inference, nothing,
+]  # fmt: skip
+PLACES = ["embed.output", "0.mlp.output", "1.output"]
+LATER = ["2.mlp.input", "2.output", "norm.output"]
+
+
+def touch(model, place):
+    path, _, kind = place.rpartition(".")
+    handle = model if path in ("embed", "norm") else model.layers
+    for part in path.split("."):
+        handle = handle[int(part)] if part.isdigit() else getattr(handle, part)
+    return getattr(handle, kind)
+
+
+@pytest.mark.parametrize("back", ["at the end of it", "before another touch", "behind the trace"])
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_a_block_changes_between_touches_is_not_remembered(change, back):
+    hf = tiny.build("llama", layers=LAYERS)
+    model = LanguageModel(hf)
+    for number, (first, later) in enumerate(product([None, *PLACES], LATER)):
+        ids = PROMPTS[0] + number % 2  # half of the time the prompt is known already
+        if back == "behind the trace":
+            with change(hf), model.trace(ids):
+                if first is not None:
+                    touch(model, first)
+                touch(model, later)
+        else:
+            with model.trace(ids):
+                if first is not None:
+                    touch(model, first)
+                with change(hf):
+                    touch(model, later)
+                if back == "before another touch":
+                    touch(model, "3.output")
+        check_clean(hf, model, ids)
+
+
+@pytest.mark.parametrize("change", [attribute, forward, weight_as_data, weight_in_place])
+@pytest.mark.parametrize("known", [False, True])
+def test_what_a_block_changes_between_touches_acts_on_what_comes_behind(change, known):
+    hf = tiny.build("llama", layers=LAYERS)
+    model, ids = LanguageModel(hf), PROMPTS[0]
+    if known:
+        check_clean(hf, model, ids)
+    with change(hf):
+        expected = plain_states(hf, model, ids)[3]
+    with model.trace(ids):
+        model.layers[0].output  # noqa: B018
+        with change(hf):
+            found = model.layers[3].output
+    assert torch.equal(found.value, expected)
+
+
+def test_ids_that_are_written_in_a_trace_are_others_for_what_runs_again():
+    hf = tiny.build("llama", layers=LAYERS)
+    model, ids = LanguageModel(hf), PROMPTS[0].clone()
+    with model.trace(ids):
+        model.layers[2].output  # noqa: B018
+        ids[:] = 7
+        model.layers[0].output  # noqa: B018
+    check_clean(hf, model, PROMPTS[0])
+    check_clean(hf, model, ids)
+
+
+def test_edits_that_are_switched_in_a_trace_leave_nothing():
+    hf = tiny.build("llama", layers=LAYERS)
+    model, ids = LanguageModel(hf), PROMPTS[0]
+    for number in range(3):
+        edit = None
+        with model.trace(ids):
+            model.layers[0].output  # noqa: B018
+            if number:
+                edit = model.edit("off", model.layers[1].mlp, set=0.0)
+            model.layers[2].output  # noqa: B018
+        if edit is None:
+            edit = model.edit("off", model.layers[1].mlp, set=0.0)
+        with model.trace(ids):
+            model.layers[3].output  # noqa: B018
+            if number == 2:
+                edit.remove()
+            model.layers[2].output  # noqa: B018
+        if number != 2:
+            edit.remove()
+        check_clean(hf, model, ids)
