@@ -64,6 +64,7 @@ class Course:
         self._behind: Forward | None = None
         self._forwards: list[Forward] = []
         self._pauses: list[Pause] = []
+        self._counted: list[nn.Module] = []  # blocks
         self._reopened: list[Pause] = []  # left behind, and written since: see `_still_ahead`
         self._order: set[tuple[Site, Site]] = set()  # what was seen to run before what
         self._drawing = Drawing() if random else None
@@ -375,6 +376,24 @@ class Course:
                 "copy: h.numpy().copy(). When the block is over, the array can be written."
             )
 
+    def count_blocks(self, blocks: list[nn.Module]) -> None:
+        """Note from here on which of the decoder blocks have run.
+
+        A module beside the blocks may run before them, after them or in between: rotary embeddings,
+        what blocks share. How far the forward had come there, the module tree does not tell.
+        """
+        if self._counted:
+            return
+        self._counted = blocks
+
+        def tell(forward: Forward) -> None:
+            for block in blocks:
+                forward.notice(block)
+
+        self.prepare.append(tell)
+        for forward in self._forwards:
+            tell(forward)
+
     def describe_extent(self, names: StandardNames, blocks: int) -> None:
         """Fill in how far the main forward came, told from where it stands."""
         report = self.report
@@ -382,7 +401,13 @@ class Course:
         if self._main is None:
             report.stopped_at = "the start"
         else:
-            report.blocks_run = self._blocks_reached(names) - report.blocks_skipped
+            reached = range(self._blocks_reached(names))
+            known = [block for block in reached if block in self._main.left_out]
+            report.ran = tuple(block for block in reached if block not in self._main.left_out)
+            report.blocks_run, report.blocks_skipped = len(report.ran), len(known)
+            if known:
+                after = known[-1] + 1
+                report.resumed_at = f"layers[{after}]" if after < blocks else "norm"
 
     def _blocks_reached(self, names: StandardNames) -> int:
         pause, report = self._main.pause, self.report
@@ -398,6 +423,10 @@ class Course:
         if index is not None:
             inside = at_operation or not names.is_block(path)
             return index + (inside or pause.site.kind == "output")
+        if self._counted:
+            fired, step = self._main.fired, pause.site.step
+            ran = [Site(block, "output", step, 0) in fired for block in self._counted]
+            return sum(ran)
         holds_blocks = names.layers is not None and (
             not path or names.layers.startswith(f"{path}.")
         )
@@ -406,7 +435,10 @@ class Course:
             paths = ((*below, str(block)) for block in range(report.blocks))
             module = pause.site.module
             return sum(self._main.has_left(pause.site, each, module) for each in paths)
-        return report.blocks if path != names.embed and names.layers is not None else 0
+        behind = path in (names.norm, names.unembed) or (
+            holds_blocks and pause.site.kind == "output" and not at_operation
+        )
+        return report.blocks if behind else 0
 
 
 def _never_ran(touch: Touch) -> str:

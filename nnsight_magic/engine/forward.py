@@ -64,6 +64,7 @@ class Forward:
         self.result: Any = None
         self.step = -1
         self.fired: set[Site] = set()
+        self.left_out: set[int] = set()  # blocks that are known and are not run
         self.written = written
         self.replaced = False  # a module was not run: what comes behind it is not the model's own
         self.replacing: Site | None = None
@@ -123,6 +124,10 @@ class Forward:
         self._bypasses.surround(
             self._coroutine, site.module, partial(self._run_watched, site.module)
         )
+
+    def notice(self, module: nn.Module) -> None:
+        """Note in `fired` when a module has run."""
+        self._hook(module, "output")
 
     def listing(self, site: Site) -> Listing | None:
         """The operations of the call that `site` lies in, if it has begun and is watched."""

@@ -15,6 +15,7 @@ class RunReport:
         blocks: how many decoder blocks the model has.
         blocks_run: how many of them the main forward ran.
         blocks_skipped: how many were known from an earlier forward.
+        ran: the numbers of the blocks that ran.
         stopped_at: the last thing that ran, where the forward ended early.
         resumed_at: the first thing that ran, where the blocks before it were known.
         seconds: how long the block took, the user's own code included.
@@ -26,6 +27,7 @@ class RunReport:
     blocks: int = 0
     blocks_run: int = 0
     blocks_skipped: int = 0
+    ran: tuple[int, ...] = ()
     stopped_at: str | None = None
     resumed_at: str | None = None
     seconds: float = 0.0

@@ -65,8 +65,7 @@ class Shortcut:
                 _bypass_once(forward, block, hidden_of)
             _bypass_once(forward, blocks[last], lambda args, kwargs: own_copy(output))
             self._count_as_passed(forward, touch, report, range(start, last + 1))
-            report.blocks_skipped += last + 1 - start
-            report.resumed_at = f"layers[{last + 1}]" if last + 1 < len(blocks) else "norm"
+            forward.left_out.update(range(start, last + 1))
         known = start if found is None else found[0] + 1
         for index in range(max(before - 1, known), target):
             forward.record(self._line(index), partial(self._remember, key, index))

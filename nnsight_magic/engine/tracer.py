@@ -30,6 +30,7 @@ from nnsight_magic.errors import BadInputError, NeverRanError, WrongValueError
 if TYPE_CHECKING:
     from nnsight_magic.engine.handle import Handle
     from nnsight_magic.engine.wrapped import Model
+    from nnsight_magic.model.names import StandardNames
 
 
 class Tracer:
@@ -377,6 +378,17 @@ class Tracer:
 
     def _reach_site(self, touch: Touch, line: list[nn.Module]) -> Pause:
         return self._course.reach(touch, line)
+
+
+def _place_is_known(names: StandardNames, path: str) -> bool:
+    """Whether the tree tells if a module runs before the blocks, in one, or behind them."""
+    layers = names.layers
+    return (
+        layers is None
+        or path in ("", names.embed, names.norm, names.unembed, layers)
+        or path.startswith(f"{layers}.")
+        or layers.startswith(f"{path}.")
+    )
 
 
 class _Stopped(BaseException):

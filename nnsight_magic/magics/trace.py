@@ -282,8 +282,7 @@ def sizes_of(model: Any) -> dict[str, int]:
 def _idle(model: Any, report: Any) -> tuple[str, ...]:
     """The blocks that did not run: those remembered, and those behind the end of the forward."""
     layers = model.names.layers
-    ran = range(report.blocks_skipped, report.blocks_skipped + report.blocks_run)
-    return tuple(f"{layers}.{k}" for k in range(report.blocks) if k not in ran)
+    return tuple(f"{layers}.{k}" for k in range(report.blocks) if k not in report.ran)
 
 
 def _unique(names) -> tuple[str, ...]:
