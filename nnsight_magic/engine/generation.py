@@ -107,6 +107,7 @@ class GenerationTracer(Tracer):
             again=again,
         )
         self._base_step = 0
+        self._begin = 0
         self._result: Any = None
 
     def _enter(self) -> None:
@@ -134,9 +135,18 @@ class GenerationTracer(Tracer):
             results = [each.result for each in self._invokes]
             return results[0] if len(results) == 1 else results
         if self._result is None and self._course is not None and self._call is not None:
-            result = self._course.main.finish()
-            self._result = self._plan.trimmed(result, self._course.main)
+            main = self._course.main
+            self._result = self._plan.trimmed(main.finish(), main)
+            texts = self._plan.texts.get(main)
+            self._begin = (texts.before if texts is not None else None) or 0
         return self._result
+
+    @property
+    def begin(self) -> int:
+        """How many ids stand in `result` before the first new one: the prompt's, or what a decoder
+        starts with."""
+        running = self._running()
+        return running._begin
 
     @property
     def steps(self) -> Iterator[Step]:

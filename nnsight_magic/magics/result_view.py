@@ -82,8 +82,11 @@ def view_of(
 
 
 def fill(view: TraceView, result: TraceResult, make_tree: Callable[[], TreeView | None]) -> None:
-    """Puts a result into the view that its generation streamed into; its steps stay."""
+    """Puts a result into the view that its generation streamed into."""
     selection = view.selection
+    prompt = prompt_with_steps(result)
+    if prompt is not None and view.steps is not None:
+        view.steps.replace(steps_in(result, prompt))
     view.facts, view.wrote = facts(result), list(result.wrote)
     view.notices, view.others = list(result.notices), others(result)
     view.put(tokens=tokens_of(result, selection), tensors=tensors_of(result, selection))

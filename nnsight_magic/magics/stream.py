@@ -32,6 +32,7 @@ class Stream:
         self.steps: StepsView | None = None
         self.done = False
         self._total = cell.line.generation.get("max_new_tokens", cell.line.new_tokens)
+        self._begin = 0  # tokens before the first new one
         self._rows: list[list[Guesses]] = []  # of each prompt, of each step
         self._guesses: list[Guesses] = []  # of each prompt, at the step that runs now
 
@@ -62,9 +63,11 @@ class Stream:
             view.facts = [*view.facts[:1], "interrupted" if kind is KeyboardInterrupt else "failed"]
             show_still(view)
 
-    def look(self, scores: torch.Tensor) -> None:
-        """Notes the likeliest tokens of each row; `scores` are logits `(batch, vocabulary)`."""
+    def look(self, width: int, scores: torch.Tensor) -> None:
+        """Notes the likeliest tokens of each row, behind so many tokens; `scores` are logits
+        `(batch, vocabulary)`."""
         if self.steps is None:
+            self._begin = width
             self._show()
         self._shares = scores.float().log_softmax(-1)
         best = self._shares.topk(min(TOP, scores.shape[-1]), dim=-1)
@@ -74,19 +77,23 @@ class Stream:
             for ids, shares in zip(self._ids, best.values.exp().tolist(), strict=True)
         ]
 
-    def chosen(self, tokens: list[int]) -> bool:
-        """Notes each row's new token; whether the user wants the generation to stop."""
+    def chosen(self, width: int, tokens: list[int]) -> bool:
+        """Notes each row's new token, the last of so many; whether the user wants it to stop.
+
+        A step may come by again: a line that reads what lies behind has the text written anew.
+        """
         if self.done or self.steps is None:
             return False
+        at = width - 1 - self._begin
         for row, token in enumerate(tokens):
             if token not in self._ids[row]:  # sampled from further down
                 share = float(self._shares[row, token].exp())
                 self._guesses[row] += self._named([token], [share])
             if row == len(self._rows):
                 self._rows.append([])
-            self._rows[row].append(self._guesses[row])
-        if len(self.steps.all_steps) < self._total:
-            self.steps.add(step(self._named(tokens[:1], [0])[0][0], self._guesses[0]))
+            self._rows[row][at : at + 1] = [self._guesses[row]]
+        if at < self._total:
+            self.steps.put(at, step(self._named(tokens[:1], [0])[0][0], self._guesses[0]))
         return self.steps.stopped
 
     def _named(self, ids: list[int], shares: list[float]) -> Guesses:
@@ -111,7 +118,7 @@ class _Candidates(LogitsProcessor):
         self._stream = stream
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        self._stream.look(scores)
+        self._stream.look(input_ids.shape[1], scores)
         return scores
 
 
@@ -122,5 +129,5 @@ class _Stop(StoppingCriteria):
         self._stream = stream
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
-        stop = self._stream.chosen(input_ids[:, -1].tolist())
+        stop = self._stream.chosen(input_ids.shape[1], input_ids[:, -1].tolist())
         return torch.full((len(input_ids),), stop, dtype=torch.bool, device=input_ids.device)

@@ -217,6 +217,7 @@ def _at_end(cell: Cell, program: Program, tracer: Any) -> dict[str, Any]:
         found["wanted"] = gathered(cell.wanted)
     if cell.magic == "generate":
         found["sequences"] = tracer.result
+        found["begin"] = tracer.begin
         found["tracer"] = tracer
         return found
     wrote = program.writes or tracer.wrote
@@ -354,7 +355,7 @@ def _clean_predictions(
 def _generations(
     cell: Cell, found: dict[str, Any], wrote: bool, clean_runs: CleanRuns
 ) -> tuple[PromptResult, ...]:
-    now = _new_texts(cell, found.get("sequences"))
+    now = _new_texts(cell, found.get("sequences"), found.get("begin", 0))
     clean: list[tuple[str, ...]] = []
     samples = cell.line.generation.get("do_sample") or cell.model.module.generation_config.do_sample
     if wrote and cell.line.compare and now and (not samples or cell.line.seed is not None):
@@ -382,19 +383,18 @@ def _clean_texts(cell: Cell, tracer: Any, clean_runs: CleanRuns) -> list[tuple[s
         watching = contextlib.nullcontext({}) if cell.stream else _progress(cell)
         with _seeded(cell), watching as extra, _begin(cell, False, **extra) as again:
             sequences = again.result
-        known = _new_texts(cell, sequences)
+        known = _new_texts(cell, sequences, again.begin)
         if key is not None:
             clean_runs.put(key, cell.model, known)
     return known
 
 
-def _new_texts(cell: Cell, sequences: Any) -> list[tuple[str, ...]]:
-    """The new tokens of each prompt, up to the end of the text."""
+def _new_texts(cell: Cell, sequences: Any, begin: int) -> list[tuple[str, ...]]:
+    """The new tokens of each prompt, up to the end of the text; the first stands at `begin`."""
     sequences = getattr(sequences, "sequences", sequences)
     if sequences is None or not cell.outcome.rows:
         return []
     model = cell.model
-    begin = 0 if getattr(model.config, "is_encoder_decoder", False) else cell.outcome.rows[0].width
     end = set()
     with contextlib.suppress(AttributeError):
         eos = model.module.generation_config.eos_token_id

@@ -82,7 +82,11 @@ class StepsView(View):
 
     def add(self, step: Step) -> None:
         """Appends a step; the browser is told a few times a second."""
-        self.all_steps.append(step)
+        self.put(len(self.all_steps), step)
+
+    def put(self, index: int, step: Step) -> None:
+        """Sets the step at an index, the next one or one that is there already."""
+        self.all_steps[index : index + 1] = [step]
         now = time.monotonic()
         if now - self._sent >= PAUSE:
             self._sent = now
@@ -93,6 +97,11 @@ class StepsView(View):
         self._tell()
         self.running = False
         self.stopping = False
+
+    def replace(self, steps: Sequence[Step]) -> None:
+        """Puts what is known in the end in the place of what was seen on the way."""
+        self.all_steps[:] = steps
+        self._tell()
 
     def _tell(self) -> None:
         self.steps = [step.packed() for step in self.all_steps]
