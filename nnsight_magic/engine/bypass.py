@@ -14,6 +14,7 @@ from typing import Any
 from torch import nn
 
 from nnsight_magic.engine.coroutine import Coroutine, current
+from nnsight_magic.engine.hooks import captures_behind, put_in_order
 from nnsight_magic.engine.interrupt import uninterrupted
 
 _UNSET = object()
@@ -29,6 +30,7 @@ class Bypasses:
         self._produce: dict[tuple[Coroutine, nn.Module], Produce] = {}
         self._surround: dict[tuple[Coroutine, nn.Module], Surround] = {}
         self._patches: dict[nn.Module, Any] = {}  # what stands as `forward` on each
+        self._orders: dict[nn.Module, list[int]] = {}  # of hooks, before ours were there
         self._set: list[tuple[nn.Module, str, Any]] = []  # attributes as they were
 
     def add(self, running: Coroutine, module: nn.Module, produce: Produce) -> None:
@@ -86,6 +88,13 @@ class Bypasses:
             module.gradient_checkpointing = False
         return bool(found)
 
+    @uninterrupted
+    def let_captures_follow(self, module: nn.Module) -> None:
+        """Let transformers' own hooks of a module see what is written in the last one."""
+        order = captures_behind(module)
+        if order:
+            self._orders.setdefault(module, order)
+
     def remove(self, running: Coroutine, module: nn.Module) -> None:
         self._produce.pop((running, module), None)
 
@@ -99,6 +108,9 @@ class Bypasses:
         """Give every module its own `forward` back."""
         for module, forward in self._patches.items():
             _take_out(module, forward)
+        for module, order in self._orders.items():
+            put_in_order(module, order)
+        self._orders.clear()
         for module, name, value in self._set:
             setattr(module, name, value)
         self._set.clear()

@@ -151,6 +151,8 @@ class Forward:
         act = self._on_input if kind == "input" else self._on_output
         self._hooks[module, kind] = None  # noted before it is there: see `_unhook`
         self._hooks[module, kind] = register(act, with_kwargs=True)
+        if kind == "output":
+            self._bypasses.let_captures_follow(module)
 
     def _unhook(self) -> None:
         """Take every hook away, also one whose registration an exception has cut short."""

@@ -1,4 +1,4 @@
-"""Hooks found on a module by what they call.
+"""Hooks found on a module by what they call, and their order.
 
 The handle that torch gives for a hook may never be kept: an exception can rise between the
 registration and the note of it.
@@ -20,3 +20,33 @@ def take_away(module: nn.Module, act: Callable) -> None:
         for key in [key for key, each in hooks.items() if each == act]:
             with_kwargs.pop(key, None)
             hooks.pop(key, None)
+
+
+# Hooks that note hidden states and attentions for a model's result. They are set by the first
+# forward that is asked for these, and stay: those of a trace, which come later, would run behind.
+_CAPTURING = "transformers.utils.output_capturing"
+
+
+def captures_behind(module: nn.Module) -> list[int]:
+    """Move the hooks that note outputs behind all others, so that they see what those wrote.
+
+    Returns:
+        The order in which the hooks stood, empty if it was left; see `put_in_order`.
+    """
+    hooks = module._forward_hooks
+    captures = [
+        key for key, each in hooks.items() if getattr(each, "__module__", None) == _CAPTURING
+    ]
+    order = [*hooks] if captures else []
+    for key in captures:
+        hooks.move_to_end(key)
+    return order
+
+
+def put_in_order(module: nn.Module, order: list[int]) -> None:
+    """Put a module's hooks in the order in which they stood; those that are new stay behind."""
+    hooks = module._forward_hooks
+    new = [key for key in hooks if key not in order]
+    for key in (*order, *new):
+        if key in hooks:
+            hooks.move_to_end(key)
