@@ -11,14 +11,13 @@ from __future__ import annotations
 import contextvars
 import ctypes
 import threading
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 import torch
 
 from nnsight_magic.engine.greenthread import ThreadState
-from nnsight_magic.engine.interrupt import interruptible
+from nnsight_magic.engine.interrupt import interruptible, uninterrupted
 
 
 class Threadlet:
@@ -29,82 +28,114 @@ class Threadlet:
         self.gr_context: contextvars.Context | None = None
         self.dead = False
         self._run = run
-        self._begun = run is None
+        self._begun = self._lives = run is None  # asked to run, and running
         self._thread = threading.get_ident()
-        # The user's thread, from which all began; what is told of the group stands there.
-        self._root: Threadlet = self if self.parent is None else self.parent._root
-        self._running: Threadlet = self
-        self._came: deque[tuple[Any, Any]] = deque()  # what it is to go on with: a value, an error
+        self._came: tuple[Any, Any] | None = None  # what it is to go on with: a value, an error
         self._called = threading.Event()
+        # The user's thread, from which all began; what is true of the whole group stands there.
+        self._root: Threadlet = self if self.parent is None else self.parent._root
+        if run is None:
+            self._running: Threadlet = self
+            self._handing_over = threading.Lock()
 
     def __bool__(self) -> bool:
         return self._begun and not self.dead
 
+    @uninterrupted
     def switch(self, value: Any = None) -> Any:
         """Let it go on with a value; what somebody switches back with."""
-        return self._go_on(value, None)
+        here = current_threadlet()
+        self._call(value, None)
+        return here._wait()
 
+    @uninterrupted
     def throw(self, error: type[BaseException] | BaseException) -> Any:
         """Let it go on with an error that rises where it stands."""
-        return self._go_on(None, error)
-
-    def _go_on(self, value: Any, error: Any) -> Any:
         here = current_threadlet()
-        if self._begun:
-            self._call(value, error)
-        else:
-            self._begun = True
-            self._came.append((value, error))
-            self._root._running = self
-            state = ThreadState.capture()
-            device = torch.cuda.current_device() if torch.cuda.is_initialized() else None
-            thread = threading.Thread(
-                target=self._live, args=(state, device), name="nnsight_magic", daemon=True
-            )
-            thread.start()
+        self._call(None, error)
         return here._wait()
 
     def _call(self, value: Any, error: Any) -> None:
-        self._root._running = self
-        self._came.append((value, error))
-        self._called.set()
+        """Let it go on, beside the caller; who calls has to wait then, or to end."""
+        root = self._root
+        with root._handing_over:
+            _look_for_interrupts()
+            root._running, self._came = self, (value, error)
+            if self._begun:
+                self._called.set()
+            else:
+                self._begun = True
+                self._begin()
 
-    @interruptible
+    def _begin(self) -> None:
+        state = ThreadState.capture()
+        device = torch.cuda.current_device() if torch.cuda.is_initialized() else None
+        name = "nnsight_magic"
+        thread = threading.Thread(target=self._live, args=(state, device), name=name, daemon=True)
+        thread.start()
+        self._thread = thread.ident
+
     def _wait(self) -> Any:
         """Until it is called. An interrupt meanwhile is meant for the one that is running."""
-        interrupt = told = None
-        while not self._came:
+        interrupt = None
+        while self._came is None:
             try:
-                self._called.wait()
-            except BaseException as raised:  # of a handler of signals, at any moment
-                interrupt, told = raised, self._root._running._thread
-                if not self._came:
-                    _raise_in(told, type(raised))
+                self._sleep()
+            except BaseException as raised:  # out of a handler of signals
+                interrupt = self._hand_on(raised)
         self._called.clear()
-        value, error = self._came.popleft()
-        if error is not None:
-            raise error
-        if interrupt is not None:  # it had not come to it yet
-            _raise_in(told, None)
-            raise interrupt
+        (value, error), self._came = self._came, None
+        if (interrupt or error) is not None:
+            try:
+                raise interrupt or error
+            finally:
+                del error, interrupt  # an error in its own traceback keeps all it holds alive
         return value
+
+    @interruptible
+    def _sleep(self) -> None:
+        self._called.wait()
+
+    def _hand_on(self, interrupt: BaseException) -> BaseException | None:
+        """Let it rise in the one that is running; if that is just done, it is the caller's."""
+        root = self._root
+        with root._handing_over:
+            running = root._running
+            if self._came is not None:
+                return interrupt
+            if running._lives:
+                _raise_in(running._thread, type(interrupt))
+            else:
+                running._came = None, interrupt
+        return None
 
     def _live(self, state: ThreadState, device: int | None) -> None:
         """The whole life of the thread."""
-        _own.threadlet, self._thread = self, threading.get_ident()
-        value, error = self._came.popleft()
         try:
-            if error is not None:
-                raise error
-            if device is not None:
-                torch.cuda.set_device(device)
-            with state.inference_guard():
-                state.restore(ThreadState.capture())
-                value = (self.gr_context or contextvars.Context()).run(self._run)
+            outcome = self._outcome(state, device)
         except BaseException as raised:
-            value, error = None, raised
-        self.dead, self._run, parent = True, None, self.parent
-        parent._call(value, error)
+            outcome = None, raised
+        self.dead, told = True, False
+        while not told:
+            try:
+                self.parent._call(*outcome)
+                told = True
+            except BaseException as interrupt:
+                outcome = None, interrupt
+        del outcome
+
+    def _outcome(self, state: ThreadState, device: int | None) -> tuple[Any, None]:
+        with self._root._handing_over:
+            _own.threadlet, self._lives = self, True
+            (_, error), self._came = self._came, None
+        if error is not None:
+            raise error
+        if device is not None:
+            torch.cuda.set_device(device)
+        with state.inference_guard():
+            state.restore(ThreadState.capture())
+            run, self._run = self._run, None
+            return (self.gr_context or contextvars.Context()).run(run), None
 
 
 _own = threading.local()  # the threadlet of each thread
@@ -123,7 +154,10 @@ def thread_of_threadlet() -> int:
     return current_threadlet()._root._thread
 
 
-def _raise_in(thread: int, error: type[BaseException] | None) -> None:
-    """Let an error rise in another thread, at its next step of Python; `None` takes it back."""
-    wanted = None if error is None else ctypes.py_object(error)
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), wanted)
+def _raise_in(thread: int, error: type[BaseException]) -> None:
+    """Let an error rise in another thread, at its next step of Python."""
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(error))
+
+
+def _look_for_interrupts() -> None:
+    """Python looks for what another thread has sent when a function begins: here, not later."""
