@@ -36,6 +36,10 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
+# A promise that holds when what has been asked for is laid out and drawn.
+TWO_FRAMES = "() => new Promise(r => requestAnimationFrame(() => requestAnimationFrame(r)))"
+
+
 class Lab:
     """A running server; `folder` holds its notebooks."""
 
@@ -97,9 +101,7 @@ def serving(home: Path) -> Iterator[Lab]:
 
 
 def _await_server(url: str, server: subprocess.Popen, log: Path) -> None:
-    for _ in range(600):
-        if server.poll() is not None:
-            break
+    while server.poll() is None:
         with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=2):
             return
         time.sleep(0.1)

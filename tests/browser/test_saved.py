@@ -17,7 +17,7 @@ from nbformat.sign import NotebookNotary
 from playwright.sync_api import expect
 
 from tests.browser.conftest import new_page
-from tests.browser.lab import Lab, Notebook
+from tests.browser.lab import TWO_FRAMES, Lab, Notebook
 
 CELLS = [
     """
@@ -227,7 +227,7 @@ def test_every_view_makes_a_page(tab: Any, tmp_path: Path, kind: str) -> None:
         found = tab.get_by_role("button", name=button)
         if found.count():
             found.first.click()
-    tab.wait_for_timeout(300)
+    tab.evaluate(TWO_FRAMES)  # so that what the clicks asked for is drawn
     assert errors == []
 
 

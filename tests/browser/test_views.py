@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.lab import Notebook
+from tests.browser.lab import TWO_FRAMES, Notebook
 
 AXE = Path(__file__).parents[2] / "widgets" / "node_modules" / "axe-core" / "axe.min.js"
 
 
-def until(condition: Callable[[], Any], seconds: float = 10) -> Any:
+def until(condition: Callable[[], Any], seconds: float = 60) -> Any:
     """The condition's value once it is true; its last one when the time is over."""
     end = time.monotonic() + seconds
     while not (value := condition()) and time.monotonic() < end:
@@ -132,7 +132,7 @@ def test_nothing_sticks_out_of_a_narrow_notebook(opened: Notebook, width: int) -
     outside = []
     for k in range(roots.count()):
         roots.nth(k).scroll_into_view_if_needed()
-        page.wait_for_timeout(120)  # until it is laid out in its new width
+        until(lambda k=k: not roots.nth(k).evaluate(script), 20)  # laid out in its new width
         outside += roots.nth(k).evaluate(script)
     page.set_viewport_size({"width": 1280, "height": 1000})
     assert outside == []
@@ -308,23 +308,27 @@ def test_no_key_reaches_the_notebook(notebook: Notebook) -> None:
         notebook.page.get_by_label(kind).first.fill("")
 
 
-def test_a_view_answers_while_a_cell_runs_and_the_cell_goes_on(notebook: Notebook) -> None:
+def test_a_view_answers_while_a_cell_runs_and_the_cell_goes_on(
+    notebook: Notebook, tmp_path: Path
+) -> None:
     heat = view(notebook, "tensor heat")
     run = """() => {
         const kernel = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel;
-        const code = 'total = 0\\nfor k in range(400):\\n    time.sleep(.01); total += k';
+        const code = 'total = 0\\nwhile not released.exists():\\n    time.sleep(.01); total += 1';
         window.busy = kernel.requestExecute({code}).done.then(() => { window.busy = null; });
     }"""
+    notebook.evaluate(f"from pathlib import Path\nreleased = Path({str(tmp_path / 'released')!r})")
     notebook.page.evaluate(run)
     canvas = heat.get_by_role("img").first
     canvas.focus()
     notebook.page.keyboard.press("Home")
     notebook.page.keyboard.press("ArrowDown")
     # An exact value, which only the kernel knows, while the cell is still running.
-    expect(heat.locator("output.nnv-readout b")).not_to_contain_text("≈", timeout=3000)
+    expect(heat.locator("output.nnv-readout b")).not_to_contain_text("≈")
     assert notebook.page.evaluate("() => window.busy !== null")
+    (tmp_path / "released").touch()
     notebook.page.evaluate("() => window.busy")
-    assert notebook.evaluate("print(total)").strip() == str(sum(range(400)))
+    assert int(notebook.evaluate("print(total)")) > 0
 
 
 def test_a_running_generation_is_stopped_by_its_button(notebook: Notebook) -> None:
@@ -332,9 +336,9 @@ def test_a_running_generation_is_stopped_by_its_button(notebook: Notebook) -> No
 from IPython.display import display
 live = StepsView(tokens, title="live", running=True)
 display(live)
-for k in range(600):
-    if live.stopped:
-        break
+k = 0
+while not live.stopped:
+    k += 1
     live.add(Step(f" t{k}", 0.5, [(f" t{k}", 0.5)]))
     time.sleep(0.02)
 live.finish()
@@ -346,7 +350,7 @@ live.finish()
     expect(live).to_contain_text("new token")
     notebook.await_idle()
     made = int(notebook.evaluate("print(len(live.all_steps))"))
-    assert 3 < made < 600
+    assert made > 3
 
 
 @pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
@@ -359,7 +363,7 @@ def test_nobody_is_shut_out(opened: Notebook, theme: str) -> None:
     trouble = []
     for k in range(roots.count()):
         roots.nth(k).scroll_into_view_if_needed()
-        time.sleep(0.1)
+        notebook.page.evaluate(TWO_FRAMES)  # until it is drawn
         found = roots.nth(k).evaluate(
             """async root => (await axe.run(root)).violations.map(v => v.id + ': '
                 + v.nodes.slice(0, 3).map(n => n.html.slice(0, 160) + ' '

@@ -50,7 +50,7 @@ def test_out_of_a_file_a_string_a_pipe_and_exec(how, tiny_gpt2_folder, tmp_path)
         command += ["-c", f"exec({text!r})"]
     else:
         command, stdin = [sys.executable, "-"], text
-    done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, input=stdin, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip().startswith("(1,")
 

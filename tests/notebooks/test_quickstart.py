@@ -23,7 +23,6 @@ def play(path: Path, *options: str) -> subprocess.CompletedProcess[str]:
         [sys.executable, str(RUN), str(path), *options],
         capture_output=True,
         text=True,
-        timeout=280,
     )
 
 

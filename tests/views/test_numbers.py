@@ -177,9 +177,7 @@ def test_showing_ten_gigabytes_takes_a_few_megabytes() -> None:
         "answer = view.answers['plane']({**place, 'window': [0, 9000, 0, 50_000]})\n"
         "print((most() - before) // 1024)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert int(done.stdout) < 200  # megabytes, of 10,000
 
 

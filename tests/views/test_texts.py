@@ -212,7 +212,7 @@ def test_where_there_is_no_notebook_a_view_prints_its_text() -> None:
     code = (
         "from nnsight_magic.views import show\nshow([[1.0, 2.0]], 'numbers')._ipython_display_()\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout == "numbers (1, 2) float64, cpu\n"
 
 
@@ -222,7 +222,7 @@ def test_importing_the_views_imports_no_torch() -> None:
         "from nnsight_magic.views import View, TokenStrip, ModuleNote\n"
         "assert 'torch' not in sys.modules"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_the_repr_of_a_view_says_what_it_shows(tiny, tiny_tokenizer):
