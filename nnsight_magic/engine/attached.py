@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 from nnsight_magic.engine.coroutine import own_thread
+from nnsight_magic.engine.gradients import retain_grad
 from nnsight_magic.engine.hooks import take_away
 from nnsight_magic.engine.interrupt import uninterrupted
 from nnsight_magic.engine.pause import Pause
@@ -110,7 +111,7 @@ class OwnCalls:
 
         def gave(inner: nn.Module, args: tuple, kwargs: dict[str, Any], output: Any) -> None:
             if isinstance(output, torch.Tensor) and output.requires_grad:
-                output.retain_grad()
+                retain_grad(output)
             self._calls.setdefault((inner, "output", step), []).append(output)
 
         self._hooked.append((module, given, gave))

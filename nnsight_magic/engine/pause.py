@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from nnsight_magic.engine.gradients import retain_grad
 from nnsight_magic.engine.site import Site, Touch
 from nnsight_magic.engine.value import (
     Parts,
@@ -119,7 +120,7 @@ class Pause:
         if isinstance(raw, torch.Tensor):
             copy = own_copy(raw)
             if self._grad and copy.requires_grad:  # it is not under the user's own no_grad
-                copy.retain_grad()
+                retain_grad(copy)
             value = as_value(copy, cls)
             value._pause, value.where = self, where
             handed = HandedOut(path, value, self)

@@ -10,18 +10,22 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import warnings
 from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from nnsight_magic.engine.words import describe, index_text
 from nnsight_magic.engine.writes import lends, mutates, written
-from nnsight_magic.errors import GraphError, WrongValueError
+from nnsight_magic.errors import WrongValueError
 
 if TYPE_CHECKING:
     from nnsight_magic.engine.pause import HandedOut, Pause
+
+
+# The `with loss.backward():` that is running; see `gradients`.
+backward_block: ContextVar[Any] = ContextVar("backward_block", default=None)
 
 
 def plainly(func: Any, *args: Any, **kwargs: Any) -> Any:
@@ -54,7 +58,9 @@ class Value(torch.Tensor):
     def __torch_function__(cls, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         if func in _BACKWARD:
-            return _go_backward(func, args, kwargs)
+            from nnsight_magic.engine.gradients import go_backward  # values come first
+
+            return go_backward(func, args, kwargs)
         if mutates(func) or "out" in kwargs or kwargs.get("inplace"):
             return _mutate(func, args, kwargs)
         result = plainly(func, *args, **kwargs)
@@ -115,15 +121,15 @@ class Value(torch.Tensor):
     @property
     def grad(self) -> torch.Tensor | None:
         """The gradient of what was differentiated with respect to this tensor."""
-        source = self if self._source is None else self._source
-        found = plainly(torch.Tensor.grad.__get__, source)
-        if found is None and self._pause is not None and not source.requires_grad:
-            warnings.warn(f"{self.where} has no gradient.\n{_NOT_RECORDED}", stacklevel=2)
-        return found
+        from nnsight_magic.engine.gradients import gradient_of  # values come first
+
+        return gradient_of(self)
 
     @grad.setter
     def grad(self, gradient: torch.Tensor | None) -> None:
-        plainly(torch.Tensor.grad.__set__, self, gradient)
+        from nnsight_magic.engine.gradients import write_gradient
+
+        write_gradient(self, gradient)
 
     def __repr__(self, *, tensor_contents=None) -> str:
         return repr(plain(self))
@@ -231,29 +237,6 @@ def _as_values(result: Any) -> Any:
 
 
 _BACKWARD = frozenset({torch.Tensor.backward, torch.autograd.grad})
-_NOT_RECORDED = (
-    "The trace that it comes from recorded no graph: its block asks for no gradients (backward, "
-    "grad), nor is what it bound asked for them.\nUse model.trace(…, grad=True)."
-)
-
-
-def _go_backward(func, args, kwargs) -> Any:
-    """torch does not know of traces: say which of them recorded too little, or too much."""
-    try:
-        return _as_values(plainly(func, *args, **kwargs))
-    except RuntimeError as error:
-        if "does not require grad" in str(error):
-            hint = _NOT_RECORDED
-        elif "through the graph a second time" in str(error):
-            hint = (
-                "A value that a trace read has a graph of its own, through the model, and that is "
-                "gone after the first backward.\nRead it without one, model.trace(…, grad=False), "
-                "or cut it off: h.detach()."
-            )
-        else:
-            raise
-        found = _first_line(error)
-    raise GraphError(f"{found}\n{hint}") from None
 
 
 def _mutate(func, args, kwargs) -> Any:
@@ -286,18 +269,18 @@ def _explain(func, args, pause: Pause, error: Exception) -> str:
         try:
             slot = plainly(torch.Tensor.__getitem__, args[0], index)
         except (RuntimeError, IndexError, TypeError):
-            lines.append(f"The index does not fit it: {_first_line(error)}")
+            lines.append(f"The index does not fit it: {first_line(error)}")
         else:
             lines.append(
                 f"Expected for this part of it: {describe(slot)}, or what broadcasts to it."
             )
             lines.append(f"Found: {describe(new)}.")
     else:
-        lines.append(f"In-place {func.__name__} failed: {_first_line(error)}")
+        lines.append(f"In-place {func.__name__} failed: {first_line(error)}")
     return "\n".join(lines)
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     return str(error).strip().split("\n")[0]
 
 
