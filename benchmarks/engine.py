@@ -198,7 +198,7 @@ def steer(s: Subject, index: int) -> Variants:
                 s.ours.layers[index].output += s.direction
 
     def edited():
-        with s.ours.edit() as edit:
+        with s.ours.edit(inplace=True) as edit:
             s.ours.layers[index].output += s.direction
         s.ours.generate(s.ids, max_new_tokens=NEW_TOKENS, do_sample=False).sequences  # noqa: B018
         edit.remove()

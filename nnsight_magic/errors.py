@@ -17,6 +17,9 @@ class NnsightError(Exception):
         super().__init__(message)
         self.message = message
 
+    def __str__(self) -> str:
+        return self.message  # a KeyError would show its `repr`
+
 
 class ModelNotFound(NnsightError):
     """No model goes by that name here."""
@@ -28,6 +31,14 @@ class LoadError(NnsightError):
 
 class NoSuchModuleError(NnsightError, AttributeError):
     """A path that is not in the module tree."""
+
+
+class NoSuchIndexError(NnsightError, IndexError):
+    """A list of modules is shorter than the index asks for."""
+
+
+class NotAListError(NoSuchModuleError, TypeError):
+    """A module was indexed or iterated over that is no list."""
 
 
 class NoTraceError(NnsightError, AttributeError):
@@ -49,24 +60,51 @@ class AlreadyRanError(NnsightError):
     """A write to a module that the forward has left behind."""
 
 
-class WrongValueError(NnsightError):
-    """A value was written that does not fit: shape, dtype, device or kind."""
+class WrongValueError(NnsightError, RuntimeError, ValueError):
+    """A value was written that does not fit: shape, dtype, device or kind.
+
+    A RuntimeError too, as torch's own is for a tensor that does not fit.
+    """
+
+
+class WrongIndexError(WrongValueError, IndexError):
+    """A part was written to that the value has not."""
+
+
+class WrongKindError(WrongValueError, TypeError):
+    """What was written is nothing that can stand there."""
 
 
 class GraphError(NnsightError, RuntimeError):
     """A gradient was asked for, and what it needs was not recorded, or is gone."""
 
 
-class GenerationEndedError(NnsightError):
+class GenerationEndedError(NnsightError, IndexError):
     """A step was asked for that lies behind the end of the generation."""
 
 
-class BadInputError(NnsightError):
+class BadInputError(NnsightError, ValueError):
     """A prompt or an argument that no forward can be run on."""
+
+
+class UnknownOptionError(BadInputError, TypeError):
+    """An option that the call does not take; Python's own error for it is a TypeError."""
+
+
+class SpellingError(NnsightError, TypeError):
+    """What another library writes so, and this one otherwise; the message says how."""
+
+
+class NotCachedError(NnsightError, KeyError):
+    """A module whose values a cache has not."""
 
 
 class EditError(NnsightError):
     """An edit that cannot be recorded, found, carried out or read."""
+
+
+class NoSuchEditError(EditError, KeyError):
+    """There is no edit of that name."""
 
 
 class CellError(NnsightError):

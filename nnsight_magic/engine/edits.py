@@ -28,7 +28,7 @@ from nnsight_magic.engine.value import (
     plain,
     rebuild,
 )
-from nnsight_magic.errors import EditError, NoSuchModuleError
+from nnsight_magic.errors import EditError, NoSuchEditError, NoSuchModuleError
 
 if TYPE_CHECKING:
     from nnsight_magic.engine.forward import Forward
@@ -86,26 +86,38 @@ class Edit:
     _model: Model | None = field(default=None, repr=False, compare=False)
     _lifeline: Any = field(default=None, repr=False, compare=False)  # see `lifeline`
     _recorder: _Recorder | None = field(default=None, repr=False, compare=False)
+    _in_place: bool = field(default=True, repr=False, compare=False)
+    _copy: Model | None = field(default=None, repr=False, compare=False)
 
     def remove(self) -> None:
         """Take it out of the model's edits."""
         if self._model is not None:
             self._model.edits._edits.pop(self.name, None)
 
-    def __enter__(self) -> Edit:
+    def __enter__(self) -> Edit | Model:
         self._recorder = _Recorder(self)
         self._model._begin(self._recorder, None)
-        return self
+        if self._in_place:
+            return self
+        from nnsight_magic.engine.edited_copy import edited_copy  # which copies models with edits
+
+        self._copy = edited_copy(self._model)
+        self._copy._begin(self._recorder, None)
+        return self._copy
 
     @watched_exit
     def __exit__(self, kind, error, traceback) -> None:
         self._abandon()
         if kind is None:
+            self._model = self._copy or self._model
             self._model.edits._add(self)
+        self._copy = None
 
     def _abandon(self) -> None:
         if self._recorder is not None:
-            self._model._end(self._recorder, None)
+            for model in (self._copy, self._model):
+                if model is not None:
+                    model._end(self._recorder, None)
         self._recorder = self._lifeline = None
 
     def __getattr__(self, name: str) -> Any:
@@ -130,7 +142,7 @@ class Edits(Mapping):
     def __getitem__(self, name: str) -> Edit:
         if name not in self._edits:
             known = ", ".join(self._edits) or "none"
-            raise EditError(f"There is no edit {name!r}.\nThere are: {known}.")
+            raise NoSuchEditError(f"There is no edit {name!r}.\nThere are: {known}.")
         return self._edits[name]
 
     def __contains__(self, name: object) -> bool:

@@ -15,14 +15,20 @@ import transformers
 from torch import nn
 from transformers import GenerationMixin, StoppingCriteria, StoppingCriteriaList
 
+from nnsight_magic.engine.chosen_steps import ChosenSteps, Steps
 from nnsight_magic.engine.forward import Forward
+from nnsight_magic.engine.generated import Results, to_save
 from nnsight_magic.engine.inputs import Inputs
 from nnsight_magic.engine.interrupt import interruptible, uninterrupted
 from nnsight_magic.engine.lifeline import watched_exit
 from nnsight_magic.engine.pause import Pause
 from nnsight_magic.engine.site import Site
 from nnsight_magic.engine.tracer import Tracer
-from nnsight_magic.errors import BadInputError, GenerationEndedError, NeverRanError
+from nnsight_magic.errors import (
+    BadInputError,
+    GenerationEndedError,
+    NeverRanError,
+)
 
 if TYPE_CHECKING:
     from nnsight_magic.engine.handle import Handle
@@ -108,6 +114,7 @@ class GenerationTracer(Tracer):
         )
         self._base_step = 0
         self._begin = 0
+        self._finished: Any = None
         self._result: Any = None
 
     def _enter(self) -> None:
@@ -132,14 +139,21 @@ class GenerationTracer(Tracer):
         if running is not self:
             return running.result
         if self._result is None and self._call is None and len(self._invokes):
-            results = [each.result for each in self._invokes]
+            results = Results(each.result for each in self._invokes)
             return results[0] if len(results) == 1 else results
-        if self._result is None and self._course is not None and self._call is not None:
+        if self._result is None:
+            self._result = to_save(self.finished)
+        return self._result
+
+    @property
+    def finished(self) -> Any:
+        """What transformers' `generate` gives, as it gives it."""
+        if self._finished is None and self._course is not None and self._call is not None:
             main = self._course.main
-            self._result = self._plan.trimmed(main.finish(), main)
+            self._finished = self._plan.trimmed(main.finish(), main)
             texts = self._plan.texts.get(main)
             self._begin = (texts.before if texts is not None else None) or 0
-        return self._result
+        return self._finished
 
     @property
     def begin(self) -> int:
@@ -149,22 +163,30 @@ class GenerationTracer(Tracer):
         return running._begin
 
     @property
-    def steps(self) -> Iterator[Step]:
+    def steps(self) -> Steps:
         """Visit the steps one by one; ends with the last new token, or at the end of the text.
 
         Inside the loop, reads and writes are those of the visited step.
         """
         running = self._running()
-        return running._visit(range(running._base_step, running._plan.new_tokens))
+        indices = range(running._base_step, running._plan.new_tokens)
+        return Steps(running._visit(indices), "tracer.steps")
 
     @property
-    def iter(self) -> _ChosenSteps:
-        """The same for chosen steps: `tracer.iter[2]`, `tracer.iter[1:4]`, `tracer.iter[:]`."""
-        return _ChosenSteps(self._running())
+    def iter(self) -> ChosenSteps:
+        """The same for chosen steps: `tracer.iter[2]`, `iter[1:4]`, `iter[[0, 2]]`, `iter[:]`."""
+        return ChosenSteps(self._running())
 
-    def all(self) -> Iterator[Step]:
+    def all(self) -> Steps:
         """Every step, as `steps`."""
-        return self.steps
+        return self.iter[:]
+
+    def next(self, count: int = 1) -> GenerationTracer:
+        """Every module goes to its next step, as `handle.next()` for one; gives the tracer back."""
+        running = self._running()
+        running._base_step = running.step = running.step + count
+        running._own_steps.clear()
+        return self
 
     def _visit(self, indices: Iterable[int]) -> Iterator[Step]:
         for index in indices:
@@ -232,18 +254,7 @@ class GenerationTracer(Tracer):
     def _leave(self) -> None:
         """The text is what a generation is for: it is finished, unless it is not wanted."""
         if self._full:
-            _ = self.result
-
-
-class _ChosenSteps:
-    """`tracer.iter[...]`: an iterator over the steps that an index or a slice chooses."""
-
-    def __init__(self, tracer: GenerationTracer):
-        self._tracer = tracer
-
-    def __getitem__(self, which: int | slice) -> Iterator[Step]:
-        steps = range(self._tracer._plan.new_tokens)
-        return self._tracer._visit(steps[which] if isinstance(which, slice) else [steps[which]])
+            _ = self.finished
 
 
 def generating(root: nn.Module) -> dict[nn.Module, list[nn.Module]]:
@@ -461,7 +472,7 @@ class Generation:
             with self._tracer:
                 pass
             self._done = True
-        return self._tracer.result
+        return self._tracer.finished
 
     # `isinstance(ids, torch.Tensor)` is what tokenizers ask before they decode.
     __class__ = property(lambda self: torch.Tensor)

@@ -49,10 +49,7 @@ def gradient_of(value: Value) -> torch.Tensor | None:
     """What `value.grad` is: the gradient of the tensor that flowed on."""
     source = value if value._source is None else value._source
     block = backward_block.get()
-    if block is not None:
-        found = block.read(source)
-    else:
-        found = plainly(torch.Tensor.grad.__get__, source)
+    found = value_grad(source) if block is None else block.read(source)
     if found is None:
         if value._pause is not None and not source.requires_grad:
             warnings.warn(f"{value.where} has no gradient.\n{_NOT_RECORDED}", stacklevel=3)
@@ -123,8 +120,7 @@ class Backward:
             gradient = torch.full_like(plain(source), gradient)
         if not isinstance(gradient, torch.Tensor) or gradient.shape != source.shape:
             raise WrongValueError(
-                f"The gradient of {where} is {describe(source)}.\n"
-                f"Found: {describe(gradient)}."
+                f"The gradient of {where} is {describe(source)}.\nFound: {describe(gradient)}."
             )
         self._settle()
         self._instead[id(source)] = (source, own_copy(gradient.detach()).to(source))

@@ -5,15 +5,16 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from torch import nn
 
 from nnsight_magic.engine.attached import attach, call_module, detach, tree_text
 from nnsight_magic.engine.attention import pattern_of
 from nnsight_magic.engine.heads import Heads, head_layout
+from nnsight_magic.engine.spellings import refuse_block_of_steps
 from nnsight_magic.engine.travel import part as travelling_part
-from nnsight_magic.errors import NoSuchModuleError
+from nnsight_magic.errors import NoSuchIndexError, NoSuchModuleError, NotAListError
 from nnsight_magic.model.names import BLOCK_NAMES, ROOT_NAMES, part_of_block
 
 if TYPE_CHECKING:
@@ -165,6 +166,14 @@ class Handle:
         """Move on to the following step of a generation; gives the handle back."""
         self._model._tracer(self, "next").advance(self)
         return self
+
+    def all(self) -> NoReturn:
+        """Of nnsight: every step. Here a loop visits them.
+
+        Raises:
+            SpellingError: always.
+        """
+        refuse_block_of_steps(f"{self.name or 'model'}.all()")
 
     def skip(self, value: Any) -> None:
         """Do not run this module: `value` is what it gives.
@@ -340,7 +349,7 @@ class Handle:
             return handle
         module = self.module
         if not isinstance(module, _LISTS):
-            raise NoSuchModuleError(
+            raise NotAListError(
                 f"{self.name or 'The model'} is a {type(module).__name__} and cannot be indexed by "
                 f"{index!r}.\nIts children: {', '.join(self._children()) or 'none'}."
             )
@@ -349,7 +358,7 @@ class Handle:
         try:
             return self._child(str(range(len(module))[index]))
         except IndexError:
-            raise IndexError(
+            raise NoSuchIndexError(
                 f"{self.name}[{index}] is out of range: {self.name} has {len(module)} modules, "
                 f"0 to {len(module) - 1}."
             ) from None
@@ -375,8 +384,8 @@ class Handle:
     def __iter__(self) -> Iterator[Handle]:
         module = self.module
         if not isinstance(module, _LISTS):
-            raise TypeError(
-                f"{self.name} is a {type(module).__name__} and cannot be iterated over."
+            raise NotAListError(
+                f"{self.name or 'The model'} is a {type(module).__name__} and no list of modules."
             )
         return (self._child(str(i)) for i in range(len(module)))
 

@@ -8,11 +8,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from nnsight_magic.engine.generated import Generator
 from nnsight_magic.engine.generation import Generation, GenerationTracer
 from nnsight_magic.engine.handle import Handle, touching
 from nnsight_magic.engine.inputs import Inputs, inputs_among, prepare
 from nnsight_magic.engine.options import check_generation, check_options
 from nnsight_magic.engine.scan import Scan, scan
+from nnsight_magic.engine.spellings import without_foreign_options
 from nnsight_magic.engine.tracer import Tracer
 from nnsight_magic.engine.travel import state_of
 from nnsight_magic.engine.wrapped import Model
@@ -94,7 +96,8 @@ class LanguageModel(Model):
     def _load(self) -> None:
         if self.loaded:
             return
-        root = self._source.weights(**self._placement)
+        original = self.__dict__.get("_shares_with")
+        root = self._source.weights(**self._placement) if original is None else original.module
         self.__dict__.update(_root=root, loaded=True, _as_loaded=state_of(root))
 
     def trace(
@@ -104,6 +107,7 @@ class LanguageModel(Model):
         full: bool = False,
         grad: bool | None = None,
         resume: bool = True,
+        trace: bool = True,
         **kwargs: Any,
     ) -> Tracer:
         """A block in which the values of one forward can be read and written.
@@ -117,12 +121,16 @@ class LanguageModel(Model):
                 `requires_grad_`, or what it binds is asked for gradients behind it.
             resume: start from remembered block outputs where they are the same to the bit; see
                 `model.resume`.
+            trace: off, the model is run at once, and what it returns is given.
             kwargs: further arguments of the model's `forward`.
 
         Raises:
             BadInputError: no forward can be run on `inputs`.
             TraceInsideTraceError: this model is being traced in this thread.
         """
+        if not trace:
+            return self._at_once(inputs, full=True, grad=grad, resume=resume, **kwargs)
+        kwargs = without_foreign_options("trace", kwargs)
         again = partial(self.trace, full=full, grad=grad, resume=resume, **kwargs)
         if inputs is None and not kwargs:
             return Tracer(self, None, full=full, grad=grad, again=again)
@@ -150,10 +158,11 @@ class LanguageModel(Model):
         >>> model.loaded
         False
         """
+        kwargs = without_foreign_options("scan", kwargs)
         inputs = inputs_among(kwargs, self._root) if inputs is None else inputs
         given = prepare(inputs, self._root, self.tokenizer) if inputs is not None else Inputs()
         check_options("scan", (), kwargs, self._root)
-        return scan(self._root, given, self._arguments(given, kwargs))
+        return scan(self._root, given, self._arguments(given, kwargs)).of(self)
 
     def _arguments(self, prepared: Inputs, kwargs: dict) -> dict[str, Any]:
         """What the model's `forward` is given beside the inputs."""
@@ -191,6 +200,7 @@ class LanguageModel(Model):
         Raises:
             BadInputError: no text can be generated from `inputs`.
         """
+        kwargs = without_foreign_options("generate", kwargs)
         again = partial(self._generation, full=full, grad=grad, **kwargs)
         return Generation(self._generation(inputs, full=full, grad=grad, again=again, **kwargs))
 
@@ -211,6 +221,13 @@ class LanguageModel(Model):
         if inputs is None:
             return Inputs()
         return prepare(inputs, self.module, self.tokenizer)
+
+    @property
+    def generator(self) -> Any:
+        """The text being generated: `model.generator.output` is `tracer.result`."""
+        if "generator" in self._root._modules:
+            return self._child("generator")
+        return Generator(self)
 
     @touching
     def logits(self) -> Any:

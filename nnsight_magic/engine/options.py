@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from nnsight_magic.errors import BadInputError
+from nnsight_magic.errors import UnknownOptionError
 
 
 def check_options(call: str, own: Iterable[str], given: Iterable[str], module: nn.Module) -> None:
@@ -20,7 +20,7 @@ def check_options(call: str, own: Iterable[str], given: Iterable[str], module: n
     names count too. Where any other forward takes `**kwargs`, only what looks misspelt is refused.
 
     Raises:
-        BadInputError: an option that is unknown.
+        UnknownOptionError: an option that is unknown.
     """
     given = set(given)
     if not given:
@@ -53,7 +53,7 @@ def _refuse(
             continue
         hint = f" Did you mean {near[0]!r}?" if near else ""
         shown = sorted(each for each in own if not each.startswith("_"))[:8]
-        raise BadInputError(
+        raise UnknownOptionError(
             f"{call}() has no option {name!r}.{hint}\n"
             f"It takes {', '.join(shown)} and what {kind}'s forward takes: "
             f"{', '.join(sorted(forward)[:16])}."

@@ -19,6 +19,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from nnsight_magic.engine.inputs import Inputs
+from nnsight_magic.engine.value import BlockValue, Parts, as_value, is_container
 from nnsight_magic.errors import NnsightError
 
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
@@ -72,6 +73,23 @@ class Scan(Mapping):
     def __init__(self, modules: dict[str, Scanned], lists: set[str]):
         self._modules = modules
         self._lists = lists
+        self._model: Any = None
+        self._reader: Any = None
+
+    def of(self, model: Any) -> Scan:
+        """The same, which can be entered: `with model.scan(x):`."""
+        self._model = model
+        return self
+
+    def __enter__(self) -> Scan:
+        """A block in which `.output` and `.input` are tensors without numbers, on `"meta"`."""
+        self._reader = ScanReader(self)
+        self._model._begin(self._reader, None)
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._model._end(self._reader, None)
+        self._reader = None
 
     def __getitem__(self, module: Any) -> Scanned:
         return self._modules[getattr(module, "path", module)]
@@ -127,6 +145,69 @@ class Scan(Mapping):
         while same(last + 1):
             last += 1
         return last - first + 1
+
+
+class ScanReader:
+    """Stands where the running trace stands otherwise, and knows shapes alone."""
+
+    def __init__(self, scanned: Scan):
+        self._scanned = scanned
+        self._values: dict[tuple[str, str], Any] = {}
+
+    def read(self, handle: Any, kind: str, path: tuple = (), raw: bool = False) -> Any:
+        """The value of a site, its tensors without numbers."""
+        found = self._value(handle, "inputs" if kind == "input" else kind)
+        if kind == "output" and not raw and handle.is_block:
+            hidden = found[0] if isinstance(found, tuple) else found
+            return as_value(hidden, BlockValue)
+        return self._given(found, handle, kind)
+
+    def read_input(self, handle: Any) -> Any:
+        """The first argument."""
+        return self._given(self._value(handle, "input"), handle, "input")
+
+    def write(self, handle: Any, kind: str, new: Any, path: tuple = (), raw: bool = False) -> None:
+        """What is written is what a later read gives; nothing runs that it could change."""
+        self._values[handle.path, "inputs" if kind == "input" else kind] = new
+
+    def write_input(self, handle: Any, new: Any) -> None:
+        """The same of the first argument."""
+        self._values[handle.path, "input"] = new
+
+    def _value(self, handle: Any, kind: str) -> Any:
+        if handle._operation is not None:
+            raise ScanError(
+                f"{handle.name}: a scan knows modules, and no operations in them.\n"
+                "Run a trace instead: every value there has its .shape and .dtype."
+            )
+        if handle.path not in self._scanned._modules:
+            raise ScanError(f"{handle.name} does not run on this input, so it has no {kind}.")
+        key = (handle.path, kind)
+        if key not in self._values:
+            self._values[key] = _without_numbers(getattr(self._scanned[handle], kind))
+        return self._values[key]
+
+    def _given(self, found: Any, handle: Any, kind: str) -> Any:
+        if not is_container(found):
+            return found
+        parts = Parts(None, (), f"{handle.name}.{kind}")
+        parts._hold(found)
+        return parts
+
+    def __getattr__(self, name: str) -> Any:
+        raise ScanError(
+            f"A scan knows shapes, and {name} needs a run.\nUse model.trace(x) instead."
+        )
+
+
+def _without_numbers(value: Any) -> Any:
+    if isinstance(value, Shape):
+        return as_value(torch.empty(value.shape, dtype=value.dtype, device="meta"))
+    if isinstance(value, tuple):
+        return tuple(_without_numbers(item) for item in value)
+    if isinstance(value, dict):
+        return {key: _without_numbers(item) for key, item in value.items()}
+    return value
 
 
 def scan(root: nn.Module, inputs: Inputs, arguments: dict[str, Any]) -> Scan:

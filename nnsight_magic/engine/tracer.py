@@ -24,7 +24,7 @@ from nnsight_magic.engine.report import RunReport
 from nnsight_magic.engine.shortcut import Shortcut, in_block_layout
 from nnsight_magic.engine.site import Site, Touch, user_frame, user_line
 from nnsight_magic.engine.traceback import fold_frames
-from nnsight_magic.engine.value import BlockValue, Parts, Value
+from nnsight_magic.engine.value import BlockValue, HiddenStates, Parts, Value
 from nnsight_magic.errors import BadInputError, NeverRanError, WrongValueError
 
 if TYPE_CHECKING:
@@ -246,6 +246,7 @@ class Tracer:
         include_inputs: bool = False,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
+        detach: bool = True,
     ) -> Cache:
         """Keep copies of what modules give (and are given) from here to the end of the forward.
 
@@ -255,8 +256,9 @@ class Tracer:
             modules: handles, paths or names; all modules by default.
             device: move the copies there, such as `"cpu"`.
             dtype: store floating point copies so.
+            detach: keep them without their graph.
         """
-        cache = Cache(device, dtype)
+        cache = Cache(device, dtype, detach, self.model)
         kinds = [
             k for k, wanted in (("output", include_output), ("input", include_inputs)) if wanted
         ]
@@ -307,7 +309,8 @@ class Tracer:
         """Let `new` flow on at a site; the model is run that far first."""
         pause = self._reach(handle, kind)
         if kind == "output" and not raw and handle.is_block:
-            if isinstance(new, tuple | list) and isinstance(pause.part(()), torch.Tensor):
+            one = isinstance(new, HiddenStates) or isinstance(pause.part(()), torch.Tensor)
+            if isinstance(new, tuple | list) and one:
                 new = new[0]  # the tuple that a block of an older transformers would return
             if not isinstance(new, tuple | list):
                 path = _hidden_states(pause, path)

@@ -44,7 +44,7 @@ def by_name(model: Model) -> tuple:
             "are loaded by that name they are the old ones.\n"
             "Save them, model.module.save_pretrained(folder), and load that: LanguageModel(folder)."
         )
-    return _made, (type(model), recipe, _edits(model))
+    return _made, (type(model), recipe, edits_of(model))
 
 
 def deep_copy(model: Model, memo: dict) -> Model:
@@ -79,23 +79,25 @@ def _part(model: Model, path: str, call: int) -> Handle:
 
 
 def _made(kind: type, recipe: dict[str, Any], edits: list[Any]) -> Model:
-    return _with_edits(kind(**recipe), edits)
+    return with_edits(kind(**recipe), edits)
 
 
 def _like(model: Model, root: nn.Module) -> Model:
     options = {"block_index_zero": model.block_index_zero, "rename": model._rename}
     if "_given_tokenizer" in model.__dict__:
         options["tokenizer"] = model._given_tokenizer
-    return _with_edits(type(model)(root, **options), _edits(model))
+    return with_edits(type(model)(root, **options), edits_of(model))
 
 
-def _edits(model: Model) -> list[tuple]:
+def edits_of(model: Model) -> list[tuple]:
+    """A model's edits as plain data."""
     return [
         (edit.name, list(edit.writes), edit.enabled, edit.steps) for edit in model.edits.values()
     ]
 
 
-def _with_edits(model: Model, edits: list[tuple]) -> Model:
+def with_edits(model: Model, edits: list[tuple]) -> Model:
+    """The model, with the edits that `edits_of` gave."""
     from nnsight_magic.engine.edits import Edit
 
     for name, writes, enabled, steps in edits:

@@ -18,7 +18,7 @@ import torch
 
 from nnsight_magic.engine.words import describe, index_text
 from nnsight_magic.engine.writes import lends, mutates, written
-from nnsight_magic.errors import WrongValueError
+from nnsight_magic.errors import WrongIndexError, WrongKindError, WrongValueError
 
 if TYPE_CHECKING:
     from nnsight_magic.engine.pause import HandedOut, Pause
@@ -154,14 +154,27 @@ class BlockValue(Value):
 
     def __getitem__(self, index):
         if type(index) is not int or index != 0:
-            return super().__getitem__(index)
+            part = super().__getitem__(index)
+            if type(index) is slice and type(part) is Value and index == slice(1, None):
+                part.__class__ = BlockValue  # it knows what `(new,) + it` means
+            return part
         hidden = super().__getitem__(...)
         if isinstance(hidden, Value):
             hidden._source, hidden.where = self._source or self, self.where
         return hidden
 
+    def __radd__(self, other):
+        # `(new,) + block.output[1:]`, where a block returned a tuple: what it gives is `new`.
+        if isinstance(other, tuple) and len(other) == 1:
+            return HiddenStates(other)
+        return super().__radd__(other)
+
     def __setitem__(self, index, new):
         super().__setitem__(... if type(index) is int and index == 0 else index, new)
+
+
+class HiddenStates(tuple):
+    """`(hidden,)`: what is written to a block's output as a tuple, as blocks used to give it."""
 
 
 _HOLDING_TENSORS = (torch.Tensor, tuple, list)
@@ -257,7 +270,9 @@ def _mutate(func, args, kwargs) -> Any:
     else:
         own = "out" in kwargs or any(result is arg for arg in args)
         return result if own else _as_values(result)
-    raise WrongValueError(_explain(func, args, pause, found)) from None
+    kinds = {IndexError: WrongIndexError, TypeError: WrongKindError}
+    kind = kinds.get(type(found), WrongValueError)
+    raise kind(_explain(func, args, pause, found)) from None
 
 
 def _explain(func, args, pause: Pause, error: Exception) -> str:
@@ -361,6 +376,8 @@ class Parts:
         return item
 
     def __setitem__(self, key: Any, new: Any) -> None:
+        if self._pause is None:
+            raise TypeError(f"{self.where} is a result: nothing flows on from it.")
         if not self._live:
             self._pause.refuse_old(self.where)
         self._pause.put((*self._path, self._key(key)), new)

@@ -20,10 +20,12 @@ from nnsight_magic.engine.options import check_options
 from nnsight_magic.engine.resume import Resume
 from nnsight_magic.engine.scan import Scan, scan
 from nnsight_magic.engine.shortcut import Shortcut
+from nnsight_magic.engine.spellings import Session, without_foreign_options
 from nnsight_magic.engine.sweep import Sweep
 from nnsight_magic.engine.tracer import Tracer
 from nnsight_magic.engine.travel import by_name, deep_copy, shallow_copy
 from nnsight_magic.engine.turn import Turn
+from nnsight_magic.engine.value import Parts, Value
 from nnsight_magic.errors import LoadError, NoTraceError, TraceInsideTraceError
 from nnsight_magic.model.given import taken
 from nnsight_magic.model.names import (
@@ -100,6 +102,7 @@ class Model(Handle):
         full: bool = False,
         grad: bool | None = None,
         resume: bool = True,
+        trace: bool = True,
         **kwargs: Any,
     ) -> Tracer:
         """A block in which the module's values can be read and written.
@@ -114,11 +117,15 @@ class Model(Handle):
                 `requires_grad_`, or what it binds is asked for gradients behind it.
             resume: start from remembered block outputs where they are the same to the bit; see
                 `model.resume`.
+            trace: off, the module is run at once, and what it returns is given.
             kwargs: keyword arguments of the module's `forward`.
 
         Raises:
             TraceInsideTraceError: this model is being traced in this thread.
         """
+        if not trace:
+            return self._at_once(*inputs, full=True, grad=grad, resume=resume, **kwargs)
+        kwargs = without_foreign_options("trace", kwargs)
         again = partial(self.trace, full=full, grad=grad, resume=resume)
         if not inputs and not kwargs:
             return Tracer(self, None, full=full, grad=grad, again=again)
@@ -136,13 +143,17 @@ class Model(Handle):
         add: Any = None,
         scale: Any = None,
         steps: Iterable[int] | None = None,
+        inplace: bool | None = None,
+        **others: Any,
     ) -> Edit:
         """Writes that every later trace and generation carries out, until they are removed.
 
-        As a block, `with model.edit() as edited:`, it records the writes that stand there: `=`,
-        `+=`, `-=`, `*=` and `/=` of a number or tensor into outputs and inputs. Given a module, it
-        is one write at once. They are carried out in the order in which the edits were made, before
-        a trace reads or writes the site. An edit of the same name replaces the earlier one.
+        As a block it records the writes that stand there: `=`, `+=`, `-=`, `*=` and `/=` of a
+        number or tensor into outputs and inputs. `with model.edit() as edited:` leaves the model as
+        it is, and `edited` is a copy that has the edit, of the same weights. With a name, or
+        `inplace=True`, the model itself has it from then on. Given a module, it is one write at
+        once, to the model itself. Edits are carried out in the order in which they were made,
+        before a trace reads or writes the site. One of the same name replaces the earlier one.
 
         Args:
             name: for `model.edits[name]`.
@@ -151,6 +162,7 @@ class Model(Handle):
             at: the index of the part to write to; the whole by default.
             set, add, scale: what to do there, one of the three.
             steps: the steps of a generation to do it at; all by default.
+            inplace: edit the model itself; by default if there is a name or a module.
 
         Raises:
             EditError: what is written is not known in numbers.
@@ -165,15 +177,36 @@ class Model(Handle):
         ([False, False, False], silence: 0.output[:, 1:] = -1)
         >>> edited.remove()
         """
+        check_options("edit", (), without_foreign_options("edit", others), self._root)
+        in_place = bool(name or site is not None) if inplace is None else inplace
         name = name or self.edits.new_name()
         if site is None:
-            edit = Edit(name, _model=self)
+            edit = Edit(name, _model=self, _in_place=in_place)
         else:
             values = {"set": set, "add": add, "scale": scale}
             edit = functional(self, name, site, kind, at, values)
             self.edits._add(edit)
         edit.steps = None if steps is None else tuple(steps)
         return edit
+
+    def clear_edits(self) -> None:
+        """Remove all edits, as `model.edits.clear()`."""
+        self.edits.clear()
+
+    def session(self, **others: Any) -> Session:
+        """A block around traces; here it changes nothing, as values of one are there in the next.
+
+        Raises:
+            SpellingError: `remote=True`, which there is not.
+        """
+        check_options("session", (), without_foreign_options("session", others), self._root)
+        return Session(self)
+
+    def _at_once(self, *inputs: Any, **options: Any) -> Any:
+        """What the model returns, without a block; edits in force are carried out."""
+        with self.trace(*inputs, **options) as tracer:
+            found = tracer.result
+        return found.value if isinstance(found, Parts | Value) else found
 
     def scan(self, *inputs: Any, **kwargs: Any) -> Scan:
         """Shapes and dtypes of every module's input and output, without running anything.
@@ -193,8 +226,10 @@ class Model(Handle):
         float32 (1, 4)
         """
         given = inputs if len(inputs) != 1 else inputs[0]
+        kwargs = without_foreign_options("scan", kwargs)
         check_options("scan", (), kwargs, self._root)
-        return scan(self._root, prepare(given, self._root, None) if inputs else Inputs(), kwargs)
+        prepared = prepare(given, self._root, None) if inputs else Inputs()
+        return scan(self._root, prepared, kwargs).of(self)
 
     def tree(self, *inputs: Any, **kwargs: Any) -> TreeView:
         """The modules in a view that can be opened, searched and walked; in a console, as text.

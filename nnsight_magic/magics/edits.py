@@ -42,7 +42,7 @@ def prepared(
         transform,
         edit_problems,
     )
-    return program, model.edit(given[0] if given else None, steps=steps)
+    return program, model.edit(given[0] if given else None, inplace=True, steps=steps)
 
 
 def steps_of(text: str | None) -> tuple[int, ...] | None:

@@ -60,7 +60,7 @@ def test_blocks_of_several_streams_are_refused_in_words():
         model.layers[1].output[:, -1] = 0
     with model.trace(inputs):
         assert model.layers[1]._output.shape == (4, 1, 6, 32)
-    with model.edit():
+    with model.edit(inplace=True):
         model.layers[1].output[:, -1] = 0
     with pytest.raises(EditError, match=r"\(4, 1, 6, 32\)"), model.trace(inputs):
         _ = model.logits

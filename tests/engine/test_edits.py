@@ -48,7 +48,7 @@ def zeroed(out):
 
 
 def test_a_write_recorded_in_a_block_is_carried_out_in_every_later_trace(model, hf):
-    with model.edit() as edited:
+    with model.edit(inplace=True) as edited:
         model.layers[1].mlp.output[:, -1] = 0
     with hooked(mlp(hf, 1), zeroed):
         expected = forward(hf)
@@ -71,7 +71,7 @@ def test_the_block_may_write_by_way_of_the_edit_itself(model, hf):
 
 
 def test_subtraction_division_and_tuples_and_inputs(model, hf):
-    with model.edit():
+    with model.edit(inplace=True):
         model.layers[0].attn.output[0][:, 2] -= 1
         model.layers[1].mlp.input[:] /= 2
         model.layers[2].output = VECTOR

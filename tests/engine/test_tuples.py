@@ -72,7 +72,7 @@ def test_an_edit_of_a_tuple_is_refused_where_it_is_made(model):
 
 
 def test_the_item_of_a_tuple_is_edited(model):
-    with model.edit():
+    with model.edit(inplace=True):
         model.layers[1].attn.output[0][:, -1] = 0
     with model.trace(IDS):
         assert (model.layers[1].attn.output[0][:, -1] == 0).all()

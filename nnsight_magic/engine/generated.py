@@ -1,0 +1,55 @@
+"""What a generation gives, as `tracer.result` and `model.generator.output`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from nnsight_magic.engine.tracer import Tracer
+from nnsight_magic.engine.value import Parts, as_value, is_container
+from nnsight_magic.errors import NoTraceError
+
+if TYPE_CHECKING:
+    from nnsight_magic.engine.language_model import LanguageModel
+
+
+class Generator:
+    """`model.generator`: `output` is the whole text, which `generate` returns when it is over."""
+
+    def __init__(self, model: LanguageModel):
+        self._model = model
+
+    @property
+    def output(self) -> Any:
+        """The sequences `(batch, tokens)`, as `tracer.result`.
+
+        Raises:
+            NoTraceError: no text is being generated.
+        """
+        tracer = self._model._active
+        if not isinstance(tracer, Tracer) or tracer.is_one_forward:
+            raise NoTraceError(
+                "generator.output is the text that is being generated.\n"
+                "Read it in a generation: with model.generate(prompt, max_new_tokens=…)."
+            )
+        return tracer.result
+
+
+class Results(list):
+    """What several invokes have generated, in their order."""
+
+    def save(self) -> Results:
+        """Give it back; it is there after the block anyway."""
+        return self
+
+
+def to_save(result: Any) -> Any:
+    """What `generate` gave, with `.save()` and `.value`."""
+    if isinstance(result, torch.Tensor):
+        return as_value(result) if type(result) is torch.Tensor else result
+    if is_container(result):
+        parts = Parts(None, (), "tracer.result")
+        parts._hold(result)
+        return parts
+    return result
