@@ -448,9 +448,10 @@ def _never_ran(touch: Touch) -> str:
             "Ask for a step that the generation reaches (see max_new_tokens)."
         )
     times = f" a call number {touch.site.call}" if touch.site.call else ""
+    name = touch.name or "The model"
     return (
-        f"{touch.name} ({type(touch.site.module).__name__}) did not run{times} in this forward, so "
-        f"it has no {touch.kind}.\nThe model does not call this module on this input. "
+        f"{name} ({type(touch.site.module).__name__}) did not run{times} in this forward, so it "
+        f"has no {touch.kind}.\nThe model does not call this module on this input. "
         "Touch a module that runs: its parent, or one of its children."
     )
 
