@@ -20,6 +20,10 @@ from nnsight_magic.engine.greenthread import ThreadState
 from nnsight_magic.engine.interrupt import interruptible, uninterrupted
 
 
+class Lost(RuntimeError):
+    """Nobody is left who could let this one go on."""
+
+
 class Threadlet:
     """A coroutine in a thread of its own; without `run`, the user's own thread."""
 
@@ -29,7 +33,7 @@ class Threadlet:
         self.dead = False
         self._run = run
         self._begun = self._lives = run is None  # asked to run, and running
-        self._thread = threading.get_ident()
+        self._os_thread = threading.current_thread() if run is None else None
         self._came: tuple[Any, Any] | None = None  # what it is to go on with: a value, an error
         self._called = threading.Event()
         # The user's thread, from which all began; what is true of the whole group stands there.
@@ -72,8 +76,8 @@ class Threadlet:
         device = torch.cuda.current_device() if torch.cuda.is_initialized() else None
         name = "nnsight_magic"
         thread = threading.Thread(target=self._live, args=(state, device), name=name, daemon=True)
+        self._os_thread = thread
         thread.start()
-        self._thread = thread.ident
 
     def _wait(self) -> Any:
         """Until it is called. An interrupt meanwhile is meant for the one that is running."""
@@ -81,6 +85,8 @@ class Threadlet:
         while self._came is None:
             try:
                 self._sleep()
+            except Lost:
+                raise
             except BaseException as raised:  # out of a handler of signals
                 interrupt = self._hand_on(raised)
         self._called.clear()
@@ -94,7 +100,17 @@ class Threadlet:
 
     @interruptible
     def _sleep(self) -> None:
-        self._called.wait()
+        """Until it is called; and look, now and then, whether there is still somebody to call it.
+
+        An error out of a handler of signals may have cut short what called the other.
+        """
+        running = self._root._running
+        if self._called.wait(1) or running is self:
+            return
+        if running._came is not None:
+            running._called.set()
+        if running._os_thread is None or not running._os_thread.is_alive():
+            raise Lost("The thread that this forward ran in has ended.")
 
     def _hand_on(self, interrupt: BaseException) -> BaseException | None:
         """Let it rise in the one that is running; if that is just done, it is the caller's."""
@@ -104,7 +120,7 @@ class Threadlet:
             if self._came is not None:
                 return interrupt
             if running._lives:
-                _raise_in(running._thread, type(interrupt))
+                _raise_in(running._os_thread.ident, type(interrupt))
             else:
                 running._came = None, interrupt
         return None
@@ -151,7 +167,7 @@ def current_threadlet() -> Threadlet:
 
 def thread_of_threadlet() -> int:
     """The user's thread that the present one belongs to."""
-    return current_threadlet()._root._thread
+    return current_threadlet()._root._os_thread.ident
 
 
 def _raise_in(thread: int, error: type[BaseException]) -> None:
