@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch.utils._python_dispatch import _get_current_dispatch_mode_stack, _push_mode
 
 from nnsight_magic.engine.greenthread import ThreadState
 from nnsight_magic.engine.interrupt import interruptible, uninterrupted
@@ -72,12 +73,12 @@ class Threadlet:
                 self._begin()
 
     def _begin(self) -> None:
-        state = ThreadState.capture()
+        state, modes = ThreadState.capture(), _get_current_dispatch_mode_stack()
         device = torch.cuda.current_device() if torch.cuda.is_initialized() else None
-        name = "nnsight_magic"
-        thread = threading.Thread(target=self._live, args=(state, device), name=name, daemon=True)
-        self._os_thread = thread
-        thread.start()
+        self._os_thread = threading.Thread(
+            target=self._live, args=(state, modes, device), name="nnsight_magic", daemon=True
+        )
+        self._os_thread.start()
 
     def _wait(self) -> Any:
         """Until it is called. An interrupt meanwhile is meant for the one that is running."""
@@ -104,13 +105,15 @@ class Threadlet:
 
         An error out of a handler of signals may have cut short what called the other.
         """
-        running = self._root._running
-        if self._called.wait(1) or running is self:
+        if self._called.wait(1):
             return
-        if running._came is not None:
-            running._called.set()
-        if running._os_thread is None or not running._os_thread.is_alive():
-            raise Lost("The thread that this forward ran in has ended.")
+        root = self._root
+        with root._handing_over:
+            running = root._running
+            if running._came is not None:
+                running._called.set()
+            if running._os_thread is None or not running._os_thread.is_alive():
+                raise Lost("The thread that this forward ran in has ended.")
 
     def _hand_on(self, interrupt: BaseException) -> BaseException | None:
         """Let it rise in the one that is running; if that is just done, it is the caller's."""
@@ -125,10 +128,10 @@ class Threadlet:
                 running._came = None, interrupt
         return None
 
-    def _live(self, state: ThreadState, device: int | None) -> None:
+    def _live(self, *inherited: Any) -> None:
         """The whole life of the thread."""
         try:
-            outcome = self._outcome(state, device)
+            outcome = self._outcome(*inherited)
         except BaseException as raised:
             outcome = None, raised
         self.dead, told = True, False
@@ -140,7 +143,7 @@ class Threadlet:
                 outcome = None, interrupt
         del outcome
 
-    def _outcome(self, state: ThreadState, device: int | None) -> tuple[Any, None]:
+    def _outcome(self, state: ThreadState, modes: list, device: int | None) -> tuple[Any, None]:
         with self._root._handing_over:
             _own.threadlet, self._lives = self, True
             (_, error), self._came = self._came, None
@@ -150,6 +153,8 @@ class Threadlet:
             torch.cuda.set_device(device)
         with state.inference_guard():
             state.restore(ThreadState.capture())
+            for mode in modes:
+                _push_mode(mode)
             run, self._run = self._run, None
             return (self.gr_context or contextvars.Context()).run(run), None
 

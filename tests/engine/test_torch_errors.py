@@ -156,7 +156,7 @@ print(*[each.message for each in told if "nnsight_magic" in str(each.message)], 
 
 
 def test_without_a_floor_models_run_in_threads_and_it_is_said_once():
-    done = python("-c", ON_AN_UNKNOWN_MACHINE)
+    done = python("-c", ON_AN_UNKNOWN_MACHINE, NNSIGHT_MAGIC_THREADS="0")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("\n") == 1
     assert "threads of their own" in done.stdout and "not known for riscv64" in done.stdout
