@@ -149,6 +149,7 @@ class Threadlet:
             (_, error), self._came = self._came, None
         if error is not None:
             raise error
+        torch.get_num_threads()  # torch takes over the number into a thread when it is asked for it
         if device is not None:
             torch.cuda.set_device(device)
         with state.inference_guard():

@@ -9,6 +9,7 @@ import ctypes
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -160,3 +161,9 @@ def test_without_a_floor_models_run_in_threads_and_it_is_said_once():
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("\n") == 1
     assert "threads of their own" in done.stdout and "not known for riscv64" in done.stdout
+
+
+def test_threads_give_what_greenlets_give():
+    tests = str(Path(__file__).with_name("test_trace.py"))
+    done = python("-m", "pytest", "-q", "-x", "-m", "not demo", tests, NNSIGHT_MAGIC_THREADS="1")
+    assert done.returncode == 0, done.stdout[-3000:]
