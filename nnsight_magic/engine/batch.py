@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Generator, Iterator
 from typing import Any
 
 from torch import nn
@@ -211,15 +211,24 @@ def _kept(result: Any) -> Any:
     """What a variant returns, as plain tensors that keep nothing else alive.
 
     Raises:
-        WrongValueError: it is a generation, which would run when the sweep's writes are gone.
+        WrongValueError: it runs later, when the sweep's writes are gone.
     """
     from nnsight_magic.engine.generation import Generation  # which builds on traces
+    from nnsight_magic.engine.tracer import Tracer
 
-    if isinstance(result, Generation):
+    if isinstance(result, Generation | Tracer):
+        kind = "generation" if isinstance(result, Generation) else "trace"
+        verb = "generate" if kind == "generation" else "trace"
         raise WrongValueError(
-            "A sweep's function returned a generation, which has not run yet, and would run "
+            f"A sweep's function returned a {kind}, which has not run yet, and would run "
             "without what the function wrote.\n"
-            "Generate in a loop: with model.generate(prompt, …) as tracer, the writes in its block."
+            f"Use a loop: with model.{verb}(prompt, …) as tracer, the writes in its block."
+        )
+    if isinstance(result, Generator | Coroutine | map | filter):
+        raise WrongValueError(
+            f"A sweep's function returned a {type(result).__name__}, which has not run yet, and "
+            "would run when the model is gone.\nReturn values: a list instead of a generator or "
+            "map, and no yield or async in the function."
         )
     if isinstance(result, Value):
         return own_copy(result.value)

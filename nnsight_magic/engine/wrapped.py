@@ -286,7 +286,7 @@ class Model(Handle):
             What `change` returned for each variant, tensors as plain copies.
 
         Raises:
-            WrongValueError: `change` returned a generation, which would run without its writes.
+            WrongValueError: `change` returned what runs later, without its writes: a generation.
             Exception: whatever `change` raises; `error.point` is the variant's number, and
                 `error.finished` has the results of the finished ones by number.
 

@@ -99,6 +99,35 @@ def test_a_generation_that_a_sweeps_function_returns_is_refused():
     assert hook_count(module) == 0
 
 
+@pytest.mark.parametrize("what", ["trace", "generator", "map", "coroutine"])
+def test_anything_else_that_a_sweeps_function_leaves_for_later_is_refused(what):
+    module, inputs = models.build("llama")
+    model = LanguageModel(module)
+
+    def generator():
+        yield model.logits
+
+    async def coroutine():
+        return model.logits
+
+    later = {
+        "trace": lambda: model.trace(inputs),
+        "generator": generator,
+        "map": lambda: map(str, [model.logits]),
+        "coroutine": coroutine,
+    }[what]
+
+    def change(block):
+        model.layers[block].output[:, -1] = 0
+        return {"late": [later()]}
+
+    with pytest.raises(WrongValueError, match=f"returned a {what}, which has not run"):
+        model.sweep(inputs, change, range(2))
+    assert hook_count(module) == 0
+    with model.trace(inputs):
+        _ = model.logits
+
+
 @pytest.mark.parametrize("kind", [ValueError, KeyboardInterrupt])
 @pytest.mark.parametrize("when", ["before", "behind"])
 def test_an_error_in_a_sweep_names_its_point_and_keeps_the_finished_ones(kind, when):
