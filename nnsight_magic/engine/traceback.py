@@ -38,8 +38,18 @@ def fold_frames(error: BaseException) -> None:
         error.add_note(f"Raised in the forward of {module}. Whole traceback: error.full_traceback.")
     folded: TracebackType | None = None
     for entry in reversed(shown):
-        folded = TracebackType(folded, entry.tb_frame, entry.tb_lasti, entry.tb_lineno)
+        folded = above(entry, folded)
     error.__traceback__ = folded
+
+
+def above(entry: TracebackType, below: TracebackType | None) -> TracebackType:
+    """The same entry with another one below it.
+
+    What rises from outside, an alarm's exception, may rise at a step that stands on no line: then
+    it is the first line of its function.
+    """
+    line = entry.tb_lineno or entry.tb_frame.f_code.co_firstlineno
+    return TracebackType(below, entry.tb_frame, entry.tb_lasti, line)
 
 
 def _hidden(entry: TracebackType) -> bool:

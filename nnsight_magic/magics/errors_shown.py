@@ -67,5 +67,6 @@ def user_traceback(traceback: TracebackType | None) -> TracebackType | None:
         traceback = traceback.tb_next
     shown = None
     for entry in reversed(entries):
-        shown = TracebackType(shown, entry.tb_frame, entry.tb_lasti, entry.tb_lineno)
+        line = entry.tb_lineno or entry.tb_frame.f_code.co_firstlineno  # a step may be on none
+        shown = TracebackType(shown, entry.tb_frame, entry.tb_lasti, line)
     return shown

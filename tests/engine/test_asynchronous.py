@@ -230,6 +230,22 @@ def test_an_alarm_at_a_random_moment(model):
         signal.signal(signal.SIGALRM, before)
 
 
+def test_an_exception_at_a_step_that_stands_on_no_line_is_the_one_that_is_seen(model):
+    """Where a step of the user's code has no line, as an alarm may find it."""
+    code = compile("raise Alarm", "user.py", "exec").replace(co_linetable=b"")
+    with pytest.raises(Alarm), model.trace(IDS):
+        _ = model.layers[0].output
+        exec(code, {"Alarm": Alarm})
+
+    def rings(module, args):
+        exec(code, {"Alarm": Alarm})
+
+    hook = model.module.register_forward_pre_hook(rings)
+    with pytest.raises(Alarm), model.trace(IDS):
+        _ = model.layers[0].output
+    hook.remove()
+
+
 def test_looking_at_exit_ends_nothing(model):
     trace = model.trace(IDS)
     assert hasattr(trace, "__exit__") and callable(type(trace).__exit__)
