@@ -2,7 +2,8 @@
 
 A hook cannot keep a module from running, nor can it put something around the module's forward
 that ends with it whatever happens. While a trace lasts, the instance attribute `forward` of such
-a module asks first what the calling forward wants; it is taken away with the trace's hooks.
+a module asks first what the calling forward wants; it is taken away with the trace's hooks. So is
+what listens to another of its methods.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ class Bypasses:
     def __init__(self) -> None:
         self._produce: dict[tuple[Coroutine, nn.Module], Produce] = {}
         self._surround: dict[tuple[Coroutine, nn.Module], Surround] = {}
-        self._patches: dict[nn.Module, Any] = {}  # what stands as `forward` on each
+        self._patches: dict[tuple[nn.Module, str], Any] = {}  # what stands for a method
+        self._handing_on: set[nn.Module] = set()  # may have lent a method to a module inside
         self._orders: dict[nn.Module, list[int]] = {}  # of hooks, before ours were there
         self._set: list[tuple[nn.Module, str, Any]] = []  # attributes as they were
 
@@ -49,7 +51,7 @@ class Bypasses:
     @uninterrupted
     def watch(self, module: nn.Module) -> None:
         """Make the module ask: a call that has begun before cannot be bypassed any more."""
-        if module in self._patches:
+        if (module, "forward") in self._patches:
             return
         self.uncompile(module)
         original = module.forward
@@ -65,9 +67,37 @@ class Bypasses:
                 return surround(forward.runs, args, kwargs)
             return forward.runs(*args, **kwargs)
 
-        forward.runs, forward.stands_for = original, module.__dict__.get("forward")
-        self._patches[module] = forward
-        module.__dict__["forward"] = forward
+        self._put(module, "forward", forward, original)
+
+    @uninterrupted
+    def listen(
+        self,
+        module: nn.Module,
+        method: str,
+        hear: Callable[[tuple, dict], None],
+        hands_on: bool = False,
+    ) -> None:
+        """Let `hear(args, kwargs)` know of every call of a method, which runs as ever.
+
+        One that `hands_on` may lend it to a module inside, as PEFT's models do, and leave it there.
+        """
+        if (module, method) in self._patches:
+            return
+        if hands_on:
+            self._handing_on.add(module)
+        original = getattr(module, method)
+
+        @functools.wraps(original)
+        def told(*args: Any, **kwargs: Any) -> Any:
+            hear(args, kwargs)
+            return told.runs(*args, **kwargs)
+
+        self._put(module, method, told, original)
+
+    def _put(self, module: nn.Module, method: str, stand_in: Any, original: Any) -> None:
+        stand_in.runs, stand_in.stands_for = original, module.__dict__.get(method)
+        self._patches[module, method] = stand_in
+        module.__dict__[method] = stand_in
 
     @uninterrupted
     def uncompile(self, module: nn.Module) -> None:
@@ -105,9 +135,12 @@ class Bypasses:
                 del held[key]
 
     def close(self) -> None:
-        """Give every module its own `forward` back."""
-        for module, forward in self._patches.items():
-            _take_out(module, forward)
+        """Give every module its own methods back."""
+        for (module, method), stand_in in self._patches.items():
+            _take_out(module, method, stand_in)
+            if module in self._handing_on:
+                _take_back(module, method, stand_in)
+        self._handing_on.clear()
         for module, order in self._orders.items():
             put_in_order(module, order)
         self._orders.clear()
@@ -119,22 +152,29 @@ class Bypasses:
         self._surround.clear()
 
 
-def _take_out(module: nn.Module, forward: Any) -> None:
-    """Take one `forward` away from a module, also from under those of traces that go on.
+def _take_out(module: nn.Module, method: str, stand_in: Any) -> None:
+    """Take one stand-in away from a module, also from under those of traces that go on.
 
     Traces of two wrappers of one model may end in the order in which they began.
     """
-    above, now = None, module.__dict__.get("forward")
-    while now is not None and now is not forward:
+    above, now = None, module.__dict__.get(method)
+    while now is not None and now is not stand_in:
         above, now = now, getattr(now, "stands_for", None)
     if now is None:
         return
     if above is not None:
-        above.runs, above.stands_for = forward.runs, forward.stands_for
-    elif forward.stands_for is None:
-        del module.__dict__["forward"]
+        above.runs, above.stands_for = stand_in.runs, stand_in.stands_for
+    elif stand_in.stands_for is None:
+        del module.__dict__[method]
     else:
-        module.__dict__["forward"] = forward.stands_for
+        module.__dict__[method] = stand_in.stands_for
+
+
+def _take_back(module: nn.Module, method: str, stand_in: Any) -> None:
+    """Let the modules inside that were lent a stand-in have the module's own method."""
+    for each in module.modules():
+        if each.__dict__.get(method) is stand_in:
+            each.__dict__[method] = stand_in.runs
 
 
 def own_forward(forward: Any) -> Any:

@@ -91,13 +91,16 @@ class Course:
         )
 
     def _runs_here(self) -> bool:
+        return self.runs_now() is not None
+
+    def runs_now(self) -> Forward | None:
+        """The forward out of which this is called, if it is out of one."""
         here = current()
-        return any(forward.runs_in(here) for forward in self._forwards)
+        return next((forward for forward in self._forwards if forward.runs_in(here)), None)
 
     def running(self) -> Forward:
-        """The forward out of which this is called."""
-        here = current()
-        return next((f for f in self._forwards if f.runs_in(here)), self.main)
+        """The same, or the main one."""
+        return self.runs_now() or self.main
 
     def reach(self, touch: Touch, line: list[nn.Module]) -> Pause:
         """Bring a forward to the touched site; `line` goes from the root to its module.

@@ -7,13 +7,15 @@ runs in the suspended greenlet; a step begins when the model's own `forward` is 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import torch
 import transformers
 from torch import nn
-from transformers import GenerationMixin, StoppingCriteria, StoppingCriteriaList
+from transformers import GenerationMixin, StoppingCriteriaList
+from transformers.utils import ModelOutput
 
 from nnsight_magic.engine.chosen_steps import ChosenSteps, Steps
 from nnsight_magic.engine.forward import Forward
@@ -23,6 +25,7 @@ from nnsight_magic.engine.interrupt import interruptible, uninterrupted
 from nnsight_magic.engine.lifeline import watched_exit
 from nnsight_magic.engine.pause import Pause
 from nnsight_magic.engine.site import Site
+from nnsight_magic.engine.texts import LastToken, Texts
 from nnsight_magic.engine.tracer import Tracer
 from nnsight_magic.errors import (
     BadInputError,
@@ -45,7 +48,19 @@ OTHER_MODES = (
     "dola_layers",
     "guidance_scale",
     "use_mtp",
+    "prefill_chunk_size",
 )
+# What `generate` gives with `return_dict_in_generate`, an item for each step.
+_BY_STEP = {
+    "scores",
+    "logits",
+    "attentions",
+    "hidden_states",
+    "decoder_attentions",
+    "decoder_hidden_states",
+    "cross_attentions",
+}
+_PREPARE = "prepare_inputs_for_generation"
 # What `max_length` is by default before transformers 5, where it stands for as many new tokens.
 _UNSET_LENGTH = 20 if int(transformers.__version__.split(".")[0]) < 5 else None
 
@@ -58,19 +73,35 @@ class Step(int):
 
     Attributes:
         index: the same as a plain int.
-        tokens: all token ids that this step's forward knows of, `(batch, tokens)`: the prompt's and
-            the first k new ones.
     """
 
-    tokens: torch.Tensor
+    _tokens: torch.Tensor | None
 
-    def __new__(cls, index: int, tokens: torch.Tensor) -> Step:
+    def __new__(cls, index: int, tokens: torch.Tensor | None) -> Step:
         step = super().__new__(cls, index)
-        step.tokens = tokens
+        step._tokens = tokens
         return step
 
-    def __getnewargs__(self) -> tuple[int, torch.Tensor]:
-        return int(self), self.tokens
+    def __getnewargs__(self) -> tuple[int, torch.Tensor | None]:
+        return int(self), self._tokens
+
+    @property
+    def tokens(self) -> torch.Tensor:
+        """All token ids that this step's forward knows of: the prompt's and the first k new ones.
+
+        `(batch, tokens)`; with beams or several sequences a prompt, `(rows, tokens)` in the order
+        of the rows of all other values. Of a model that is given embeddings alone: the new ones.
+
+        Raises:
+            NeverRanError: the model does not say what the step is computed from.
+        """
+        if self._tokens is None:
+            raise NeverRanError(
+                f"The ids that step {int(self)} is computed from are not known: this model does "
+                "not prepare its inputs as those of transformers do.\n"
+                "Read what goes into it instead, such as model.input."
+            )
+        return self._tokens
 
     @property
     def index(self) -> int:
@@ -130,8 +161,18 @@ class GenerationTracer(Tracer):
             for module, line in beginners.items():
                 forward.hook(line, "input")
                 forward.beginners.add(module)
+                if hasattr(type(module), _PREPARE):
+                    hands_on = module is root and len(beginners) > 1
+                    self._course.bypasses.listen(module, _PREPARE, self._hear, hands_on)
 
         self._course.prepare.append(tell)
+
+    def _hear(self, args: tuple, kwargs: dict) -> None:
+        """The model is told what its next step is computed from."""
+        forward = self._course.runs_now() if self._course is not None else None
+        ids = args[0] if args else kwargs.get("input_ids")
+        if forward is not None and isinstance(ids, torch.Tensor):
+            self._plan.texts[forward].prepare(forward.step + 1, ids)
 
     @property
     def result(self) -> Any:
@@ -229,11 +270,10 @@ class GenerationTracer(Tracer):
         self._own_steps[module] = step
         self.step = max(self.step, step)
 
-    def _tokens_at(self, index: int) -> torch.Tensor:
-        """The ids `(batch, tokens)` that step `index` was computed from."""
+    def _tokens_at(self, index: int) -> torch.Tensor | None:
+        """The ids `(rows, tokens)` that step `index` was computed from, if anybody told."""
         texts = self._plan.texts.get(self._course.main)
-        tokens = texts.at(index) if texts is not None else None
-        return self._plan.first_tokens() if tokens is None else tokens
+        return texts.at(index) if texts is not None else None
 
     def _reach(self, handle: Handle, kind: str) -> Pause:
         try:
@@ -301,11 +341,8 @@ class _Plan:
             prompt = 1 if ids is None else ids.shape[1]  # the token that the decoder starts with
         else:
             prompt = 0 if ids is None else ids.shape[1]
-        if setting("prefill_chunk_size") is not None:
-            raise BadInputError(
-                "prefill_chunk_size runs the prompt in several forwards, so that no step would be "
-                "one new token.\nGenerate without it."
-            )
+        if setting("stop_strings") is not None:
+            self._kwargs.setdefault("tokenizer", tokenizer)
         length = setting("max_length")
         if length == _UNSET_LENGTH and kwargs.get("max_length") is None:
             length = None
@@ -319,35 +356,24 @@ class _Plan:
         self._other_modes = [name for name in OTHER_MODES if setting(name)]
         self._reorders = (setting("num_beams") or 1) > 1
         # By forward: where one goes back, another one writes the text once more from its start.
-        self.texts: WeakKeyDictionary[Forward, _Texts] = WeakKeyDictionary()
+        self.texts: WeakKeyDictionary[Forward, Texts] = WeakKeyDictionary()
 
     def run(self, forward: Forward) -> Any:
-        texts = self.texts[forward] = _Texts(self._reorders)
+        texts = self.texts[forward] = Texts(self._reorders)
         kwargs = {
             key: v for key, v in self._kwargs.items() if key not in ("max_new_tokens", "max_length")
         }
         criteria = StoppingCriteriaList(kwargs.pop("stopping_criteria", None) or [])
         spare = 0 if self.alone else self._spare
         if not self.alone:
-            criteria.append(_LastToken(self.new_tokens, texts, forward))
+            stands = partial(_stands, forward)
+            criteria.append(LastToken(self.new_tokens, texts, stands))
         return self._module.generate(
             **self.inputs,
             **kwargs,
             max_new_tokens=self.new_tokens + spare,
             stopping_criteria=criteria,
         )
-
-    def first_tokens(self) -> torch.Tensor | None:
-        """The ids that step 0 is computed from: the prompt, or what a decoder starts with."""
-        ids = self.inputs.get("input_ids")
-        if not self._module.config.is_encoder_decoder:
-            return ids
-        given = self._kwargs.get("decoder_input_ids")
-        start = getattr(self._module.config, "decoder_start_token_id", None)
-        if given is not None or start is None or not self.inputs:
-            return given
-        rows = next(iter(self.inputs.values()))
-        return torch.full((len(rows), 1), start, device=rows.device)
 
     def refuse_other_modes(self) -> None:
         """Refuse the ways of generating in which a step would not be one new token.
@@ -371,69 +397,11 @@ class _Plan:
         length = texts.before + self.new_tokens
         if isinstance(result, torch.Tensor):
             return result[:, :length]
-        result["sequences"] = result["sequences"][:, :length]
+        if isinstance(result, ModelOutput):
+            result["sequences"] = result["sequences"][:, :length]
+            for name in _BY_STEP & result.keys():
+                result[name] = result[name][: self.new_tokens]
         return result
-
-
-class _Texts:
-    """What one forward after another has written so far.
-
-    Attributes:
-        before: how many ids stand before the first new one.
-    """
-
-    def __init__(self, reorders: bool):
-        self.before: int | None = None
-        self._tokens: torch.Tensor | None = None
-        # Beams are taken up and dropped: what a step knew of is no beginning of what a later one
-        # knows of.
-        self._each: list[torch.Tensor] | None = [] if reorders else None
-
-    def add(self, tokens: torch.Tensor) -> int:
-        """Note the ids so far, `(batch, tokens)`; how many of them are new."""
-        if self.before is None:
-            self.before = tokens.shape[1] - 1
-        self._tokens = tokens
-        if self._each is not None:
-            self._each.append(tokens)
-        return tokens.shape[1] - self.before
-
-    def at(self, step: int) -> torch.Tensor | None:
-        """The ids that a step was computed from; `None` for the first, which knows the prompt."""
-        if self._tokens is None or step == 0:
-            return None
-        if self._each is not None:
-            return self._each[min(step, len(self._each)) - 1]
-        return self._tokens[:, : self.before + step]
-
-
-class _LastToken(StoppingCriteria):
-    """Stop after the last new token, unless the user waits for the step behind it."""
-
-    def __init__(self, last: int, texts: _Texts, forward: Forward):
-        self._last, self._texts, self._forward = last, texts, forward
-
-    def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs) -> torch.Tensor:
-        new, last = self._texts.add(input_ids), self._last
-        _check_one_token_a_step(new, self._forward.step)
-        over = new > last or (new == last and self._forward.awaited_step < last)
-        return torch.full((input_ids.shape[0],), over, dtype=torch.bool, device=input_ids.device)
-
-
-def _check_one_token_a_step(new: int, step: int) -> None:
-    """Whatever the way of generating: a step that were not one new token would be a wrong one.
-
-    Raises:
-        BadInputError: forwards and new tokens do not go hand in hand.
-    """
-    if new == step + 1:
-        return
-    raise BadInputError(
-        f"This way of generating is no forward for each new token: {step + 1} forwards have run, "
-        f"and there are {new} new tokens, so that no step could be told from another.\n"
-        "Generate greedily, by sampling or with beams; without guidance_scale, an assistant, and "
-        "the like."
-    )
 
 
 class Generation:
@@ -504,6 +472,10 @@ class Generation:
 
     def __repr__(self) -> str:
         return repr(self.sequences)
+
+
+def _stands(forward: Forward) -> tuple[int, int]:
+    return forward.step, forward.awaited_step
 
 
 def _padding(eos: int | list[int] | None, tokenizer: Any) -> int | None:

@@ -204,7 +204,9 @@ class LanguageModel(Model):
         again = partial(self._generation, full=full, grad=grad, **kwargs)
         return Generation(self._generation(inputs, full=full, grad=grad, again=again, **kwargs))
 
-    def _generation(self, inputs: Any, *, full, grad, again=None, **kwargs) -> GenerationTracer:
+    def _generation(
+        self, inputs: Any = None, *, full, grad, again=None, **kwargs
+    ) -> GenerationTracer:
         prepared = self._prepared(inputs, kwargs)
         if hasattr(self.module, "generation_config"):
             check_generation(("full", "grad"), kwargs, self.module)

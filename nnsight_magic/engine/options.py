@@ -79,6 +79,9 @@ _OF_TRANSFORMERS = (
     "seq_idx", "is_causal", "labels", "use_cache", "shift_labels", "ignore_index",
 )  # fmt: skip
 
+# What `generate` of transformers takes out of its keyword arguments without naming it.
+_OF_GENERATE = ("tokenizer", "assistant_tokenizer", "trust_remote_code")
+
 
 @lru_cache(maxsize=1024)
 def _parameters(function: Any) -> tuple[frozenset[str], bool]:

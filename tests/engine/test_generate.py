@@ -247,5 +247,6 @@ def test_no_gradient_is_recorded(model):
 
 
 def test_a_prompt_in_several_forwards_is_refused(model):
-    with pytest.raises(BadInputError, match="prefill_chunk_size"):
-        model.generate(IDS, max_new_tokens=2, prefill_chunk_size=2)
+    with pytest.raises(BadInputError, match="prefill_chunk_size"):  # noqa: SIM117
+        with model.generate(IDS, max_new_tokens=2, prefill_chunk_size=2):
+            pass

@@ -1,5 +1,5 @@
-"""Steps of a generation: numbers that can be counted with, tokens that are those of the step, and
-modules inside that generate for a model. What is right is what transformers itself generates."""
+"""Steps of a generation: numbers that can be counted with, and tokens that are those of the step.
+What is right is what transformers itself generates."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import pickle
 import pytest
 import torch
 import transformers
-from torch import nn
 
 from nnsight_magic import LanguageModel
 from nnsight_magic.errors import BadInputError
@@ -71,12 +70,34 @@ def test_a_step_is_the_number_that_it_is(model):
 ORDERS = [[1, 0], [0, 1], [3, 0], [2, 1, 0], [3, 1, 2], [0, 3, 1], [1, 1], [3, 3, 0, 3]]
 
 
-@pytest.mark.parametrize("options", [{}, {"do_sample": True}, {"num_beams": 2}], ids=str)
+ROWS = [
+    {},
+    {"do_sample": True},
+    {"num_beams": 2},
+    {"do_sample": True, "num_return_sequences": 2},
+    {"num_beams": 3, "do_sample": True, "num_return_sequences": 2},
+]
+
+
+def ids_by_step(model, **options):
+    """What a plain forward is given at each step: without a cache, all ids that it knows of."""
+    given = []
+
+    def keep(module, args, kwargs):
+        given.append(kwargs["input_ids"].clone())
+
+    hook = model.module.register_forward_pre_hook(keep, with_kwargs=True)
+    plain(model, use_cache=False, **options)
+    hook.remove()
+    return given
+
+
+@pytest.mark.parametrize("options", ROWS, ids=str)
 @pytest.mark.parametrize("order", ORDERS, ids=str)
 @pytest.mark.parametrize("read", [True, False])
 def test_steps_in_any_order_have_their_own_tokens_and_leave_the_text(model, order, options, read):
     whole = plain(model, **options)
-    prompt = model.tokenizer(PROMPT, return_tensors="pt").input_ids
+    given = ids_by_step(model, **options)
     hidden = []
 
     def keep(module, args, output):
@@ -89,153 +110,68 @@ def test_steps_in_any_order_have_their_own_tokens_and_leave_the_text(model, orde
         for index in order:
             for step in tracer.iter[index]:
                 assert step == index
-                assert step.tokens.shape[1] == prompt.shape[1] + index
-                if options.get("num_beams") is None:
-                    assert torch.equal(step.tokens, whole[:, : step.tokens.shape[1]])
+                assert torch.equal(step.tokens, given[index])
                 if read:
                     value = model.layers[1].output[:1, -1]
                     torch.testing.assert_close(value.value, hidden[index])
     assert torch.equal(tracer.result, whole)
 
 
-# ── a module inside that generates ───────────────────────────────────────────────────────
+@pytest.mark.parametrize("options", ROWS, ids=str)
+def test_the_tokens_of_a_batch_are_by_the_rows_of_its_values(model, options):
+    texts = [PROMPT, "The quick brown fox jumps over"]
+    encoded = model.tokenizer(texts, return_tensors="pt", padding=True)
+    sizes = {"max_new_tokens": NEW, "min_new_tokens": NEW}
+    given, rows = [], []
 
+    def keep(module, args, kwargs):
+        given.append(kwargs["input_ids"].clone())
 
-def peft_model():
-    from peft import LoraConfig, get_peft_model
-
-    config = LoraConfig(task_type="CAUSAL_LM", target_modules=["q_proj"], init_lora_weights=False)
+    hook = model.module.register_forward_pre_hook(keep, with_kwargs=True)
     torch.manual_seed(0)
-    return get_peft_model(tiny.build("llama"), config).eval()
-
-
-def compiled():
-    return torch.compile(tiny.build("llama"))
-
-
-class Talking(nn.Module):
-    """As BLIP-2 and Kosmos-2 do it: a model of their own class, which has another one generate."""
-
-    main_input_name = "input_ids"
-
-    def __init__(self):
-        super().__init__()
-        self.looks = nn.Linear(2, 2)
-        self.language_model = tiny.build("llama")
-        self.config = self.language_model.config
-        self.generation_config = self.language_model.generation_config
-
-    def forward(self, input_ids, **kwargs):
-        return self.language_model(input_ids, **kwargs)
-
-    def generate(self, input_ids, **kwargs):
-        self.looks(torch.ones(1, 2))
-        return self.language_model.generate(input_ids, **kwargs)
-
-
-def blip2():
-    config = transformers.Blip2Config(
-        vision_config={
-            "hidden_size": 16,
-            "intermediate_size": 16,
-            "num_hidden_layers": 1,
-            "num_attention_heads": 2,
-            "image_size": 8,
-            "patch_size": 4,
-        },
-        qformer_config={
-            "hidden_size": 16,
-            "intermediate_size": 16,
-            "num_hidden_layers": 1,
-            "num_attention_heads": 2,
-            "encoder_hidden_size": 16,
-            "vocab_size": 30,
-        },
-        text_config={
-            "model_type": "opt",
-            "hidden_size": 16,
-            "ffn_dim": 16,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 2,
-            "vocab_size": 320,
-            "word_embed_proj_dim": 16,
-            "max_position_embeddings": 64,
-        },
-        num_query_tokens=2,
-        image_token_index=319,
-    )
-    torch.manual_seed(0)
-    return transformers.Blip2ForConditionalGeneration(config).eval()
-
-
-INSIDE = {
-    "peft": (peft_model, "base_model.model.model.layers.1"),
-    "compile": (compiled, "_orig_mod.model.layers.1"),
-    "talking": (Talking, "language_model.model.layers.1"),
-    "blip2": (blip2, "language_model.model.decoder.layers.1"),
-}
-
-
-@pytest.mark.parametrize("kind", INSIDE)
-def test_the_steps_of_a_model_inside_are_seen(kind):
-    make, block = INSIDE[kind]
-    module = make()
-    model = LanguageModel(module, tiny.tokenizer())
-    given = {"input_ids": torch.tensor([[5, 6, 7, 8]])}
-    if kind == "blip2":
-        given = {
-            "pixel_values": torch.ones(1, 3, 8, 8),
-            "input_ids": torch.tensor([[319, 319, 5, 6, 7]]),
-            "attention_mask": torch.ones(1, 5, dtype=torch.long),
-        }
-    options = {"max_new_tokens": NEW, "min_new_tokens": NEW, "do_sample": False}
-    logits = []
-
-    def keep(module, args, output):
-        logits.append(output.logits[:, -1].clone())
-
-    driver = module.get_submodule(block.partition(".model.layers")[0].partition(".model.dec")[0])
-    hook = driver.register_forward_hook(keep)
     with torch.no_grad():
-        whole = module.generate(**given, **options)
+        whole = model.module.generate(**encoded, use_cache=False, **sizes, **options)
     hook.remove()
-    with model.generate(**given, **options) as tracer:
-        seen = [model.logits[:, -1].value for _ in tracer.steps]
+    torch.manual_seed(0)
+    with model.generate(texts, **sizes, **options) as tracer:
+        for step in tracer.steps:
+            rows.append(model.layers[0].output.shape[0])
+            assert torch.equal(step.tokens, given[step])
     assert torch.equal(tracer.result, whole)
-    assert len(seen) == len(logits) == NEW
-    for value, expected in zip(seen, logits, strict=True):
-        torch.testing.assert_close(value, expected)
+    assert rows == [len(ids) for ids in given]
 
-    def double(module, args, output):
-        return (2 * output[0], *output[1:]) if isinstance(output, tuple) else 2 * output
 
-    hook = module.get_submodule(block).register_forward_hook(double)
+def test_of_embeddings_a_step_knows_the_new_tokens(model):
+    encoded = model.tokenizer(PROMPT, return_tensors="pt")
     with torch.no_grad():
-        changed = module.generate(**given, **options)
-    hook.remove()
-    with model.edit("double"):
-        model[block].output *= 2
-    assert torch.equal(model.generate(**given, **options).sequences, changed)
-    with model.generate(**given, **options) as tracer:
-        pass
-    assert torch.equal(tracer.result, changed)
-    model.edits.clear()
-    assert not any(each._forward_hooks or each._forward_pre_hooks for each in module.modules())
+        embedded = model.module.get_input_embeddings()(encoded.input_ids)
+        given = {"inputs_embeds": embedded, "attention_mask": encoded.attention_mask}
+        whole = model.module.generate(**given, max_new_tokens=NEW, min_new_tokens=NEW)
+    with model.generate(**given, max_new_tokens=NEW, min_new_tokens=NEW) as tracer:
+        seen = [step.tokens for step in tracer.steps]
+    assert torch.equal(tracer.result, whole)
+    assert all(torch.equal(ids, whole[:, :k]) for k, ids in enumerate(seen))
+    assert len(seen) == NEW
 
 
-class Elsewhere(Talking):
-    """Whose text comes from something that is no module of its own."""
-
-    def generate(self, input_ids, **kwargs):
-        return torch.cat([input_ids, input_ids[:, :1]], 1)
-
-
-def test_a_generation_without_steps_says_so():
-    model = LanguageModel(Elsewhere(), tiny.tokenizer())
-    with pytest.raises(BadInputError, match="No step of this generation was seen"):  # noqa: SIM117
-        with model.generate(PROMPT, max_new_tokens=2) as tracer:
-            for _ in tracer.steps:
-                pass
+def test_the_step_behind_the_last_leaves_no_entry_in_what_generate_gives(model):
+    """Scores, logits and states are one for each new token, as plain transformers gives them."""
+    options = {
+        "return_dict_in_generate": True,
+        "output_scores": True,
+        "output_logits": True,
+        "output_hidden_states": True,
+    }
+    whole = plain(model, **options)
+    with generate(model, **options) as tracer:
+        for _ in tracer.iter[NEW - 1]:
+            model.layers[0].next().output  # noqa: B018
+    for name in ("scores", "logits"):
+        assert len(tracer.result[name]) == len(whole[name]) == NEW
+        for mine, theirs in zip(tracer.result[name], whole[name], strict=True):
+            torch.testing.assert_close(mine.value, theirs)
+    assert len(tracer.result["hidden_states"]) == NEW
+    assert torch.equal(tracer.result["sequences"], whole.sequences)
 
 
 # ── a forward that is no new token ───────────────────────────────────────────────────────
@@ -246,10 +182,15 @@ def assistants():
         "prompt lookup": {"prompt_lookup_num_tokens": 2},
         "assistant": {"assistant_model": tiny.build("llama")},
         "early exit": {"assistant_early_exit": 1},
+        "by a configuration": {
+            "generation_config": transformers.GenerationConfig(prompt_lookup_num_tokens=2)
+        },
+        "own way": {"custom_generate": lambda model, input_ids, **_: input_ids},
+        "prompt in pieces": {"prefill_chunk_size": 2},
     }
 
 
-@pytest.mark.parametrize("kind", ["prompt lookup", "assistant"])
+@pytest.mark.parametrize("kind", assistants())
 def test_proposed_tokens_are_refused_in_a_block_and_run_without_one(model, kind):
     options = assistants()[kind]
     with pytest.raises(BadInputError, match="no step would be one new token"):  # noqa: SIM117
