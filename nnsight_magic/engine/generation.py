@@ -413,6 +413,7 @@ class Generation:
     def __init__(self, tracer: GenerationTracer):
         self._tracer = tracer
         self._done = False
+        self._error: Exception | None = None  # what ended it
         self._lifeline: Any = None  # see `lifeline`
 
     @uninterrupted
@@ -435,12 +436,28 @@ class Generation:
     @property
     def sequences(self) -> torch.Tensor:
         """The sequences `(batch, tokens)`; generates them at the first use."""
+        if self._error is not None:
+            raise self._error
         if not self._done:
-            self._tracer._plan.alone = not self._tracer.model.edits.in_force
-            with self._tracer:
-                pass
+            try:
+                self._generate()
+            except BaseException as error:
+                self._error = error if isinstance(error, Exception) else _cut_short()
+                raise
             self._done = True
         return self._tracer.finished
+
+    def _generate(self) -> None:
+        tracer = self._tracer
+        if tracer._call is None:
+            raise BadInputError(
+                "There is nothing to generate from.\n"
+                "Give a prompt: model.generate(prompt, …), or prompts in invokes: "
+                "with model.generate(…) as tracer."
+            )
+        tracer._plan.alone = not tracer.model.edits.in_force
+        with tracer:
+            pass
 
     # `isinstance(ids, torch.Tensor)` is what tokenizers ask before they decode.
     __class__ = property(lambda self: torch.Tensor)
@@ -448,6 +465,8 @@ class Generation:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") and name != "__array__":
             raise AttributeError(name)
+        if name == "sequences":  # it has raised an AttributeError of the model's own
+            raise self._error
         return getattr(self.sequences, name)
 
     @classmethod
@@ -472,6 +491,10 @@ class Generation:
 
     def __repr__(self) -> str:
         return repr(self.sequences)
+
+
+def _cut_short() -> Exception:
+    return BadInputError("This generation was interrupted and has no text.\nGenerate it again.")
 
 
 def _stands(forward: Forward) -> tuple[int, int]:

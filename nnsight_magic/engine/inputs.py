@@ -32,14 +32,44 @@ def inputs_among(kwargs: dict[str, Any], module: nn.Module) -> dict[str, Any] | 
 
     `inputs` is what `generate` of transformers calls a model's main input.
     """
-    main = getattr(module, "main_input_name", None) or "input_ids"
-    names = dict.fromkeys((*_MAIN, main))
+    names = _main_names(module)
     if all(kwargs.get(name) is None for name in names):
         return None
     found = {n: kwargs.pop(n) for n in (*names, *_BESIDE) if kwargs.get(n) is not None}
     if "inputs" in found and "inputs" not in inspect.signature(module.forward).parameters:
-        found[main] = found.pop("inputs")
+        found[_main_name(module)] = found.pop("inputs")
     return found
+
+
+def without_inputs(kwargs: dict[str, Any], module: nn.Module) -> dict[str, Any]:
+    """The options alone, without what a model is run on: for a run on something else."""
+    belong = {*_main_names(module), *_BESIDE}
+    return {name: value for name, value in kwargs.items() if name not in belong}
+
+
+def refuse_twice(prepared: Inputs, kwargs: dict[str, Any], module: nn.Module) -> None:
+    """What the user says beside the prompt goes before what follows from the prompt.
+
+    Raises:
+        BadInputError: it is another prompt.
+    """
+    for name in prepared.kwargs.keys() & kwargs.keys():
+        if kwargs[name] is None:
+            continue
+        if name in _main_names(module):
+            raise BadInputError(
+                f"What to run on was given twice: as the first argument, and as {name}=….\n"
+                "Give it once."
+            )
+        del prepared.kwargs[name]
+
+
+def _main_name(module: nn.Module) -> str:
+    return getattr(module, "main_input_name", None) or "input_ids"
+
+
+def _main_names(module: nn.Module) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((*_MAIN, _main_name(module))))
 
 
 def prepare(given: Any, module: nn.Module, tokenizer: Any) -> Inputs:
@@ -58,7 +88,8 @@ def prepare(given: Any, module: nn.Module, tokenizer: Any) -> Inputs:
         encoded = _tokenized(list(given), tokenizer)
         return Inputs(kwargs=_on(encoded, device), prompts=list(given))
     if isinstance(given, Mapping):
-        return Inputs(kwargs=_on(dict(given), device))
+        named = {name: _by_row(name, value) for name, value in given.items()}
+        return Inputs(kwargs=_on(named, device))
     if isinstance(given, list | tuple) and given and _is_ids(given):
         given = torch.tensor(given if isinstance(given[0], list | tuple) else [given])
     name = getattr(module, "main_input_name", None)
@@ -69,6 +100,25 @@ def prepare(given: Any, module: nn.Module, tokenizer: Any) -> Inputs:
     if isinstance(given, tuple):
         return Inputs(args=tuple(_to(item, device) for item in given))
     return Inputs(args=(_to(given, device),))
+
+
+def _by_row(name: str, value: Any) -> Any:
+    """Ids and what stands beside them as `(batch, tokens)`: tokenizers give lists and arrays too.
+
+    Raises:
+        BadInputError: the rows of a list are of several lengths.
+    """
+    taken = isinstance(value, list | tuple) or type(value).__module__ == "numpy"
+    if not taken or name not in ("input_ids", *_BESIDE):
+        return value
+    try:
+        rows = torch.as_tensor(value)
+    except (TypeError, ValueError, RuntimeError):
+        raise BadInputError(
+            f"{name} is no table of numbers with one row a prompt: the rows may be of several "
+            'lengths.\nPad them: tokenizer(prompts, padding=True, return_tensors="pt").'
+        ) from None
+    return rows[None] if rows.ndim == 1 else rows
 
 
 def device_of(module: nn.Module) -> torch.device:

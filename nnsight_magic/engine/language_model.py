@@ -11,7 +11,13 @@ from torch import nn
 from nnsight_magic.engine.generated import Generator
 from nnsight_magic.engine.generation import Generation, GenerationTracer
 from nnsight_magic.engine.handle import Handle, touching
-from nnsight_magic.engine.inputs import Inputs, inputs_among, prepare
+from nnsight_magic.engine.inputs import (
+    Inputs,
+    inputs_among,
+    prepare,
+    refuse_twice,
+    without_inputs,
+)
 from nnsight_magic.engine.options import check_generation, check_options
 from nnsight_magic.engine.scan import Scan, scan
 from nnsight_magic.engine.spellings import without_foreign_options
@@ -131,10 +137,11 @@ class LanguageModel(Model):
         if not trace:
             return self._at_once(inputs, full=True, grad=grad, resume=resume, **kwargs)
         kwargs = without_foreign_options("trace", kwargs)
-        again = partial(self.trace, full=full, grad=grad, resume=resume, **kwargs)
+        options = without_inputs(kwargs, self._root)
+        again = partial(self.trace, full=full, grad=grad, resume=resume, **options)
         if inputs is None and not kwargs:
             return Tracer(self, None, full=full, grad=grad, again=again)
-        prepared = self._prepared(inputs, kwargs)
+        prepared = self._prepared(inputs, kwargs, self.module)
         return self._tracer_for(
             prepared, self._arguments(prepared, kwargs), full, grad, resume, again
         )
@@ -159,8 +166,7 @@ class LanguageModel(Model):
         False
         """
         kwargs = without_foreign_options("scan", kwargs)
-        inputs = inputs_among(kwargs, self._root) if inputs is None else inputs
-        given = prepare(inputs, self._root, self.tokenizer) if inputs is not None else Inputs()
+        given = self._prepared(inputs, kwargs, self._root)
         check_options("scan", (), kwargs, self._root)
         return scan(self._root, given, self._arguments(given, kwargs)).of(self)
 
@@ -174,11 +180,9 @@ class LanguageModel(Model):
         if getattr(config, "is_encoder_decoder", False):
             start = getattr(config, "decoder_start_token_id", None)
             given = arguments.keys() | prepared.kwargs.keys()
-            if start is not None and not {"decoder_input_ids", "labels"} & given:
-                rows = next(iter(prepared.kwargs.values())).shape[0]
-                ids = torch.full(
-                    (rows, 1), start, device=next(iter(prepared.kwargs.values())).device
-                )
+            rows = next(iter(prepared.kwargs.values()), None)
+            if not (start is None or rows is None or {"decoder_input_ids", "labels"} & given):
+                ids = torch.full((rows.shape[0], 1), start, device=rows.device)
                 arguments.setdefault("decoder_input_ids", ids)
         return arguments
 
@@ -201,13 +205,14 @@ class LanguageModel(Model):
             BadInputError: no text can be generated from `inputs`.
         """
         kwargs = without_foreign_options("generate", kwargs)
-        again = partial(self._generation, full=full, grad=grad, **kwargs)
+        options = without_inputs(kwargs, self._root)
+        again = partial(self._generation, full=full, grad=grad, **options)
         return Generation(self._generation(inputs, full=full, grad=grad, again=again, **kwargs))
 
     def _generation(
         self, inputs: Any = None, *, full, grad, again=None, **kwargs
     ) -> GenerationTracer:
-        prepared = self._prepared(inputs, kwargs)
+        prepared = self._prepared(inputs, kwargs, self.module)
         if hasattr(self.module, "generation_config"):
             check_generation(("full", "grad"), kwargs, self.module)
         return GenerationTracer(self, prepared, kwargs, full=full, grad=grad, again=again)
@@ -216,13 +221,15 @@ class LanguageModel(Model):
     def _is_decoder(self) -> bool:
         return hasattr(self._root, "generate") and hasattr(self._root.config, "use_cache")
 
-    def _prepared(self, inputs: Any, kwargs: dict) -> Inputs:
+    def _prepared(self, inputs: Any, kwargs: dict, module: nn.Module) -> Inputs:
         """What to run on: `inputs`, or what stands for them in `kwargs`, which is taken out."""
         if inputs is None:
-            inputs = inputs_among(kwargs, self.module)
+            inputs = inputs_among(kwargs, module)
         if inputs is None:
             return Inputs()
-        return prepare(inputs, self.module, self.tokenizer)
+        prepared = prepare(inputs, module, self.tokenizer)
+        refuse_twice(prepared, kwargs, module)
+        return prepared
 
     @property
     def generator(self) -> Any:
