@@ -21,6 +21,7 @@ import torch
 
 from nnsight_magic import LanguageModel
 from nnsight_magic.engine.site import PACKAGE
+from nnsight_magic.engine.turn import Turn
 from tests.hooks import hook_count
 
 IDS = torch.tensor([[1, 2, 3, 4, 5]])
@@ -244,6 +245,39 @@ def test_an_exception_at_a_step_that_stands_on_no_line_is_the_one_that_is_seen(m
     with pytest.raises(Alarm), model.trace(IDS):
         _ = model.layers[0].output
     hook.remove()
+
+
+def test_a_turn_is_free_after_an_exception_at_any_step_of_its_code():
+    """Also in what the standard library writes in Python: nobody waits for ever afterwards."""
+
+    class Everywhere(Steps):
+        def __call__(self, frame, event, argument):
+            frame.f_trace_opcodes = True
+            self._step()
+            return self._inside
+
+    def take_and_give_back(turn):
+        try:
+            turn.take(turn, lambda: None)
+        finally:
+            while turn.locked():
+                with contextlib.suppress(Alarm):  # a second call is made where one is cut short
+                    turn.give_back(turn)
+
+    steps = Everywhere()
+    steps.run(take_and_give_back, Turn())
+    for at in range(1, steps.count + 1):
+        turn, taken = Turn(), threading.Event()
+        with contextlib.suppress(Alarm):
+            Everywhere(at).run(take_and_give_back, turn)
+        turn.give_back(turn)
+
+        def take(turn=turn, taken=taken):
+            turn.take(taken, lambda: None)
+            taken.set()
+
+        threading.Thread(target=take, daemon=True).start()
+        assert taken.wait(60), f"step {at}"
 
 
 def test_looking_at_exit_ends_nothing(model):
