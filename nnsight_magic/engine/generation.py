@@ -18,6 +18,7 @@ from transformers import GenerationMixin, StoppingCriteriaList
 from transformers.utils import ModelOutput
 
 from nnsight_magic.engine.chosen_steps import ChosenSteps, Steps
+from nnsight_magic.engine.filled import OnCopies, filled_among
 from nnsight_magic.engine.forward import Forward
 from nnsight_magic.engine.generated import Results, to_save
 from nnsight_magic.engine.inputs import Inputs
@@ -138,7 +139,7 @@ class GenerationTracer(Tracer):
             else None,
             prompts=inputs.prompts,
             inputs=self._plan.inputs,
-            full=full,
+            full=full or bool(filled_among(kwargs.values())),
             grad=grad,
             random=module.training or self._plan.samples,
             again=again,
@@ -357,22 +358,21 @@ class _Plan:
         self._reorders = (setting("num_beams") or 1) > 1
         # By forward: where one goes back, another one writes the text once more from its start.
         self.texts: WeakKeyDictionary[Forward, Texts] = WeakKeyDictionary()
+        rest = {k: v for k, v in self._kwargs.items() if k not in ("max_new_tokens", "max_length")}
+        self._call = OnCopies(self._generate, (), {**self.inputs, **rest})
 
     def run(self, forward: Forward) -> Any:
+        return self._call(forward)
+
+    def _generate(self, forward: Forward, **kwargs: Any) -> Any:
         texts = self.texts[forward] = Texts(self._reorders)
-        kwargs = {
-            key: v for key, v in self._kwargs.items() if key not in ("max_new_tokens", "max_length")
-        }
         criteria = StoppingCriteriaList(kwargs.pop("stopping_criteria", None) or [])
         spare = 0 if self.alone else self._spare
         if not self.alone:
             stands = partial(_stands, forward)
             criteria.append(LastToken(self.new_tokens, texts, stands))
         return self._module.generate(
-            **self.inputs,
-            **kwargs,
-            max_new_tokens=self.new_tokens + spare,
-            stopping_criteria=criteria,
+            **kwargs, max_new_tokens=self.new_tokens + spare, stopping_criteria=criteria
         )
 
     def refuse_other_modes(self) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from nnsight_magic.engine.filled import filled_among
 from nnsight_magic.engine.generated import Generator
 from nnsight_magic.engine.generation import Generation, GenerationTracer
 from nnsight_magic.engine.handle import Handle, touching
@@ -173,7 +174,7 @@ class LanguageModel(Model):
     def _arguments(self, prepared: Inputs, kwargs: dict) -> dict[str, Any]:
         """What the model's `forward` is given beside the inputs."""
         arguments = dict(kwargs)
-        if self._is_decoder:
+        if self._is_decoder and not filled_among((*kwargs.values(), *prepared.kwargs.values())):
             # A trace is one forward: nothing reads the cache that it would leave behind.
             arguments.setdefault("use_cache", False)
         config = getattr(self._root, "config", None)

@@ -27,6 +27,7 @@ from nnsight_magic.engine.bypass import Bypasses, hidden_of
 from nnsight_magic.engine.clean import CleanRun, may_pack
 from nnsight_magic.engine.coroutine import Coroutine, current
 from nnsight_magic.engine.course import Course
+from nnsight_magic.engine.filled import OnCopies, filled_among
 from nnsight_magic.engine.forward import Cancelled, Forward
 from nnsight_magic.engine.layout import Packed, Rows, reach, value_at
 from nnsight_magic.engine.pause import Change, Pause
@@ -71,6 +72,9 @@ class Sweep(Tracer):
         self._variants = [Variant(change, variant) for variant in variants]
         self._by_coroutine = {variant.coroutine: variant for variant in self._variants}
         self.tokens = _token_count(self.inputs)
+        self._holds_cache = bool(filled_among((*self.args, *self.inputs.values())))
+        if self._holds_cache:
+            batch_size = 1  # it has the rows of one variant
         self._size = batch_size or max(1, TOKENS_PER_BATCH // max(1, self.tokens * self._rows))
         self._bypasses = Bypasses()
         self._clean = CleanRun(self)
@@ -138,7 +142,7 @@ class Sweep(Tracer):
         """A course of its own, with what the variant wrote so far."""
         report = RunReport(touches=variant.touches)
         course = Course(
-            lambda: self._module(*self.args, **self.inputs),
+            self._call_on(self.args, self.inputs),
             self._module,
             report,
             grad=False,
@@ -247,7 +251,7 @@ class Sweep(Tracer):
         """A forward on these arguments of the model, with the edits in force."""
         self.report.forwards += 1
         forward = Forward(
-            lambda: self._module(*args, **kwargs),
+            self._call_on(args, kwargs),
             self._module,
             late_write,
             bypasses=self._bypasses,
@@ -257,6 +261,12 @@ class Sweep(Tracer):
         self._forwards.append(forward)
         self.model.edits.tell(forward if layout is None else EachVariant(forward, layout))
         return forward
+
+    def _call_on(self, args: tuple, kwargs: dict[str, Any]) -> Callable[[], Any]:
+        """A call of the model; a cache of the user's is copied for it, and stays as it is."""
+        if self._holds_cache:
+            return OnCopies(self._module, args, kwargs, fills=False)
+        return lambda: self._module(*args, **kwargs)
 
     def start_behind(self, forward: Forward, count: int, hidden: torch.Tensor) -> None:
         """Let a forward leave out the first `count` blocks: `hidden` is what they give."""

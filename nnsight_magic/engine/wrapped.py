@@ -13,6 +13,7 @@ from nnsight_magic.engine.attached import tree_text
 from nnsight_magic.engine.browse import tree_of
 from nnsight_magic.engine.coroutine import own_thread
 from nnsight_magic.engine.edits import Edit, Edits, functional
+from nnsight_magic.engine.filled import OnCopies, filled_among
 from nnsight_magic.engine.handle import Handle
 from nnsight_magic.engine.inputs import Inputs, prepare, with_positions
 from nnsight_magic.engine.interrupt import watch
@@ -310,9 +311,9 @@ class Model(Handle):
         check_options("trace", ("full", "grad"), kwargs, part)
         return Tracer(
             self,
-            lambda: part(*inputs, **kwargs),
+            OnCopies(part, inputs, kwargs),
             root=part,
-            full=full,
+            full=full or bool(filled_among((*inputs, *kwargs.values()))),
             grad=grad,
             random=part.training,
         )
@@ -331,11 +332,11 @@ class Model(Handle):
         arguments = with_positions({**inputs.kwargs, **kwargs}, module)
         return Tracer(
             self,
-            lambda: module(*inputs.args, **arguments),
+            OnCopies(module, inputs.args, arguments),
             args=inputs.args,
             prompts=inputs.prompts,
             inputs=arguments,
-            full=full,
+            full=full or bool(filled_among((*inputs.args, *arguments.values()))),
             grad=grad,
             random=module.training,
             shortcut=self._shortcut(inputs.args, arguments) if resume else None,
