@@ -144,6 +144,7 @@ class GenerationTracer(Tracer):
             random=module.training or self._plan.samples,
             again=again,
         )
+        self.rows_of_prompt = self._plan.rows_of_prompt
         self._base_step = 0
         self._begin = 0
         self._finished: Any = None
@@ -355,7 +356,10 @@ class _Plan:
         knows_length = (setting("num_beams") or 1) > 1 or setting("forced_eos_token_id") is not None
         self._spare = 0 if knows_length else 1
         self._other_modes = [name for name in OTHER_MODES if setting(name)]
-        self._reorders = (setting("num_beams") or 1) > 1
+        beams = setting("num_beams") or 1
+        self._reorders = beams > 1
+        # transformers repeats each prompt so often before the first forward.
+        self.rows_of_prompt = max(beams, setting("num_return_sequences") or 1)
         # By forward: where one goes back, another one writes the text once more from its start.
         self.texts: WeakKeyDictionary[Forward, Texts] = WeakKeyDictionary()
         rest = {k: v for k, v in self._kwargs.items() if k not in ("max_new_tokens", "max_length")}

@@ -34,7 +34,9 @@ Change = tuple[tuple, Any]
 class HandedOut:
     """A value in the user's hands, and the state in which it was handed out."""
 
-    __slots__ = ("age", "arrays", "lent", "linked", "path", "pause", "strong", "version", "weak")
+    __slots__ = (
+        "age", "arrays", "lent", "linked", "path", "pause", "refusal", "strong", "version", "weak",
+    )  # fmt: skip
 
     def __init__(self, path: tuple, value: Value, pause: Pause):
         self.path, self.pause = path, pause
@@ -44,6 +46,7 @@ class HandedOut:
         self.linked = False
         self.lent: Any = False  # to a library whose writes torch does not count; then its checksum
         self.arrays: list[weakref.ref] = []  # numpy's, in this memory
+        self.refusal = ""  # why it is not to be written to
 
     def alive(self) -> Value | None:
         """The value, if anybody has it still.
@@ -206,6 +209,8 @@ class Pause:
         """Refuse a write that could not flow on: into a copy that is no longer the newest."""
         if self.closed:
             return
+        if handed.refusal:
+            raise WrongValueError(handed.refusal)
         self._refuse_late_write()
         self._fold()
         if handed.age != self.age:

@@ -51,6 +51,7 @@ class Tracer:
     """
 
     is_one_forward = True  # and not the many of a generation
+    rows_of_prompt = 1  # of a batch: a generation may follow several beams
 
     def __init__(
         self,

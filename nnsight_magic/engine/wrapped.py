@@ -89,6 +89,7 @@ class Model(Handle):
             _owner=None,
             _active=None,
             _packs={},
+            _axes={},  # of values whose shape does not tell, see axes.py
             _scanned=None,
             resume=Resume(),
             edits=Edits(self),

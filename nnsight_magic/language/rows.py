@@ -11,8 +11,16 @@ from typing import Any
 import torch
 
 from nnsight_magic.engine.attention import pattern_of
+from nnsight_magic.engine.axes import Batch, axes_of, part_of
 from nnsight_magic.engine.heads import Heads, head_layout
-from nnsight_magic.engine.value import entries, is_container, rebuild
+from nnsight_magic.engine.value import (
+    entries,
+    handed_out,
+    is_container,
+    own_copy,
+    plain,
+    rebuild,
+)
 from nnsight_magic.errors import WrongValueError
 from nnsight_magic.language.names import VALUE_ATTRIBUTES
 from nnsight_magic.language.tokens import PromptRow
@@ -24,23 +32,31 @@ TouchedBy = dict[str, dict[str, None]]
 _VALUES = frozenset(VALUE_ATTRIBUTES) | {"logits"}
 
 
-def token_axes(shape: torch.Size, tokens: int) -> tuple[int, ...]:
-    """Which axes go over tokens: of attention patterns, `(batch, heads, tokens, tokens)`, two."""
-    if len(shape) == 4 and shape[2] == shape[3] == tokens:
-        return (2, 3)
-    candidates = (1, 2) if len(shape) == 4 else (1,)
-    return next(((a,) for a in candidates if len(shape) > a and shape[a] == tokens), ())
+def part(value: torch.Tensor, owner: Row) -> torch.Tensor:
+    """The row's own part of a tensor, `(1, tokens, …)`: a view, so that writes reach the batch.
+
+    Raises:
+        WrongValueError: it has no part that belongs to this prompt alone.
+    """
+    row, batch = owner._row, owner._batch
+    if batch.prompts == 1 and batch.each == 1 and not row.start and row.stop == row.width:
+        return _named(value[...] if value.ndim else value, value, row)
+    axes = axes_of(owner._model, value, batch)
+    view = part_of(value, axes, batch, row.index, slice(row.start, row.stop))
+    where = getattr(value, "where", None) or "this value"
+    if view is None:
+        raise WrongValueError(_no_part(where, row, value.shape))
+    if view is value:
+        if (handed := handed_out(value)) is not None:
+            handed.refusal = (
+                f"{where} is one value for all prompts, and {row.name} has no part in it.\n"
+                f"Write it for all of them, without a prompt's name: {where}[…] = x."
+            )
+        return value
+    return _named(view, value, row)
 
 
-def part(value: torch.Tensor, row: PromptRow, batch: int) -> torch.Tensor:
-    """The row's own part of a tensor, `(1, tokens, …)`: a view, so that writes reach the batch."""
-    if value.ndim == 0 or value.shape[0] != batch:
-        return value  # not by prompt, such as rotary tables
-    index = [slice(None)] * value.ndim
-    index[0] = slice(row.index, row.index + 1)
-    for axis in token_axes(value.shape, row.width):
-        index[axis] = slice(row.start, row.stop)
-    view = value[tuple(index)]
+def _named(view: torch.Tensor, value: torch.Tensor, row: PromptRow) -> torch.Tensor:
     if type(view) is not type(value) and isinstance(value, type(view)):
         view.__class__ = type(value)  # `[0]` of a block's output keeps its meaning
         view.where = f"{row.name}.{value.where}" if getattr(value, "where", None) else None
@@ -49,24 +65,24 @@ def part(value: torch.Tensor, row: PromptRow, batch: int) -> torch.Tensor:
     return view
 
 
-def parts_of(value: Any, row: PromptRow, batch: int) -> Any:
-    """The row's own part of every tensor in a container, at any depth."""
-    if isinstance(value, torch.Tensor):
-        return part(value, row, batch)
-    if is_container(value):
-        return rebuild(value, {key: parts_of(item, row, batch) for key, item in entries(value)})
-    return value
+def _no_part(where: str, row: PromptRow, shape: torch.Size) -> str:
+    return (
+        f"{row.name}.{where} cannot be told from the other prompts' part: all of them are in one "
+        f"tensor {tuple(shape)}, in no order that is known.\n"
+        f"Read {where} of all prompts, or run {row.name} in a trace of its own."
+    )
 
 
 class Row:
     """A module, or the whole model, as one prompt of the batch sees it."""
 
-    __slots__ = ("_batch", "_handle", "_row", "_touched", "_tracer")
+    __slots__ = ("_batch", "_handle", "_model", "_row", "_touched", "_tracer")
 
     def __init__(
-        self, handle: Any, row: PromptRow, batch: int, touched: TouchedBy, tracer: Any = None
+        self, handle: Any, row: PromptRow, batch: Batch, touched: TouchedBy, tracer: Any = None
     ) -> None:
         put = object.__setattr__
+        put(self, "_model", handle._model)
         put(self, "_touched", touched)
         put(self, "_handle", handle)
         put(self, "_row", row)
@@ -143,7 +159,7 @@ class Row:
 
     def _part(self, value: Any) -> Any:
         if isinstance(value, torch.Tensor):
-            return part(value, self._row, self._batch)
+            return part(value, self)
         if hasattr(value, "to_tuple"):
             return RowParts(value, self)
         return value
@@ -153,7 +169,7 @@ class Row:
             raise WrongValueError(
                 f"{where} is not one tensor.\nWrite one item of it, such as {where}[0] = x."
             )
-        mine = part(whole, self._row, self._batch)
+        mine = part(whole, self)
         if isinstance(new, torch.Tensor) and new.ndim and new.shape != mine.shape:
             raise WrongValueError(
                 f"{where} takes another shape.\nExpected: {tuple(mine.shape)}. Found: "
@@ -222,10 +238,22 @@ class RowParts:
     @property
     def value(self) -> Any:
         """A copy in the container's own type, with the row's part of its tensors."""
-        return parts_of(self._parts.value, self._owner._row, self._owner._batch)
+        return _plain_parts(self)
 
     def __len__(self) -> int:
         return len(self._parts)
 
     def __iter__(self):
         return (self._owner._part(each) for each in self._parts)
+
+
+def _plain_parts(parts: RowParts) -> Any:
+    """The same structure as a container of the batch, with copies of the row's part of it."""
+    whole = parts._parts.value
+    items = {}
+    for key, item in entries(whole):
+        if isinstance(item, torch.Tensor):
+            items[key] = plain(own_copy(parts[key]))
+        elif is_container(item):
+            items[key] = _plain_parts(parts[key])
+    return rebuild(whole, items)

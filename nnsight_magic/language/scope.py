@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from nnsight_magic.engine.axes import Batch
 from nnsight_magic.engine.generation import Step
 from nnsight_magic.language.keep import kept, stacked
 from nnsight_magic.language.names import VALUE_ATTRIBUTES
@@ -76,7 +77,8 @@ class Scope:
         if name in self._names:
             rows = self._rows()
             row = rows[self._names.index(name)]
-            return Row(self.model, row, len(rows), self._touched, self._tracer)
+            batch = Batch(len(rows), row.width, self._tracer.rows_of_prompt)
+            return Row(self.model, row, batch, self._touched, self._tracer)
         return getattr(self.model, name)
 
     def __setattr__(self, name: str, new: Any) -> None:

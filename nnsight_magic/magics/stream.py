@@ -40,7 +40,8 @@ class Stream:
     def can_follow(options: Mapping[str, Any]) -> bool:
         """Whether each step adds one token to each text."""
         beams = options.get("num_beams", 1) or 1
-        return beams == 1 and not any(options.get(name) for name in NOT_FOLLOWED)
+        several = options.get("num_return_sequences", 1) or 1
+        return beams == several == 1 and not any(options.get(name) for name in NOT_FOLLOWED)
 
     def candidates(self, index: int) -> tuple[Guesses, ...]:
         """For each step of the prompt at `index` what its token was chosen from."""

@@ -237,6 +237,7 @@ def result_of(cell: Cell, program: Program, clean_runs: CleanRuns, number: int) 
     wrote = _unique(n for t in touches if t.wrote for n in outcome.names_of(t, program))
     read = _unique(n for t in touches if not t.wrote for n in outcome.names_of(t, program))
     notices = [*report.notices, *outcome.notices, *_shadowed(program, cell)]
+    notices += _several_texts(cell, found)
     wanted = keep_wanted(cell, found)
     if cell.magic == "generate":
         prompts = _generations(cell, found, bool(wrote), clean_runs)
@@ -362,12 +363,28 @@ def _generations(
         clean = _clean_texts(cell, found["tracer"], clean_runs)
     prompts = []
     for index, (text, row) in enumerate(_texts(cell)):
-        after = now[index] if index < len(now) else ()
-        before = clean[index] if index < len(clean) else ()
+        after, before = (_first_text(texts, index, cell) for texts in (now, clean))
         steps = cell.stream.candidates(index) if cell.stream else ()
         steps = steps[: len(after)]
         prompts.append(PromptResult(text, row.tokens, row.name, (), after, before, steps=steps))
     return tuple(prompts)
+
+
+def _first_text(texts: list[tuple[str, ...]], index: int, cell: Cell) -> tuple[str, ...]:
+    """The first text of a prompt: each may have several, one after another."""
+    each = max(1, len(texts) // max(1, len(cell.outcome.rows)))
+    return texts[index * each] if index * each < len(texts) else ()
+
+
+def _several_texts(cell: Cell, found: dict[str, Any]) -> list[str]:
+    """That each prompt has several texts, where one is shown."""
+    sequences = getattr(found.get("sequences"), "sequences", found.get("sequences"))
+    if sequences is None or not cell.outcome.rows:
+        return []
+    each = len(sequences) // len(cell.outcome.rows)
+    if each < 2:
+        return []
+    return [f"Each prompt has {each} texts, of which the first is shown."]
 
 
 def _clean_texts(cell: Cell, tracer: Any, clean_runs: CleanRuns) -> list[tuple[str, ...]]:

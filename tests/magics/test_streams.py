@@ -70,3 +70,27 @@ def test_a_decoder_that_starts_by_itself_counts_its_new_tokens(bare):
         assert f"{new} new token" in bare.plain
         bare.run("%runs")
         assert "4" not in bare.plain.split("new token")[0][-3:]
+
+
+@pytest.mark.parametrize(
+    "options", ["--num_beams 2", "--num_return_sequences 2 --do_sample True --seed 1"]
+)
+def test_rows_of_a_prompt_are_its_own_and_its_text_stands_under_it(shell, module, options):
+    """Beams and drawn texts are rows one after another, those of each prompt together."""
+    flags = f"-n 3 --min_new_tokens 3 {options}"
+    line = f'%%generate clean="{PROMPT}" corrupt="A dog" {flags}'
+    first = shell.run(
+        f"{line}\nh = clean.layers[0].output\nk = corrupt.layers[0].output\nt = layers[0].output"
+    )
+    assert shell.ns["h"].shape[0] == shell.ns["k"].shape[0] == 2
+    assert torch.equal(shell.ns["h"], shell.ns["t"][:2])
+    assert torch.equal(shell.ns["k"], shell.ns["t"][2:, -shell.ns["k"].shape[1] :])
+    assert len(first.prompts) == 2
+    clean = first.prompts[0].generated, first.prompts[1].generated
+    second = shell.run(f"{line}\ncorrupt.layers[0].output[:] = 0\nt = layers[0].output")
+    assert shell.ns["t"][:2].abs().min() > 0
+    assert shell.ns["t"][2:, -shell.ns["k"].shape[1] :].abs().max() == 0
+    assert second.prompts[0].generated == clean[0]
+    alone = shell.run(f'%%generate "A dog" {flags.replace("--seed 1", "--seed 2")}\npass')
+    if "beams" in options:
+        assert clean[1] == alone.prompts[0].generated
