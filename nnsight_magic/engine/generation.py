@@ -6,6 +6,7 @@ runs in the suspended greenlet; a step begins when the model's own `forward` is 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,9 @@ from nnsight_magic.engine.inputs import Inputs
 from nnsight_magic.engine.interrupt import interruptible, uninterrupted
 from nnsight_magic.engine.lifeline import watched_exit
 from nnsight_magic.engine.pause import Pause
+from nnsight_magic.engine.settings_of_generation import Settings, settings_of
 from nnsight_magic.engine.site import Site
+from nnsight_magic.engine.step import Step
 from nnsight_magic.engine.texts import LastToken, Texts
 from nnsight_magic.engine.tracer import Tracer
 from nnsight_magic.errors import (
@@ -64,49 +67,6 @@ _BY_STEP = {
 _PREPARE = "prepare_inputs_for_generation"
 # What `max_length` is by default before transformers 5, where it stands for as many new tokens.
 _UNSET_LENGTH = 20 if int(transformers.__version__.split(".")[0]) < 5 else None
-
-
-class Step(int):
-    """One step of a generation, as `tracer.steps` visits them: the number that it is.
-
-    0 is the step of the prompt, k that of the k-th new token. It compares, counts and indexes as
-    that number does: `step == 2`, `step in (1, 2)`, `found[step]`.
-
-    Attributes:
-        index: the same as a plain int.
-    """
-
-    _tokens: torch.Tensor | None
-
-    def __new__(cls, index: int, tokens: torch.Tensor | None) -> Step:
-        step = super().__new__(cls, index)
-        step._tokens = tokens
-        return step
-
-    def __getnewargs__(self) -> tuple[int, torch.Tensor | None]:
-        return int(self), self._tokens
-
-    @property
-    def tokens(self) -> torch.Tensor:
-        """All token ids that this step's forward knows of: the prompt's and the first k new ones.
-
-        `(batch, tokens)`; with beams or several sequences a prompt, `(rows, tokens)` in the order
-        of the rows of all other values. Of a model that is given embeddings alone: the new ones.
-
-        Raises:
-            NeverRanError: the model does not say what the step is computed from.
-        """
-        if self._tokens is None:
-            raise NeverRanError(
-                f"The ids that step {int(self)} is computed from are not known: this model does "
-                "not prepare its inputs as those of transformers do.\n"
-                "Read what goes into it instead, such as model.input."
-            )
-        return self._tokens
-
-    @property
-    def index(self) -> int:
-        return int(self)
 
 
 class GenerationTracer(Tracer):
@@ -194,8 +154,7 @@ class GenerationTracer(Tracer):
         if self._finished is None and self._course is not None and self._call is not None:
             main = self._course.main
             self._finished = self._plan.trimmed(main.finish(), main)
-            texts = self._plan.texts.get(main)
-            self._begin = (texts.before if texts is not None else None) or 0
+            self._begin = self._plan.begin(self._finished, main)
         return self._finished
 
     @property
@@ -324,59 +283,80 @@ class _Plan:
             )
         self._module = module
         self.alone = False  # nobody looks into it: transformers' own result is all that is wanted
-        defaults = module.generation_config
-        given = kwargs.get("generation_config") or defaults
-
-        def setting(name: str) -> Any:
-            places = (kwargs.get(name), getattr(given, name, None), getattr(defaults, name, None))
-            return next((value for value in places if value is not None), None)
-
-        self.inputs = dict(inputs.kwargs)
+        self.settings = setting = settings_of(module, kwargs)
+        # A class of the user's that calls itself in a loop: transformers has no part in that.
+        self._loops_itself = setting.generators == 0
+        self.args, self.inputs = inputs.args, dict(inputs.kwargs)
         self._kwargs = dict(kwargs)
-        ids = self.inputs.get("input_ids")
-        if ids is not None and "attention_mask" not in {**self.inputs, **kwargs}:
-            self.inputs["attention_mask"] = torch.ones_like(ids)
-        if setting("pad_token_id") is None:
-            self._kwargs["pad_token_id"] = _padding(setting("eos_token_id"), tokenizer)
-        if module.config.is_encoder_decoder:
-            ids = kwargs.get("decoder_input_ids")
-            prompt = 1 if ids is None else ids.shape[1]  # the token that the decoder starts with
-        else:
-            prompt = 0 if ids is None else ids.shape[1]
-        if setting("stop_strings") is not None:
-            self._kwargs.setdefault("tokenizer", tokenizer)
-        length = setting("max_length")
-        if length == _UNSET_LENGTH and kwargs.get("max_length") is None:
-            length = None
-        self.new_tokens = _new_tokens(setting("max_new_tokens"), length, prompt)
-        self.samples = bool(setting("do_sample"))
         # The step behind the last token is one forward more than transformers would run.
         # Where the length that may be reached has a say in the tokens (beam search ranks by it,
         # some models are forced to end there), it must not know of more.
-        knows_length = (setting("num_beams") or 1) > 1 or setting("forced_eos_token_id") is not None
+        self._reorders = setting.beams > 1
+        knows_length = self._reorders or setting("forced_eos_token_id") is not None
         self._spare = 0 if knows_length else 1
-        self._other_modes = [name for name in OTHER_MODES if setting(name)]
-        beams = setting("num_beams") or 1
-        self._reorders = beams > 1
         # transformers repeats each prompt so often before the first forward.
-        self.rows_of_prompt = max(beams, setting("num_return_sequences") or 1)
+        self.rows_of_prompt = max(setting.beams, setting.most("num_return_sequences"))
+        self.samples = setting.may_be("do_sample")
+        self._other_modes = [name for name in OTHER_MODES if setting.may_be(name)]
+        if self._loops_itself:
+            self.new_tokens = kwargs.get("max_new_tokens", sys.maxsize)
+        else:
+            self.new_tokens = _new_tokens(setting, kwargs, self._prompt_length())
+        if not self._loops_itself:
+            self._say_what_is_meant(tokenizer)
         # By forward: where one goes back, another one writes the text once more from its start.
         self.texts: WeakKeyDictionary[Forward, Texts] = WeakKeyDictionary()
-        rest = {k: v for k, v in self._kwargs.items() if k not in ("max_new_tokens", "max_length")}
-        self._call = OnCopies(self._generate, (), {**self.inputs, **rest})
+        known = () if self._loops_itself else ("max_new_tokens", "max_length")
+        rest = {name: value for name, value in self._kwargs.items() if name not in known}
+        self._call = OnCopies(self._generate, inputs.args, {**self.inputs, **rest})
+
+    def _prompt_length(self) -> int:
+        """How many ids stand before the first new one, as `max_length` counts them."""
+        ids = self.inputs.get("input_ids")
+        config = getattr(self._module, "config", None)
+        if getattr(config, "is_encoder_decoder", False):
+            ids = self._kwargs.get("decoder_input_ids")
+            return 1 if ids is None else ids.shape[1]  # the token that the decoder starts with
+        return 0 if ids is None else ids.shape[1]
+
+    def _say_what_is_meant(self, tokenizer: Any) -> None:
+        """Add what transformers would find out itself, and warn of.
+
+        A mask of ones, unless padding stands among the ids: then it makes another one. The end of
+        the text as padding behind it; not for a model with a `generate` of its own, which may say
+        it too.
+        """
+        setting, ids = self.settings, self.inputs.get("input_ids")
+        padding = setting("pad_token_id")
+        masked = "attention_mask" in {**self.inputs, **self._kwargs}
+        if ids is not None and not masked:
+            told_apart = padding is not None and padding not in setting.ends
+            if not (told_apart and bool((ids == padding).any())):
+                self.inputs["attention_mask"] = torch.ones_like(ids)
+        own = isinstance(self._module, GenerationMixin)
+        own = own and type(self._module).generate is not GenerationMixin.generate
+        if padding is None and setting.ends and not own:
+            self._kwargs["pad_token_id"] = setting.ends[0]
+        if setting("stop_strings") is not None:
+            self._kwargs.setdefault("tokenizer", tokenizer)
 
     def run(self, forward: Forward) -> Any:
         return self._call(forward)
 
-    def _generate(self, forward: Forward, **kwargs: Any) -> Any:
+    def _generate(self, forward: Forward, *args: Any, **kwargs: Any) -> Any:
         texts = self.texts[forward] = Texts(self._reorders)
+        if self._loops_itself:
+            return self._module.generate(*args, **kwargs)
         criteria = StoppingCriteriaList(kwargs.pop("stopping_criteria", None) or [])
         spare = 0 if self.alone else self._spare
         if not self.alone:
             stands = partial(_stands, forward)
             criteria.append(LastToken(self.new_tokens, texts, stands))
         return self._module.generate(
-            **kwargs, max_new_tokens=self.new_tokens + spare, stopping_criteria=criteria
+            *args,
+            **kwargs,
+            max_new_tokens=self.new_tokens + spare,
+            stopping_criteria=criteria,
         )
 
     def refuse_other_modes(self) -> None:
@@ -392,6 +372,16 @@ class _Plan:
                 "new token.\nGenerate without it, or without a block: "
                 "model.generate(prompt, …) as transformers does."
             )
+
+    def begin(self, result: Any, forward: Forward) -> int:
+        """How many ids of `result` stand before the first new one."""
+        texts = self.texts.get(forward)
+        if texts is not None and texts.before is not None:
+            return texts.before
+        ids = self.inputs.get("input_ids", self.args[0] if self.args else None)
+        if not (isinstance(ids, torch.Tensor) and isinstance(result, torch.Tensor)):
+            return 0
+        return ids.shape[-1] if torch.equal(result[..., : ids.shape[-1]], ids) else 0
 
     def trimmed(self, result: Any, forward: Forward) -> Any:
         """Without the token that the spare step brought along."""
@@ -505,19 +495,14 @@ def _stands(forward: Forward) -> tuple[int, int]:
     return forward.step, forward.awaited_step
 
 
-def _padding(eos: int | list[int] | None, tokenizer: Any) -> int | None:
-    if tokenizer is not None and tokenizer.pad_token_id is not None:
-        return tokenizer.pad_token_id
-    return eos[0] if isinstance(eos, list) else eos
-
-
-def _new_tokens(new: int | None, length: int | None, prompt: int) -> int:
+def _new_tokens(setting: Settings, kwargs: dict[str, Any], prompt: int) -> int:
     """How many tokens to generate, by the rules of transformers' `generate`.
 
-    Args:
-        new: `max_new_tokens`, which goes first.
-        length: `max_length`, prompt included.
+    `max_new_tokens` goes first; `max_length` has the prompt in it, `prompt` ids.
     """
+    new, length = setting("max_new_tokens"), setting("max_length")
+    if length == _UNSET_LENGTH and kwargs.get("max_length") is None:
+        length = None
     if new is None:
         if length is None:
             return DEFAULT_NEW_TOKENS

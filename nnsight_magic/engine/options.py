@@ -35,7 +35,7 @@ def check_generation(own: Iterable[str], given: Iterable[str], module: Any) -> N
     if not given:
         return
     forward, is_open = _taken_by(module)
-    known = {*vars(module.generation_config)}
+    known = {*_OF_GENERATE, *vars(module.generation_config)}
     # A model may have another one inside generate for it.
     for kind in {type(each) for each in module.modules() if hasattr(type(each), "generate")}:
         for name in ("generate", "prepare_inputs_for_generation", "_sample"):

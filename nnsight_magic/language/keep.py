@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from nnsight_magic.engine.generation import Step
+from nnsight_magic.engine.step import Step
 from nnsight_magic.engine.value import Parts, Value, plain, plainly
 from nnsight_magic.language.program import Program
 from nnsight_magic.language.rows import RowParts

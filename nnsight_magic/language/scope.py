@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from nnsight_magic.engine.axes import Batch
-from nnsight_magic.engine.generation import Step
+from nnsight_magic.engine.step import Step
 from nnsight_magic.language.keep import kept, stacked
 from nnsight_magic.language.names import VALUE_ATTRIBUTES
 from nnsight_magic.language.rows import Row

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
 from transformers import LogitsProcessor, StoppingCriteria
 
+from nnsight_magic.engine.settings_of_generation import Settings
 from nnsight_magic.language.tokens import token_texts
 from nnsight_magic.magics.models import title
 from nnsight_magic.magics.predict import Guesses
@@ -16,9 +16,6 @@ from nnsight_magic.magics.result_parts import step
 from nnsight_magic.views.display import show_live, show_still
 from nnsight_magic.views.steps import StepsView
 from nnsight_magic.views.trace import TraceView
-
-# Generations whose rows or tokens are not one new token of one text at a time.
-NOT_FOLLOWED = ("assistant_early_exit", "prompt_lookup_num_tokens", "num_assistant_tokens")
 
 
 class Stream:
@@ -37,11 +34,9 @@ class Stream:
         self._guesses: list[Guesses] = []  # of each prompt, at the step that runs now
 
     @staticmethod
-    def can_follow(options: Mapping[str, Any]) -> bool:
-        """Whether each step adds one token to each text."""
-        beams = options.get("num_beams", 1) or 1
-        several = options.get("num_return_sequences", 1) or 1
-        return beams == several == 1 and not any(options.get(name) for name in NOT_FOLLOWED)
+    def can_follow(settings: Settings) -> bool:
+        """Whether each prompt has one text, which grows by one token a step."""
+        return settings.beams == settings.most("num_return_sequences") == 1
 
     def candidates(self, index: int) -> tuple[Guesses, ...]:
         """For each step of the prompt at `index` what its token was chosen from."""
@@ -118,6 +113,9 @@ class _Candidates(LogitsProcessor):
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
 
+    def __deepcopy__(self, memo: dict) -> _Candidates:
+        return self  # PEFT copies what it is given
+
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         self._stream.look(input_ids.shape[1], scores)
         return scores
@@ -128,6 +126,9 @@ class _Stop(StoppingCriteria):
 
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
+
+    def __deepcopy__(self, memo: dict) -> _Stop:
+        return self
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
         stop = self._stream.chosen(input_ids.shape[1], input_ids[:, -1].tolist())

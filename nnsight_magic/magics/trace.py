@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from nnsight_magic.engine.settings_of_generation import Settings, settings_of
 from nnsight_magic.errors import OptionError
 from nnsight_magic.language.names import TRACE_NAMES
 from nnsight_magic.language.problems import did_you_mean
@@ -170,7 +171,7 @@ def _watched(cell: Cell):
     if cell.magic == "generate" and cell.on_screen is not None:
         from nnsight_magic.magics.stream import Stream
 
-        if Stream.can_follow(cell.line.generation):
+        if Stream.can_follow(_settings(cell)):
             cell.stream = Stream(cell)
             with cell.stream as extra:
                 yield extra
@@ -181,18 +182,22 @@ def _watched(cell: Cell):
 
 @contextlib.contextmanager
 def _progress(cell: Cell):
-    """Arguments that make a long generation show a bar; beams cannot be counted so."""
-    given = cell.line.generation
-    if cell.magic == "trace" or cell.line.quiet or given.get("num_beams", 1) != 1:
+    """Arguments that make a long generation show a bar."""
+    if cell.magic == "trace" or cell.line.quiet:
         yield {}
         return
     from nnsight_magic.magics.progress import TokenProgress
 
-    bar = TokenProgress(given.get("max_new_tokens", cell.line.new_tokens))
+    bar = TokenProgress(cell.line.generation.get("max_new_tokens", cell.line.new_tokens))
     try:
-        yield {"streamer": bar}
+        yield {"stopping_criteria": [bar]}
     finally:
         bar.close()
+
+
+def _settings(cell: Cell) -> Settings:
+    """What the generation is done with, by the line and by the model."""
+    return settings_of(cell.model.module, cell.line.generation)
 
 
 def _begin(cell: Cell, grad: bool, **extra: Any) -> Any:
@@ -358,7 +363,7 @@ def _generations(
 ) -> tuple[PromptResult, ...]:
     now = _new_texts(cell, found.get("sequences"), found.get("begin", 0))
     clean: list[tuple[str, ...]] = []
-    samples = cell.line.generation.get("do_sample") or cell.model.module.generation_config.do_sample
+    samples = _settings(cell).may_be("do_sample")
     if wrote and cell.line.compare and now and (not samples or cell.line.seed is not None):
         clean = _clean_texts(cell, found["tracer"], clean_runs)
     prompts = []
@@ -411,13 +416,9 @@ def _new_texts(cell: Cell, sequences: Any, begin: int) -> list[tuple[str, ...]]:
     sequences = getattr(sequences, "sequences", sequences)
     if sequences is None or not cell.outcome.rows:
         return []
-    model = cell.model
-    end = set()
-    with contextlib.suppress(AttributeError):
-        eos = model.module.generation_config.eos_token_id
-        end = set(eos if isinstance(eos, list) else [eos])
+    end = set(_settings(cell).ends)
     texts = []
     for ids in sequences[:, begin:].tolist():
         stop = next((k + 1 for k, each in enumerate(ids) if each in end), len(ids))
-        texts.append(tuple(token_texts(model.tokenizer, ids[:stop])))
+        texts.append(tuple(token_texts(cell.model.tokenizer, ids[:stop])))
     return texts

@@ -4,13 +4,26 @@ from __future__ import annotations
 
 import pytest
 import torch
+from ipywidgets.widgets.widget import _instances
 
 from nnsight_magic import LanguageModel
+from nnsight_magic.language.tokens import token_texts
+from nnsight_magic.magics.progress import TokenProgress
 from nnsight_magic.views import StepsView
 from tests import tiny
 
 PROMPT = "The cat sat on"
 NEW = 6
+
+
+@pytest.fixture(autouse=True)
+def one_core():
+    """Two threads that wait for each other on a busy machine cost more than they bring."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
 
 # Reads that need no second run of the model, one, and several.
 BODIES = {
@@ -94,3 +107,130 @@ def test_rows_of_a_prompt_are_its_own_and_its_text_stands_under_it(shell, module
     alone = shell.run(f'%%generate "A dog" {flags.replace("--seed 1", "--seed 2")}\npass')
     if "beams" in options:
         assert clean[1] == alone.prompts[0].generated
+
+
+# ── what the model is configured to do, where the line says nothing ──────────────────────
+
+
+def written(module, new=NEW, **options):
+    """The texts of the new tokens, as plain transformers generates them."""
+    encoded = tiny.tokenizer()(PROMPT, return_tensors="pt")
+    torch.manual_seed(3)
+    with torch.no_grad():
+        ids = module.generate(**encoded, max_new_tokens=new, **options)[0]
+    begin = 1 if module.config.is_encoder_decoder else encoded.input_ids.shape[1]
+    return token_texts(tiny.tokenizer(), ids[begin:].tolist())
+
+
+@pytest.fixture
+def configured(bare):
+    """Makes a model with a configuration of its own the one that cells run on."""
+
+    def make(architecture, **config):
+        module = tiny.build(architecture)
+        for name, value in {"eos_token_id": 319, "pad_token_id": 0, **config}.items():
+            setattr(module.generation_config, name, value)
+        bare.ns["model"] = LanguageModel(module, tiny.tokenizer())
+        return module
+
+    return make
+
+
+@pytest.mark.parametrize("views", [False, True])
+@pytest.mark.parametrize("body", ["nothing", "backwards", "write"])
+@pytest.mark.parametrize(
+    "config",
+    [{"num_beams": 2}, {"do_sample": True}, {"num_beams": 2, "num_return_sequences": 2}],
+    ids=str,
+)
+@pytest.mark.parametrize("architecture", ["llama", "t5"])
+def test_beams_and_sampling_that_a_model_is_configured_for(
+    bare, configured, architecture, config, body, views
+):
+    module = configured(architecture, min_new_tokens=NEW, **config)
+    if views:
+        bare.ip.kernel = object()
+    result = bare.run(f'%%generate "{PROMPT}" -n {NEW} --seed 3\n{BODIES[body]}')
+    if views:
+        del bare.ip.kernel
+    clean = written(module)
+    mine = result.prompts[0]
+    assert list(mine.generated_clean if body == "write" else mine.generated) == clean
+    assert result.extent == f"{NEW} new tokens"
+    steps = result.view.steps
+    assert (steps is not None) == (views and "num_beams" not in config)
+    if steps is not None:
+        assert [step.token for step in steps.all_steps] == list(mine.generated)
+
+
+@pytest.mark.parametrize("option", ["prompt_lookup_num_tokens", "guidance_scale"])
+def test_a_way_without_steps_that_a_model_is_configured_for_is_refused_in_words(
+    bare, configured, option
+):
+    configured("llama", **{option: 2})
+    shown = bare.fails(f'%%generate "{PROMPT}" -n 3\nh = layers[1].output')
+    assert option in shown
+    assert "no step would be one new token" in " ".join(shown.split())
+
+
+@pytest.mark.parametrize("views", [False, True])
+def test_a_text_ends_where_the_line_says(bare, configured, views):
+    """And not where the model's own configuration would have it end."""
+    module = configured("llama")
+    ids = written(module, min_new_tokens=NEW)
+    tokens = tiny.tokenizer()(PROMPT, return_tensors="pt")
+    with torch.no_grad():
+        text = module.generate(**tokens, max_new_tokens=NEW, min_new_tokens=NEW)[0, -NEW:].tolist()
+    module.generation_config.eos_token_id = text[1]
+    if views:
+        bare.ip.kernel = object()
+    whole = bare.run(f'%%generate "{PROMPT}" -n {NEW} --eos_token_id 319\npass')
+    short = bare.run(f'%%generate "{PROMPT}" -n {NEW}\npass')
+    if views:
+        del bare.ip.kernel
+    assert list(whole.prompts[0].generated) == ids
+    stop = text.index(text[1]) + 1
+    assert list(short.prompts[0].generated) == ids[:stop]
+
+
+# ── a bar, and a run that is cut short ───────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("config", [{}, {"num_beams": 3}], ids=str)
+@pytest.mark.parametrize("body", BODIES)
+@pytest.mark.parametrize("architecture", ["llama", "t5"])
+def test_the_bar_counts_every_new_token_once(
+    bare, configured, monkeypatch, architecture, body, config
+):
+    bars = []
+
+    class Watched(TokenProgress):
+        def close(self):
+            bars.append((self._bar.n, self._bar.total))
+            super().close()
+
+    monkeypatch.setattr("nnsight_magic.magics.progress.TokenProgress", Watched)
+    configured(architecture, min_new_tokens=NEW, **config)
+    text = BODIES[body].replace("embed.output", "layers[0].output")
+    bare.run(f'%%generate "{PROMPT}" -n {NEW} --no-compare\n{text}')
+    assert bars == [(NEW, NEW)]
+
+
+@pytest.mark.parametrize("error", ["ValueError('stop')", "KeyboardInterrupt()"])
+@pytest.mark.parametrize("body", ["forwards", "backwards", "back a step"])
+def test_a_run_that_is_cut_short_shows_the_beginning_of_its_text(bare, configured, body, error):
+    module = configured("llama", min_new_tokens=NEW)
+    bare.ip.kernel = object()
+    bare.fails(
+        f'%%generate "{PROMPT}" -n {NEW}\n{BODIES[body]}\n    if step == 4:\n        raise {error}'
+    )
+    del bare.ip.kernel
+    steps = [each for each in list(_instances.values()) if isinstance(each, StepsView)][-1]
+    tokens = [step.token for step in steps.all_steps]
+    assert tokens == written(module)[: len(tokens)]
+    assert len(tokens) in (4, 5)
+    assert not steps.running
+    bare.run("%runs")
+    assert ("interrupted" if "Keyboard" in error else "ValueError") in bare.plain
+    again = bare.run(f'%%generate "{PROMPT}" -n {NEW}\n{BODIES[body]}')
+    assert list(again.prompts[0].generated) == written(module)
