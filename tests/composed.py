@@ -212,6 +212,19 @@ def compiled_lora() -> Case:
     return torch.compile(module, backend="eager"), given
 
 
+def compiled_forward() -> Case:
+    module = tiny.build("llama")
+    module.forward = torch.compile(module.forward, backend="eager")
+    return module, _ids(5, 6, 7, 8)
+
+
+def compiled_blocks() -> Case:
+    module = tiny.build("llama")
+    for block in module.model.layers:
+        block.forward = torch.compile(block.forward, backend="eager")
+    return module, _ids(5, 6, 7, 8)
+
+
 # With the path of the block that tests look at.
 CASES: dict[str, tuple[Callable[[], Case], str]] = {
     "talking": (talking, "language_model.model.layers.1"),
@@ -228,5 +241,7 @@ CASES: dict[str, tuple[Callable[[], Case], str]] = {
     "prompt_tuning_of_t5": (prompt_tuning_of_t5, "base_model.decoder.block.1"),
     "prefix_tuning": (prefix_tuning, "base_model.model.layers.1"),
     "compiled": (compiled, "_orig_mod.model.layers.1"),
+    "compiled_forward": (compiled_forward, "model.layers.1"),
+    "compiled_blocks": (compiled_blocks, "model.layers.1"),
     "compiled_lora": (compiled_lora, "_orig_mod.base_model.model.model.layers.1"),
 }

@@ -101,10 +101,18 @@ class Bypasses:
 
     @uninterrupted
     def uncompile(self, module: nn.Module) -> None:
-        """Run a module as it is that `module.compile()` has compiled: nothing stops in there."""
+        """Run a module as it is that was compiled in place: nothing stops in there.
+
+        By `module.compile()`, or by `module.forward = torch.compile(module.forward)`.
+        """
         if module._compiled_call_impl is not None:
             self._set.append((module, "_compiled_call_impl", module._compiled_call_impl))
             module._compiled_call_impl = None
+        forward = module.__dict__.get("forward")
+        plain = getattr(forward, "_torchdynamo_orig_callable", None)
+        if plain is not None and not hasattr(forward, "stands_for"):
+            self._set.append((module, "forward", forward))
+            module.__dict__["forward"] = plain
 
     @uninterrupted
     def keep_activations(self, root: nn.Module) -> bool:

@@ -98,7 +98,7 @@ class Forward:
         if (line[-1], kind) in self._hooks:
             return
         for module in line:
-            if module._compiled_call_impl is not None:
+            if module._compiled_call_impl is not None or "forward" in module.__dict__:
                 self._bypasses.uncompile(module)
         for module in line[:-1]:
             if "_orig_mod" in module._modules:  # what torch.compile gives: no hook fires in there

@@ -148,6 +148,28 @@ def triple(handle):
         handle.output[0] *= 3
 
 
+@pytest.mark.parametrize("make", [composed.compiled_forward, composed.compiled_blocks])
+def test_a_forward_that_is_compiled_is_looked_into_and_given_back(make):
+    module, given = make()
+    compiled = {each: each.__dict__.get("forward") for each in module.modules()}
+    states = []
+    hook = each_step(module, "model.layers.1", lambda step, h: states.append(h.clone()))
+    with torch.no_grad():
+        logits = module(**given).logits
+    hook.remove()
+    model = LanguageModel(module, tiny.tokenizer())
+    for _ in range(2):
+        with model.trace(**given):
+            state, end = model.layers[1].output, model.logits
+        torch.testing.assert_close(state.value, states[0])
+        torch.testing.assert_close(end.value, logits)
+        with model.trace(**given):
+            model.layers[1].skip(model.layers[0].output)
+            skipped = model.logits
+        assert not torch.equal(skipped.value, logits)
+        assert all(each.__dict__.get("forward") is own for each, own in compiled.items())
+
+
 class Elsewhere(composed.Talking):
     """Whose text comes from something that is no module of its own."""
 
