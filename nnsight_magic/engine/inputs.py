@@ -82,17 +82,23 @@ def prepare(given: Any, module: nn.Module, tokenizer: Any) -> Inputs:
         BadInputError: nothing can be run on what was given; the message says why.
     """
     device = device_of(module)
+    name = getattr(module, "main_input_name", None)
     if isinstance(given, str):
         given = [given]
     if _is_texts(given):
         encoded = _tokenized(list(given), tokenizer)
         return Inputs(kwargs=_on(encoded, device), prompts=list(given))
     if isinstance(given, Mapping):
+        if not given:
+            raise BadInputError(_no_input("an empty dict"))
+        if isinstance(given.get("input_ids"), torch.Tensor):
+            _check_ids(given["input_ids"], module)
         named = {name: _by_row(name, value) for name, value in given.items()}
         return Inputs(kwargs=_on(named, device))
+    if name == "input_ids":
+        _check_ids(given, module)
     if isinstance(given, list | tuple) and given and _is_ids(given):
         given = torch.tensor(given if isinstance(given[0], list | tuple) else [given])
-    name = getattr(module, "main_input_name", None)
     if isinstance(given, torch.Tensor) and name is not None:
         if name == "input_ids" and given.ndim == 1:
             given = given[None]
@@ -163,7 +169,68 @@ def _is_texts(given: Any) -> bool:
 
 def _is_ids(given: Any) -> bool:
     rows = given if isinstance(given[0], list | tuple) else [given]
+    if not all(isinstance(row, list | tuple) for row in rows):
+        return False
     return all(isinstance(i, int) for row in rows for i in row) and len({len(r) for r in rows}) == 1
+
+
+def _no_input(found: str) -> str:
+    return (
+        f"A language model runs on text or on token ids.\nFound: {found}.\n"
+        'Expected: a prompt, "…"; a list of prompts; ids as a list of numbers, a list of lists of '
+        "one length, or a tensor (batch, tokens)."
+    )
+
+
+def _check_ids(given: Any, module: nn.Module) -> None:
+    """Refuse what no embedding of tokens takes.
+
+    Raises:
+        BadInputError: says what was found and what is expected.
+    """
+    if isinstance(given, torch.Tensor):
+        if given.is_floating_point() or given.is_complex() or given.dtype == torch.bool:
+            raise BadInputError(_no_input(f"a tensor of {given.dtype}".replace("torch.", "")))
+        if not given.numel() or given.ndim not in (1, 2):
+            raise BadInputError(_no_input(f"a tensor of shape {tuple(given.shape)}"))
+        if not given.is_meta:
+            _check_range(int(given.min()), int(given.max()), module)
+        return
+    if not isinstance(given, list | tuple):
+        raise BadInputError(_no_input(f"{type(given).__name__}, {str(given)[:40]!r}"))
+    if not given:
+        raise BadInputError(_no_input("an empty list"))
+    if _is_ids(given):
+        _check_ids(torch.tensor(given), module)
+        return
+    rows = [row for row in given if isinstance(row, list | tuple)]
+    if len(rows) == len(given) and all(type(i) is int for row in rows for i in row):
+        lengths = ", ".join(str(len(row)) for row in rows[:6])
+        raise BadInputError(
+            f"Lists of token ids of different length make no batch by themselves: {lengths}.\n"
+            "Pad them to one length and give the mask, {'input_ids': …, 'attention_mask': …}, or "
+            "give the prompts as text."
+        )
+    if any(isinstance(item, torch.Tensor) for item in given):
+        return  # arguments of a forward, one after another
+    kinds = ", ".join(dict.fromkeys(type(item).__name__ for item in given))
+    raise BadInputError(_no_input(f"a {type(given).__name__} of {kinds}"))
+
+
+def _check_range(least: int, greatest: int, module: nn.Module) -> None:
+    if "pixel_values" in inspect.signature(module.forward).parameters:
+        return  # a picture's place may have an id beyond the embedding
+    get = getattr(module, "get_input_embeddings", None)
+    try:
+        rows = get().num_embeddings if get is not None else None
+    except (NotImplementedError, AttributeError):
+        return
+    if rows is not None and (least < 0 or greatest >= rows):
+        found = least if least < 0 else greatest
+        raise BadInputError(
+            f"There is no token {found}: this model's vocabulary has the ids 0 to {rows - 1}.\n"
+            "Ids come from the model's own tokenizer: model.tokenizer(prompt).input_ids."
+        )
 
 
 def _tokenized(texts: list[str], tokenizer: Any) -> dict[str, torch.Tensor]:
@@ -172,6 +239,9 @@ def _tokenized(texts: list[str], tokenizer: Any) -> dict[str, torch.Tensor]:
             "Text was given, but this model has no tokenizer.\n"
             "Give token ids, or pass one: LanguageModel(model, tokenizer=…)."
         )
+    for text in texts:
+        _check_text(text)
+    _check_empty(texts, tokenizer)
     encoded = tokenizer(texts, return_tensors="pt", padding=len(texts) > 1)
     if encoded["input_ids"].shape[-1] == 0:
         if tokenizer.bos_token_id is None:
@@ -184,6 +254,29 @@ def _tokenized(texts: list[str], tokenizer: Any) -> dict[str, torch.Tensor]:
     if "attention_mask" in kwargs and bool(kwargs["attention_mask"].all()):
         del kwargs["attention_mask"]  # without padding it says nothing, and costs a mask
     return kwargs
+
+
+def _check_text(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise BadInputError(
+            f"The prompt has half of a character at position {error.start} "
+            f"({text[error.start]!r}, a lone surrogate), which no tokenizer takes.\n"
+            "It comes from text that was cut or decoded wrongly: text.encode(errors='replace')."
+        ) from None
+
+
+def _check_empty(texts: list[str], tokenizer: Any) -> None:
+    """An empty prompt beside others would be a row of padding alone."""
+    if len(texts) < 2:
+        return
+    empty = [number for number, text in enumerate(texts, 1) if not tokenizer(text).input_ids]
+    if empty:
+        raise BadInputError(
+            f"Prompt {empty[0]} of {len(texts)} is empty: it has no token, and its row would be "
+            "padding alone.\nGive it at least one character, or leave it out."
+        )
 
 
 def _on(kwargs: dict[str, Any], device: torch.device) -> dict[str, Any]:

@@ -44,12 +44,13 @@ class Invokes:
 
     def prompts(self) -> list[Any]:
         """What the invokes so far ran on: text where it was given, else token ids."""
-        if not self._tracers:
+        own = [tracer for tracer in self._tracers if not tracer.of_all_prompts]
+        if not own:
             raise BadInputError(
                 "invoke() without a prompt runs the prompts of the invokes before it as one batch, "
                 "and there is none before it.\nGive it a prompt: with tracer.invoke(prompt)."
             )
-        texts = [tracer.prompts for tracer in self._tracers]
+        texts = [tracer.prompts for tracer in own]
         if any(text is None for text in texts):
             raise BadInputError(
                 "invoke() without a prompt needs the invokes before it to be given text, so that "
@@ -63,8 +64,11 @@ class Invokes:
         first = 0
         for tracer, written in zip(self._tracers, self._written, strict=True):
             count = len(tracer.prompts)
-            rows = slice(first, first + count)
-            first += count
+            if tracer.of_all_prompts:
+                rows = slice(0, count)  # those that there were by then
+            else:
+                rows = slice(first, first + count)
+                first += count
             for site, changes in written.items():
                 for path, new in _tensors(changes):
                     merged.setdefault(site, []).append((path, _on_rows(new, rows, mask)))

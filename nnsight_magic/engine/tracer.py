@@ -51,6 +51,7 @@ class Tracer:
     """
 
     is_one_forward = True  # and not the many of a generation
+    of_all_prompts = False  # an invoke without a prompt of its own
     rows_of_prompt = 1  # of a batch: a generation may follow several beams
 
     def __init__(
@@ -235,6 +236,7 @@ class Tracer:
             tracer = self._again(*inputs, **kwargs)
         else:
             tracer = self._again(self._invokes.prompts())
+            tracer.of_all_prompts = True
             tracer._written_before = self._invokes.writes(tracer.attention_mask)
         tracer._parent = self
         return tracer

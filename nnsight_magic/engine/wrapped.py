@@ -330,7 +330,9 @@ class Model(Handle):
     ) -> Tracer:
         module = self.module
         check_options("trace", _OF_TRACE, kwargs, module)
-        arguments = with_positions({**inputs.kwargs, **kwargs}, module)
+        arguments = {**inputs.kwargs, **kwargs}
+        if inputs.prompts is not None:  # a mask of the user's own means what it means to the model
+            arguments = with_positions(arguments, module)
         return Tracer(
             self,
             OnCopies(module, inputs.args, arguments),

@@ -82,7 +82,7 @@ def test_a_prompts_write_leaves_the_other_prompts_logits(name):
     assert written > 3
 
 
-@pytest.mark.parametrize("name", ["mixtral", "opt", "llama4", "gpt2", "xglm", "bloom"])
+@pytest.mark.parametrize("name", ["mixtral", "opt", "llama4", "xglm", "bloom", "mamba"])
 def test_what_a_prompt_reads_is_what_it_gives_alone(name):
     module, _ = models.build(name)
     model = LanguageModel(module.eval(), tiny.tokenizer())
