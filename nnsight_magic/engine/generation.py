@@ -14,7 +14,6 @@ from weakref import WeakKeyDictionary
 
 import torch
 import transformers
-from torch import nn
 from transformers import GenerationMixin, StoppingCriteriaList
 from transformers.utils import ModelOutput
 
@@ -26,9 +25,10 @@ from nnsight_magic.engine.inputs import Inputs
 from nnsight_magic.engine.interrupt import interruptible, uninterrupted
 from nnsight_magic.engine.lifeline import watched_exit
 from nnsight_magic.engine.pause import Pause
-from nnsight_magic.engine.settings_of_generation import Settings, settings_of
+from nnsight_magic.engine.settings_of_generation import Settings, generating, settings_of
 from nnsight_magic.engine.site import Site
 from nnsight_magic.engine.step import Step
+from nnsight_magic.engine.streamed import Streamed
 from nnsight_magic.engine.texts import LastToken, Texts
 from nnsight_magic.engine.tracer import Tracer
 from nnsight_magic.errors import (
@@ -258,20 +258,6 @@ class GenerationTracer(Tracer):
             _ = self.finished
 
 
-def generating(root: nn.Module) -> dict[nn.Module, list[nn.Module]]:
-    """The modules that may be what generates, each with the modules from the root down to it.
-
-    PEFT's models, those of `torch.compile`, BLIP-2 and others let a model inside do it.
-    """
-    found = {root: [root]}
-    for path, module in root.named_modules():
-        if path and isinstance(module, GenerationMixin):
-            parts = path.split(".")
-            parents = [root.get_submodule(".".join(parts[:k])) for k in range(1, len(parts))]
-            found[module] = [root, *parents, module]
-    return found
-
-
 class _Plan:
     """How transformers' `generate` is called, and where it has to stop."""
 
@@ -306,6 +292,8 @@ class _Plan:
             self._say_what_is_meant(tokenizer)
         # By forward: where one goes back, another one writes the text once more from its start.
         self.texts: WeakKeyDictionary[Forward, Texts] = WeakKeyDictionary()
+        streamer = kwargs.get("streamer")
+        self._streamed = None if streamer is None else Streamed(streamer, self.new_tokens)
         known = () if self._loops_itself else ("max_new_tokens", "max_length")
         rest = {name: value for name, value in self._kwargs.items() if name not in known}
         self._call = OnCopies(self._generate, inputs.args, {**self.inputs, **rest})
@@ -350,6 +338,8 @@ class _Plan:
         criteria = StoppingCriteriaList(kwargs.pop("stopping_criteria", None) or [])
         spare = 0 if self.alone else self._spare
         if not self.alone:
+            if self._streamed is not None:
+                kwargs["streamer"] = self._streamed.of_a_run()
             stands = partial(_stands, forward)
             criteria.append(LastToken(self.new_tokens, texts, stands))
         return self._module.generate(

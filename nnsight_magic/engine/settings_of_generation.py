@@ -69,7 +69,20 @@ class Settings:
         return list(ids) if isinstance(ids, Iterable) else [int(ids)]
 
 
+def generating(root: nn.Module) -> dict[nn.Module, list[nn.Module]]:
+    """The modules that may be what generates, each with the modules from the root down to it.
+
+    PEFT's models, those of `torch.compile`, BLIP-2 and others let a model inside do it.
+    """
+    found = {root: [root]}
+    for path, module in root.named_modules():
+        if path and isinstance(module, GenerationMixin):
+            parts = path.split(".")
+            parents = [root.get_submodule(".".join(parts[:k])) for k in range(1, len(parts))]
+            found[module] = [root, *parents, module]
+    return found
+
+
 def settings_of(module: nn.Module, options: Mapping[str, Any]) -> Settings:
     """The settings with which `module` would generate, the models inside it looked at too."""
-    inside = (each for each in module.modules() if isinstance(each, GenerationMixin))
-    return Settings(dict.fromkeys((module, *inside)), options)
+    return Settings(generating(module), options)

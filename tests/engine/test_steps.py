@@ -174,6 +174,42 @@ def test_the_step_behind_the_last_leaves_no_entry_in_what_generate_gives(model):
     assert torch.equal(tracer.result["sequences"], whole.sequences)
 
 
+class Listener:
+    """A streamer that keeps what it is told."""
+
+    def __init__(self):
+        self.told, self.ended = [], 0
+
+    def put(self, tokens):
+        self.told.append(tokens.flatten().tolist())
+
+    def end(self):
+        self.ended += 1
+
+
+@pytest.mark.parametrize("options", [{}, {"do_sample": True}], ids=str)
+@pytest.mark.parametrize("reads", ["none", "forwards", "backwards", "back", "behind", "whole"])
+def test_a_streamer_is_told_every_token_once(model, reads, options):
+    plainly, mine = Listener(), Listener()
+    plain(model, streamer=plainly, **options)
+    with generate(model, streamer=mine, **options) as tracer:
+        if reads == "whole":
+            _ = tracer.result
+        for step in tracer.iter[:] if reads in ("forwards", "backwards", "whole") else ():
+            model.layers[2].output.save()
+            if reads == "backwards":
+                model.layers[0].output.save()
+            assert reads == "whole" or len(mine.told) <= step + 1
+        for index in (2, 0, 1) if reads == "back" else ():
+            for _ in tracer.iter[index]:
+                model.layers[1].output.save()
+        if reads == "behind":
+            for _ in tracer.iter[NEW - 1]:
+                model.layers[0].next().output.save()
+    assert mine.told == plainly.told
+    assert mine.ended == plainly.ended == 1
+
+
 # ── a forward that is no new token ───────────────────────────────────────────────────────
 
 
