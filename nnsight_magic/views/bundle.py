@@ -7,6 +7,7 @@ stands in one model that all views of a kernel share.
 
 from __future__ import annotations
 
+import base64
 import functools
 import gzip
 import hashlib
@@ -50,9 +51,12 @@ def packed() -> tuple[bytes, str]:
 
 
 class Code(ipywidgets.Widget):
-    """Holds the front end's code for all views of this process."""
+    """Holds the front end's code for all views of this process.
 
-    packed = traitlets.Bytes().tag(sync=True)
+    As text: of a plain widget's bytes JupyterLab stores nothing when it saves a notebook itself.
+    """
+
+    packed = traitlets.Unicode().tag(sync=True)  # base64
     version = traitlets.Unicode().tag(sync=True)
 
 
@@ -63,5 +67,5 @@ def code() -> Code:
     """The one `Code` of this process; a new one where a comm was closed, as a test's may be."""
     data, version = packed()
     if version not in _codes or _codes[version].comm is None:
-        _codes[version] = Code(packed=data, version=version)
+        _codes[version] = Code(packed=base64.b64encode(data).decode(), version=version)
     return _codes[version]

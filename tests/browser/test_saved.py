@@ -18,6 +18,7 @@ from playwright.sync_api import expect
 
 from tests.browser.conftest import new_page
 from tests.browser.lab import TWO_FRAMES, Lab, Notebook
+from tests.browser.test_views import until
 
 CELLS = [
     """
@@ -135,6 +136,40 @@ def test_with_stored_state_the_views_go_on_over_what_was_stored(
     for k in range(tab.locator(".nnv-still").count()):
         expect(tab.locator(".nnv-still").nth(k)).to_be_hidden(timeout=30_000)
     assert notebook.errors == []
+
+
+@pytest.fixture
+def saving_state(lab: Lab, tab: Any) -> Iterator[None]:
+    """*Settings → Save Widget State Automatically*, chosen as a user does, and taken back."""
+    lab.notebook("setting.ipynb", ["1"])
+    Notebook(tab).open(lab.address("setting.ipynb"))
+    tab.get_by_role("menuitem", name="Settings", exact=True).click()
+    tab.get_by_role("menuitem", name="Save Widget State Automatically").click()
+    settings = lab.folder.parent / "config" / "lab" / "user-settings"
+    stored = settings / "@jupyter-widgets" / "jupyterlab-manager" / "plugin.jupyterlab-settings"
+    assert until(stored.exists)
+    yield
+    stored.unlink()
+
+
+@pytest.mark.usefixtures("saving_state")
+def test_state_that_jupyterlab_itself_stored_shows_the_views(lab: Lab, tab: Any) -> None:
+    """What it stores differs from nbclient's: a plain widget's bytes are left out."""
+    path = lab.notebook("own.ipynb", CELLS)
+    notebook = Notebook(tab).open(lab.address("own.ipynb"))
+    notebook.run_all()
+    expect(tab.locator(".nnv")).to_have_count(VIEWS)
+    notebook.save()
+    tab.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.shutdown()")
+    assert "widgets" in json.loads(path.read_text())["metadata"]
+    reopened = Notebook(tab).open(lab.address("own.ipynb"), kernel=False)
+    expect(tab.locator(".nnv")).to_have_count(VIEWS)
+    heat = tab.get_by_label("tensor attention", exact=True)
+    heat.get_by_role("slider", name="place on head").fill("7")
+    heat.get_by_role("img").first.hover()
+    expect(heat.locator("output.nnv-readout")).to_contain_text("[7, ")
+    assert tab.get_by_text("cannot be shown").count() == 0
+    assert reopened.errors == []
 
 
 def test_notebook_7_shows_the_same(lab: Lab, tab: Any, with_state: Path) -> None:

@@ -1,11 +1,13 @@
 // What every view carries: it fetches the views' code from the one model that holds it, and hands
-// over. Without that model (it was deleted, or its state not stored) it asks the kernel.
+// over. Without that model (it was deleted, or its state not stored whole) it asks the kernel.
 type Views = { render(context: { model: any; el: HTMLElement }): () => void };
 
 const key = Symbol.for("nnsight_magic.views");
 const loaded: Map<string, Promise<Views>> = ((globalThis as any)[key] ??= new Map());
 
-async function unpack(data: DataView): Promise<Views> {
+const bytes = (base64: string) => Uint8Array.from(atob(base64), (c) => c.charCodeAt(0));
+
+async function unpack(data: Uint8Array | DataView): Promise<Views> {
   const stream = new Blob([data as any]).stream().pipeThrough(new DecompressionStream("gzip"));
   const text = await new Response(stream).text();
   const url = URL.createObjectURL(new Blob([text], { type: "text/javascript" }));
@@ -32,9 +34,8 @@ async function views(model: any): Promise<Views> {
   if (!found) {
     found = model.widget_manager
       .get_model(reference)
-      .then((code: any) => code.get("packed"))
-      .catch(() => asked(model))
-      .then(unpack);
+      .then((code: any) => unpack(bytes(code.get("packed"))))
+      .catch(() => asked(model).then(unpack));
     loaded.set(reference, found!);
     found!.catch(() => loaded.delete(reference));
   }
