@@ -66,6 +66,18 @@ class ModuleTree:
             below = [(f"{path}.{name}" if path else name, child) for name, child in kind.children]
             waiting.extendleft(reversed(below))
 
+    def count_at(self, pattern: str) -> int:
+        """How many modules stand at such a place: `layers.*.mlp`, where `*` is any number."""
+        reached = {self.root: 1}
+        for part in pattern.split("."):
+            below: dict[int, int] = {}
+            for number, times in reached.items():
+                for name, child in self.kinds[number].children:
+                    if name == part or (part == "*" and name.isdecimal()):
+                        below[child] = below.get(child, 0) + times
+            reached = below
+        return sum(reached.values())
+
 
 @dataclass(frozen=True)
 class ModuleNote:
@@ -236,14 +248,18 @@ def after_run(
     return notes
 
 
-def packed_notes(notes: Mapping[str, ModuleNote]) -> dict[str, dict[str, Any]]:
-    """Notes by path; what all blocks have in common stands once, under `layers.*.mlp`."""
+def packed_notes(notes: Mapping[str, ModuleNote], tree: ModuleTree) -> dict[str, dict[str, Any]]:
+    """Notes by path; what most blocks have in common stands once, under `layers.*.mlp`.
+
+    That speaks of every module at such a place, so there is none unless each of them has a note.
+    """
     patterns: dict[str, dict[str, dict[str, Any]]] = {}
     for path, note in notes.items():
         patterns.setdefault(_NUMBER.sub("*", path), {})[path] = note.packed()
     found: dict[str, dict[str, Any]] = {}
     for pattern, members in patterns.items():
-        common = _most_common(list(members.values())) if len(members) > 2 else None
+        all_noted = len(members) > 2 and tree.count_at(pattern) == len(members)
+        common = _most_common(list(members.values())) if all_noted else None
         if common is not None:
             found[pattern] = common
         found |= {path: note for path, note in members.items() if note != common}

@@ -68,7 +68,7 @@ class TreeView(View):
             kind="tree",
             title=title or kind.class_name,
             packed=zlib.compress(packed_tree(tree, MOST), 6),
-            notes=packed_notes(notes or {}),
+            notes=packed_notes(notes or {}, tree),
             aliases=dict(aliases or {}),
             **state,
         )
@@ -84,7 +84,7 @@ class TreeView(View):
     def set_notes(self, notes: Mapping[str, ModuleNote]) -> None:
         """Shapes and badges of the last run, by module path."""
         self._noted = dict(notes)
-        self.notes = packed_notes(notes)
+        self.notes = packed_notes(notes, self.tree)
 
     def follow(self, find: Callable[[], Any]) -> None:
         """Be the tree of whatever module `find` gives, and show what each of its runs says.

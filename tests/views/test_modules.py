@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 from collections.abc import Callable
 
 import pytest
@@ -88,11 +89,26 @@ def test_a_tree_of_which_nothing_repeats_comes_in_parts() -> None:
 def test_what_all_blocks_have_in_common_is_noted_once() -> None:
     notes = {f"layers.{k}.mlp": ModuleNote("(1, 4)", "(1, 4)") for k in range(100)}
     notes["layers.7.mlp"] = ModuleNote("(1, 4)", "(1, 4)", saved=("h",))
-    packed = packed_notes(notes)
+    packed = packed_notes(notes, describe(model(100)))
     assert packed == {
         "layers.*.mlp": {"i": "(1, 4)", "o": "(1, 4)"},
         "layers.7.mlp": {"i": "(1, 4)", "o": "(1, 4)", "s": ["h"]},
     }
+
+
+@pytest.mark.parametrize("noted", [[2], [0, 1], [2, 3, 4], [*range(29)], [*range(30)]], ids=len)
+@pytest.mark.parametrize("place", ["layers.{}", "layers.{}.mlp", "layers.{}.mlp.3"])
+def test_a_note_is_about_its_own_modules_and_no_others(noted: list[int], place: str) -> None:
+    tree = describe(model(30))
+    notes = {place.format(k): ModuleNote(saved=("h",), wrote=True) for k in noted}
+    packed = packed_notes(notes, tree)
+    # As the front end looks it up: by the path, else by the place with `*` for numbers.
+    seen = {
+        path: packed.get(path, packed.get(re.sub(r"(?<=\.)\d+(?=\.|$)", "*", path), {}))
+        for path, _ in tree.walk()
+    }
+    assert {path for path, note in seen.items() if note} == set(notes)
+    assert all(seen[path] == note.packed() for path, note in notes.items())
 
 
 def test_details_have_weights_and_the_real_source() -> None:
