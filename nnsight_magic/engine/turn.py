@@ -38,8 +38,8 @@ class Turn:
         """Let the next one have it, if it is `holder` who has it."""
         if self._held.get("by") is holder:
             self._held.clear()
-            with contextlib.suppress(IndexError):
-                while True:
+            with contextlib.suppress(IndexError):  # the last one was taken down just now
+                while self._bells:
                     self._bells.popleft().release()
 
     def locked(self) -> bool:
