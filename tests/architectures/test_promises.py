@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from nnsight_magic import LanguageModel
+from nnsight_magic.engine.inputs import with_positions
 from nnsight_magic.errors import NoSuchModuleError, NoSuchOperationError
 from tests.architectures import families, models
 from tests.hooks import hook_count
@@ -138,7 +139,8 @@ def test_in_a_padded_generation_the_pattern_has_the_heads_of_the_model(name, cac
         steps = [site.pattern for _ in tracer.steps]
         tokens = tracer.result
     whole_mask = torch.cat([mask, torch.ones(2, 2, dtype=mask.dtype)], 1)
-    with model.trace({"input_ids": tokens[:, :-1], "attention_mask": whole_mask}):
+    whole_text = {"input_ids": tokens[:, :-1], "attention_mask": whole_mask}
+    with model.trace(with_positions(whole_text, module)):  # as generate counts them
         whole = site.pattern
     for number, pattern in enumerate(steps[1:], 6):
         assert pattern.shape[:3] == (2, 4, 1)

@@ -7,6 +7,7 @@ import torch
 
 from nnsight_magic import LanguageModel
 from nnsight_magic.engine.axes import Batch
+from nnsight_magic.engine.inputs import with_positions
 from nnsight_magic.errors import NnsightError, WrongValueError
 from nnsight_magic.language.rows import Row
 from nnsight_magic.language.tokens import PromptRow
@@ -28,6 +29,11 @@ def one_core():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+def padded(module):
+    """The prompts with their positions, which a forward does not tell from a mask."""
+    return with_positions(PROMPTS, module)
 
 
 def handles(model):
@@ -92,7 +98,7 @@ def test_what_a_prompt_reads_is_what_it_gives_alone(name):
         try:
             with model.trace(alone):
                 expected = model[handle.path].output
-            with model.trace(PROMPTS) as tracer:
+            with model.trace(padded(module)) as tracer:
                 value = named(model, tracer)[1][handle.path].output
         except NnsightError:
             continue
@@ -115,7 +121,7 @@ def test_as_many_tokens_as_heads_are_told_apart():
 
     with model.trace({"input_ids": PROMPTS["input_ids"][1:, 1:]}):
         expected = query(model.layers[1].attn).value
-    with model.trace(PROMPTS) as tracer:
+    with model.trace(padded(module)) as tracer:
         value = query(named(model, tracer)[1].layers[1].attn)
         assert value.shape == expected.shape == (1, heads, 3, module.config.head_dim)
         torch.testing.assert_close(value.value, expected, atol=1e-4, rtol=1e-3)
