@@ -3,7 +3,8 @@ they are displayed.
 
 The browser asks by custom messages, `{"do": "plane", "id": 7, …}`, and gets `{"re": 7, …}` with
 binary buffers, or `{"re": 7, "error": "…"}`, which the view shows. JupyterLab delivers these on a
-thread of its own while a cell may be running: what answers them reads stored tensors only.
+thread of its own while a cell may be running: what answers them reads stored tensors only. Of
+questions that come faster than they are answered, the newest of a kind is: see `questions`.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from nnsight_magic.errors import NnsightError
 from nnsight_magic.printable import escape, printable
 from nnsight_magic.views import bundle
 from nnsight_magic.views.array import GoneError
+from nnsight_magic.views.questions import Questions
 
 Answer = tuple[dict[str, Any], list[bytes]]
 
@@ -109,6 +111,7 @@ class View(Routed, anywidget.AnyWidget):
                 f"{type(self).__name__} has no {', '.join(unknown)}: check the spelling"
             )
         self._lock = threading.Lock()
+        self._questions = Questions(self._reply)
         if traits.get("selection") is None:
             traits["selection"] = Selection()
         traits.setdefault("_esm", bundle.loader())
@@ -132,10 +135,18 @@ class View(Routed, anywidget.AnyWidget):
         return {}
 
     def _asked(self, _: Any, content: Any, buffers: Any) -> None:
-        """Answers a message; whatever is wrong with it becomes a notice in the view."""
+        """Takes a message; what asks for nothing that is known is all of one kind."""
         if not isinstance(content, dict) or not isinstance(content.get("id"), int):
             return  # nobody waits for an answer
-        number = content["id"]
+        kind = str(content.get("do"))
+        known = kind in ("hello", "code") or kind in self.answers
+        self._questions.take(kind if known else "", content)
+
+    def _reply(self, content: dict[str, Any], older: list[int]) -> None:
+        """Answers a question; whatever is wrong with it becomes a notice in the view.
+
+        `older` are the numbers of questions that are not answered, since this one is newer.
+        """
         try:
             reply, data = self._answer(content)
         except GoneError as gone:
@@ -145,7 +156,8 @@ class View(Routed, anywidget.AnyWidget):
         except Exception as error:  # a view must not wait forever, whatever went wrong
             what = content.get("do")
             reply, data = {"error": f"{what!r} failed: {type(error).__name__}: {error}"}, []
-        self.send({**reply, "re": number}, data)
+        again = {"again": older} if older else {}
+        self.send({**reply, **again, "re": content["id"]}, data)
 
     def _answer(self, content: dict[str, Any]) -> Answer:
         if content.get("do") == "hello":

@@ -86,6 +86,17 @@ describe("the line to the kernel", () => {
     say({ re: sent[0].id, error: "no" });
     await expect(asked).rejects.toEqual(new Refused("no"));
   });
+  it("asks again what a newer question overtook", async () => {
+    const { model, sent, say } = fake();
+    const kernel = new Kernel(model);
+    const [first, second] = [kernel.ask("plane", { x: 1 }), kernel.ask("plane", { x: 2 })];
+    say({ re: sent[1].id, y: 2, again: [sent[0].id, 99, "nonsense"] });
+    expect((await second).info["y"]).toBe(2);
+    expect(sent[2]).toEqual({ do: "plane", x: 1, id: sent[2].id });
+    expect(sent.length).toBe(3);
+    say({ re: sent[2].id, y: 1 });
+    expect((await first).info["y"]).toBe(1);
+  });
   it("asks nothing where the line is known to be cut", async () => {
     const { model, sent } = fake();
     const kernel = new Kernel(model);

@@ -36,7 +36,11 @@ export function kernelOf(model: Model): Kernel {
   return line;
 }
 
-type Waiting = { answer: (answer: Answer) => void; refuse: (error: Error) => void };
+interface Waiting {
+  question: Record<string, unknown>;
+  answer: (answer: Answer) => void;
+  refuse: (error: Error) => void;
+}
 
 export class Kernel {
   pulse: Pulse = "unknown";
@@ -54,26 +58,27 @@ export class Kernel {
 
   /** Rejects with `Refused` where the kernel says why, with `Silent` where it says nothing. */
   ask(what: string, details: Record<string, unknown> = {}): Promise<Answer> {
-    const id = this.next++;
     if (this.cut) {
       this.feel("silent");
       return Promise.reject(new Silent());
     }
-    return new Promise((answer, refuse) => {
-      this.waiting.set(id, { answer, refuse });
-      setTimeout(() => {
-        if (!this.waiting.delete(id)) return;
-        this.feel("silent");
-        refuse(new Silent());
-      }, this.patience);
-      try {
-        this.model.send({ ...details, do: what, id });
-      } catch {
-        this.waiting.delete(id);
-        this.feel("silent");
-        refuse(new Silent());
-      }
-    });
+    return new Promise((answer, refuse) => this.send({ question: { ...details, do: what }, answer, refuse }));
+  }
+
+  private send(waiting: Waiting): void {
+    const id = this.next++;
+    const silent = () => {
+      if (!this.waiting.delete(id)) return;
+      this.feel("silent");
+      waiting.refuse(new Silent());
+    };
+    this.waiting.set(id, waiting);
+    setTimeout(silent, this.patience);
+    try {
+      this.model.send({ ...waiting.question, id });
+    } catch {
+      silent();
+    }
   }
 
   /** Whether the notebook says that there is no kernel behind the model. */
@@ -91,10 +96,19 @@ export class Kernel {
     if (!info || typeof info !== "object" || typeof info["re"] !== "number") return;
     const waiting = this.waiting.get(info["re"]);
     this.feel("alive");
+    this.sendAgain(info["again"]);
     if (!waiting) return;
     this.waiting.delete(info["re"]);
     if (typeof info["error"] === "string") waiting.refuse(new Refused(info["error"]));
     else waiting.answer({ info, buffers: Array.from((buffers as any[]) ?? [], bytesOf) });
+  }
+
+  /** Questions that a newer one of their kind overtook: whoever asked still waits. */
+  private sendAgain(overtaken: unknown): void {
+    for (const id of Array.isArray(overtaken) ? overtaken : []) {
+      const waiting = this.waiting.get(id);
+      if (waiting && this.waiting.delete(id)) this.send(waiting);
+    }
   }
 
   private feel(pulse: Pulse): void {
