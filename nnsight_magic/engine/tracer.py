@@ -291,6 +291,25 @@ class Tracer:
         tell(self._course.main)
         self._full = True
 
+    def show_passing(
+        self, handles: Iterable[Handle], seen: Callable[[Handle, Site, Any], None]
+    ) -> None:
+        """Show `seen` what these modules give wherever a forward comes past them.
+
+        Other than for a cache no forward is run any further for it. What is shown is the model's
+        own: it has to be copied.
+        """
+        watched = tuple(handles)
+
+        def tell(forward: Forward) -> None:
+            for handle in watched:
+                forward.hook(handle.ancestors(), "output")
+                forward.observe(
+                    handle.module, "output", lambda site, value, h=handle: seen(h, site, value)
+                )
+
+        self._course.prepare.append(tell)
+
     def barrier(self, count: int) -> Callable[[], None]:
         """Accepted for programs that wait for each other elsewhere; blocks run in order here."""
         return lambda: None

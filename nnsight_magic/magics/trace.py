@@ -218,19 +218,19 @@ def _at_end(cell: Cell, program: Program, tracer: Any) -> dict[str, Any]:
     """The cell's own code is through: take what the result needs while the forward stands."""
     touches = list(tracer.report.touches)
     found: dict[str, Any] = {"touches": touches}
-    if cell.wanted:
-        found["wanted"] = gathered(cell.wanted)
     if cell.magic == "generate":
         found["sequences"] = tracer.result
         found["begin"] = tracer.begin
         found["tracer"] = tracer
-        return found
-    wrote = program.writes or tracer.wrote
-    reached = any(touch.name == "" for touch in touches)
-    if wrote or reached or cell.line.full:
-        everywhere = cell.on_screen is not None
-        found["next"] = next_tokens(tracer, cell.outcome.rows, everywhere)
-    found["inputs"] = dict(tracer.inputs) if wrote and cell.line.compare else None
+    else:
+        wrote = program.writes or tracer.wrote
+        reached = any(touch.name == "" for touch in touches)
+        if wrote or reached or cell.line.full:
+            everywhere = cell.on_screen is not None
+            found["next"] = next_tokens(tracer, cell.outcome.rows, everywhere)
+        found["inputs"] = dict(tracer.inputs) if wrote and cell.line.compare else None
+    if cell.wanted:  # last: what the run has come past is there already
+        found["wanted"] = gathered(cell)
     return found
 
 

@@ -9,6 +9,7 @@ import sys
 from typing import Any
 
 from nnsight_magic.engine.lifeline import watched_exit
+from nnsight_magic.engine.value import copy_tree
 from nnsight_magic.errors import NnsightError
 from nnsight_magic.language.keep import Saved, kept, stacked
 from nnsight_magic.magics.result import ModuleTouch
@@ -29,7 +30,7 @@ def asked_for(trace: Any, cell: Any) -> Any:
 
 
 class _Asked:
-    """A trace whose tracer caches some modules."""
+    """A trace of which some modules' outputs are kept as the forward comes past them."""
 
     def __init__(self, trace: Any, cell: Any, paths: list[str]) -> None:
         self.trace, self.cell, self.paths = trace, cell, paths
@@ -39,10 +40,16 @@ class _Asked:
     def __enter__(self) -> Any:
         with contextlib.ExitStack() as stack:
             tracer = stack.enter_context(self.trace)
-            handles = [self.cell.model[path] for path in self.paths]
-            self.cell.wanted = {handle: tracer.cache(modules=[handle]) for handle in handles}
+            wanted = self.cell.wanted = {self.cell.model[path]: {} for path in self.paths}
+            tracer.show_passing(wanted, self._keep)
             self.stack = stack.pop_all()
         return tracer
+
+    def _keep(self, handle: Any, site: Any, value: Any) -> None:
+        """A forward that comes by a second time gives the same anew, or what is written there."""
+        if handle.is_block and isinstance(value, tuple | list) and value:
+            value = value[0]  # the hidden states, as `.output` of a block has them
+        self.cell.wanted[handle][site.step, site.call] = copy_tree(value)
 
     @watched_exit
     def __exit__(self, kind: Any, error: Any, traceback: Any) -> Any:
@@ -55,16 +62,25 @@ class _Asked:
         self.stack.close()
 
 
-def gathered(wanted: dict[Any, Any]) -> dict[Any, Any]:
-    """What the modules gave, by handle; runs the forward as far as it takes."""
-    found = {}
-    for handle, cache in wanted.items():
-        if len(cache):
-            value = cache[handle].output
-            found[handle] = stacked(value) if isinstance(value, list) else value
-            continue
-        with contextlib.suppress(NnsightError):  # a module that this forward never reaches
-            found[handle] = handle.output
+def gathered(cell: Any) -> dict[Any, Any]:
+    """What the modules gave, by handle: of several calls all, in their order.
+
+    For those that the forward has not come to yet it is run as far as the furthest of them.
+    """
+    found, silent = {}, []
+    for handle, calls in cell.wanted.items():
+        if not calls:
+            try:
+                found[handle] = handle.output
+            except NnsightError:  # a module that this forward never reaches
+                silent.append(handle.name)
+                continue
+        values = [calls[at] for at in sorted(calls)] or [found[handle]]
+        found[handle] = values[0] if len(values) == 1 else stacked(values)
+    if silent:
+        cell.outcome.notices.append(
+            f"Asked for in a tree, and without an output in this run: {', '.join(silent[:3])}."
+        )
     return found
 
 
@@ -72,7 +88,7 @@ def keep_wanted(cell: Any, found: dict[str, Any]) -> tuple[ModuleTouch, ...]:
     """Puts them into the notebook: `layers[3].mlp` as `layers_3_mlp_output`; what was touched."""
     touched = []
     for handle, value in found.get("wanted", {}).items():
-        name = re.sub(r"\W+", "_", f"{handle.name}_output").strip("_")
+        name = re.sub(r"\W+", "_", f"{handle.name}.output").strip("_")
         value = kept(value)
         cell.namespace[name] = value
         cell.outcome.saved += (Saved(name, f"{handle.name}.output", value),)
