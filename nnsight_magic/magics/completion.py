@@ -12,6 +12,7 @@ from IPython.core.completer import CompletionContext, SimpleCompletion, context_
 from nnsight_magic.errors import NnsightError
 from nnsight_magic.language.complete import Candidate, Completions, complete
 from nnsight_magic.magics.options import CELLS, OPTIONS, Piece, split
+from nnsight_magic.printable import printable
 
 _MAGIC = re.compile(r"^\s*(%{1,2})(\w+)\s?(.*)$")
 _FROM_VARIABLE = re.compile(r"(?<![\w.])([^\W\d]\w*)[.\[][\w.\[\]\-]*$")
@@ -32,7 +33,8 @@ def matcher(magics: Any) -> Callable[[CompletionContext], dict]:
             return {"completions": []}  # a new one: the completer writes into it
         return {
             "completions": [
-                SimpleCompletion(each.text, type=each.hint) for each in found.candidates
+                SimpleCompletion(each.text, type=in_one_line(each.hint))
+                for each in found.candidates
             ],
             "matched_fragment": found.fragment,
             "suppress": found.exclusive,
@@ -40,6 +42,26 @@ def matcher(magics: Any) -> Callable[[CompletionContext], dict]:
         }
 
     return nnsight_matcher
+
+
+HINT = 30  # characters that JupyterLab's list has room for
+_SHAPED = re.compile(r"(\w+)( \([^()]*\))")  # a class and the shape of what it gives
+_BREAKS = re.compile(r"[^\w\s.,:;()\[\]'\"#$%&*<=>@\\^`~\u2011…]|[^\x00-\u2fff]")
+
+
+def in_one_line(hint: str) -> str:
+    """A hint as JupyterLab's list can show it: short, and without a place to break it at.
+
+    Its column of types breaks at blanks, hyphens and the like, while every row is one line high.
+    """
+    hint = printable(" ".join(hint.split()))
+    shaped = _SHAPED.fullmatch(hint)
+    head, tail = shaped.groups() if shaped and len(shaped[2]) < HINT - 4 else (hint, "")
+    if len(head) + len(tail) > HINT:
+        cut = head[: HINT - len(tail) - 1]
+        head = (cut if tail or " " not in cut else cut.rpartition(" ")[0]).rstrip(" ,;:(") + "…"
+    shown = (head + tail).replace(" ", "\u00a0").replace("-", "\u2011").replace("\u2010", "\u2011")
+    return _BREAKS.sub("\\g<0>\u2060", shown) or "\u00a0"
 
 
 def completions(text: str, line_number: int, column: int, magics: Any) -> Completions | None:

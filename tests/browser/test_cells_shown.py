@@ -67,6 +67,32 @@ def test_what_is_asked_for_in_the_tree_is_saved_by_the_next_cell(shown: Notebook
     expect(tree.get_by_role("treeitem").first).to_contain_text("(1, 3, 576)")
 
 
+@pytest.mark.parametrize("typed", ["%edits --", "%%trace --", "model.layers[3].", "model."])
+def test_every_row_of_the_completion_list_is_one_line(shown: Notebook, typed: str) -> None:
+    page = shown.page
+    shown.run_new_cell("pass")
+    shown.await_idle()
+    page.locator(".jp-Cell .cm-content").last.click()
+    page.keyboard.press("Control+A")
+    page.keyboard.type(typed)
+    page.keyboard.press("Tab")
+    rows = page.locator(".jp-Completer:not(.lm-mod-hidden) .jp-Completer-item")
+    expect(rows.nth(1)).to_be_visible()
+    heights = rows.evaluate_all(
+        """rows => rows.map(row => [row.clientHeight, ...[...row.children].map(e => {
+            const range = document.createRange();
+            range.selectNodeContents(e);
+            return range.getBoundingClientRect().height;
+        })])"""
+    )
+    page.keyboard.press("Escape")
+    page.keyboard.press("Control+A")
+    page.keyboard.type("pass")
+    assert len(heights) > 2
+    for row, *columns in heights:
+        assert max(columns) <= row, typed
+
+
 def test_a_generation_streams_and_is_stopped(shown: Notebook) -> None:
     shown.run_new_cell(
         '%%generate "Once upon a time" --max-new-tokens 300\n'

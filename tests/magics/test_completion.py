@@ -1,8 +1,12 @@
 """Completion through IPython's completer."""
 
-import pytest
-from IPython.core.completer import provisionalcompleter
+import re
 
+import pytest
+from IPython.core.completer import CompletionContext, provisionalcompleter
+
+from nnsight_magic.magics.completion import in_one_line
+from nnsight_magic.magics.options import CELLS, OPTIONS
 from tests.magics.conftest import PROMPT
 
 HEAD = f'%%trace "{PROMPT}"\n'
@@ -82,7 +86,59 @@ def test_under_another_cell_magic(complete):
 def test_the_shape_seen_last_is_part_of_the_hint(complete, shell):
     shell.run(HEAD + "h = layers[1].mlp.output")
     hint = complete(HEAD + "x = layers[1].m")[HEAD + "x = layers[1].mlp"]
-    assert str(tuple(shell.ns["h"].shape)) in hint
+    assert str(tuple(shell.ns["h"].shape)).replace(" ", "\u00a0") in hint
+
+
+HINTS = (
+    "", " ", "a - b", "new-tokens", "a\u2010b", "a\nb\tc", "\u3000 x", "x\u2003y", "\x1b[31m",
+    "LlamaDecoderLayer (1, 4096, 40960)", "LlamaDecoderLayer (batch, tokens, 576)", "x" * 200,
+    "word " * 50, "Where the random numbers of %%generate begin, if it samples.",
+    "(" + "1, " * 60 + ")",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("hint", HINTS, ids=range(len(HINTS)))
+def test_a_hint_is_one_short_line_in_jupyterlab(hint):
+    shown = in_one_line(hint)
+    assert 0 < len(shown) <= 30
+    assert not re.search(r"[^\S\u00a0]|[-\u2010]|[\x00-\x1f]", shown)
+
+
+def test_a_shape_is_not_cut_from_a_hint():
+    assert in_one_line("LlamaDecoderLayer (1, 10, 40960)").endswith(
+        "…\u00a0(1,\u00a010,\u00a040960)"
+    )
+
+
+def test_every_completion_has_a_hint_that_jupyterlab_does_not_break(complete, shell):
+    shell.run("%%edit something\nlayers[0].output[:] = 0")
+    shell.run(HEAD + "h = layers[1].mlp.output\nnames = [layers[0].output]")
+    shell.run("layers[1].mlp?")  # shapes by a scan
+    shell.ns["prompts"] = {"a": "b"}
+    body = HEAD + "x = "
+    cells = [
+        body,
+        *(body + each for each in ("l", "layers[", "layers[1].", "layers[1].attn.", "p")),
+    ]
+    cells += [body + 'layers[1].output[:, "', "model.", "model.layers[", "model.layers[0]."]
+    cells += [f"{'%%' if magic in CELLS else '%'}{magic} {rest}" for magic in OPTIONS
+              for rest in ("", "--", "-m ", "-p ", "--dtype ", "x", "s", "h")]  # fmt: skip
+    with provisionalcompleter():
+        found = {each.type for cell in cells for each in ours(shell, cell)}
+    assert len(found) > 40
+    for hint in found:
+        assert in_one_line(hint) == hint
+        assert 0 < len(hint) <= 30
+
+
+def ours(shell, cell):
+    """What this package alone offers at the end of a cell."""
+    lines = cell.split("\n")
+    (matcher,) = (
+        each for each in shell.ip.Completer.custom_matchers if hasattr(each, "nnsight_magic")
+    )
+    context = CompletionContext("", cell, len(lines[-1]), len(lines) - 1, 500)
+    return matcher(context)["completions"]
 
 
 def test_without_a_model_or_outside_our_cells_nothing_is_added(bare):
@@ -96,10 +152,9 @@ def test_everything_that_a_cell_touched_has_its_shape(complete, shell):
     shell.run(HEAD + "for i in range(3):\n    _ = layers[i].output.norm()")
     width = len(shell.ns["model"].tokenizer(PROMPT)["input_ids"])
     found = complete(HEAD + "x = layers[")
-    assert set(found.values()) == {f"LlamaDecoderLayer (1, {width}, 32)"}
-    assert complete(HEAD + "x = layers[2].outp") == {
-        HEAD + "x = layers[2].output": f"(1, {width}, 32)"
-    }
+    shape = f"(1,\u00a0{width},\u00a032)"
+    assert set(found.values()) == {f"LlamaDecoderLayer\u00a0{shape}"}
+    assert complete(HEAD + "x = layers[2].outp") == {HEAD + "x = layers[2].output": shape}
 
 
 def test_shapes_of_one_model_are_no_hints_for_another(complete, shell, tiny, tiny_tokenizer):
@@ -116,7 +171,7 @@ def test_a_scan_gives_the_shapes_that_no_cell_has_met(complete, shell):
     assert "input: (batch, tokens, 32)\noutput: (batch, tokens, 32)" in shell.text
     assert "loaded" not in shell.text
     hint = complete(HEAD + "x = layers[2].self_attn.q_p")[HEAD + "x = layers[2].self_attn.q_proj"]
-    assert hint == "Linear (batch, tokens, 32)"
+    assert hint == "Linear\u00a0(batch,\u00a0tokens,\u00a032)"
     shell.run(HEAD + "h = layers[1].mlp.output")
     shell.run("layers[1].mlp?")
     assert f"output: (batch, tokens, 32), seen last: {tuple(shell.ns['h'].shape)}" in shell.text
