@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from nnsight_magic.views.array import GoneError
+from nnsight_magic.views.roles import ROWS, TOKENS
 from nnsight_magic.views.seen import axes_of, colouring_of, place_of
 
 if TYPE_CHECKING:
@@ -53,14 +55,26 @@ def _variable(view: TensorView) -> str:
     return next((n for n, v in list(names) if v is tensor and not n.startswith("_")), "")
 
 
+def _tokens(view: TensorView, axes: Sequence[dict[str, Any]]) -> list[Any]:
+    """What labels the axes of tokens: of a batch, each prompt's own."""
+    for axis, given in zip(axes, view.labels.axes, strict=True):
+        if axis["role"] not in TOKENS:
+            continue
+        if given.rows and axes[given.along]["role"] in ROWS:
+            return [list(row) for row in given.rows]
+        if len(axis["labels"]) == axis["size"]:
+            return list(axis["labels"])
+    return []
+
+
 def _state(view: TensorView) -> dict[str, Any]:
     """What a new viewer is to be told, in the order in which one would write it."""
     place, axes = place_of(view), axes_of(view)
     limits, palette = colouring_of(view, place)
     state: dict[str, Any] = {"axes": [axis["role"] for axis in axes]}
-    labelled = next((axis["labels"] for axis in axes if axis["labels"]), None)
-    if labelled:
-        state["tokens"] = list(labelled)
+    tokens = _tokens(view, axes)
+    if tokens:
+        state["tokens"] = tokens
     state |= {"drawn": list(place.drawn), "limits": list(limits), "palette": palette}
     if any(place.index):
         state["index"] = list(place.index)

@@ -50,7 +50,7 @@ def models_of(view: ipywidgets.Widget, values: int = 0) -> dict[str, dict[str, A
         if isinstance(each, TensorView):
             tensors.append(each)
     for each in tensors if values else ():
-        more = each.stored_in(values // len(tensors))
+        more = each.stored_in(values // len(tensors)) | {"axes": each.axes_with_words()}
         found[each.model_id] |= {name: _plain(value) for name, value in more.items()}
     return found
 

@@ -56,19 +56,21 @@ class Drawn:
 
 
 def axes_of(view: TensorView) -> list[dict[str, Any]]:
-    """Roles and labels of all axes."""
+    """Roles and labels of all axes, those of the prompt that is looked at."""
     shape = view.array.shape
+    drawn, index = _drawn_of(view), _index_of(view)
     given = list(view.axes) if len(view.axes) == len(shape) else [{}] * len(shape)
     axes = []
-    for size, axis in zip(shape, given, strict=True):
+    for k, (size, axis) in enumerate(zip(shape, given, strict=True)):
         labels = axis.get("labels")
+        words = view.labels.of(k, drawn, index)
         sound = isinstance(labels, list | tuple) and all(isinstance(w, str) for w in labels)
         role = axis.get("role")
         axes.append(
             {
                 "role": role if isinstance(role, str) and role else "axis",
                 "size": size,
-                "labels": list(labels) if sound else [],
+                "labels": words if words is not None else list(labels) if sound else [],
             }
         )
     return axes
@@ -77,21 +79,31 @@ def axes_of(view: TensorView) -> list[dict[str, Any]]:
 def place_of(view: TensorView) -> Place:
     """The place that the view is at."""
     shape = view.array.shape
-    drawn = _drawn(view.drawn, len(shape)) or _drawn(view.stored.get("drawn"), len(shape))
-    down, across = drawn or ((-1, 0) if len(shape) == 1 else (len(shape) - 2, len(shape) - 1))
-    if not shape:
-        down = across = -1
-    fits = len(view.index) == len(shape)
-    index = tuple(
-        at if fits and 0 <= at < size else 0
-        for at, size in zip(view.index if fits else shape, shape, strict=True)
-    )
+    (down, across), index = _drawn_of(view), _index_of(view)
     size = (shape[down] if down >= 0 else 1, shape[across] if across >= 0 else 1)
     part = view.part if view.array.complex else "real"
     order = None
     if view.ordered and across >= 0:
         order = _order(view, [down, across], list(index), part)
     return Place((down, across), index, size, _window(view.window, size), part, order)
+
+
+def _drawn_of(view: TensorView) -> tuple[int, int]:
+    """The axis down and the one across: those set, those drawn at first, or the last two."""
+    rank = len(view.array.shape)
+    if not rank:
+        return -1, -1
+    drawn = _drawn(view.drawn, rank) or _drawn(view.stored.get("drawn"), rank)
+    return drawn or ((-1, 0) if rank == 1 else (rank - 2, rank - 1))
+
+
+def _index_of(view: TensorView) -> tuple[int, ...]:
+    shape = view.array.shape
+    fits = len(view.index) == len(shape)
+    return tuple(
+        at if fits and 0 <= at < size else 0
+        for at, size in zip(view.index if fits else shape, shape, strict=True)
+    )
 
 
 def _drawn(given: Sequence[int] | None, rank: int) -> tuple[int, int] | None:

@@ -6,7 +6,6 @@ import contextlib
 import io
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,9 +16,11 @@ from nnsight_magic.views.array import PARTS, Array, Ends, GoneError, Plane
 from nnsight_magic.views.colouring import all_seen, automatic, marks_of, standing_out
 from nnsight_magic.views.dense import as_tensor
 from nnsight_magic.views.held import HELD
+from nnsight_magic.views.labels import Labels, Vocabulary
 from nnsight_magic.views.levels import MINUS_INFINITY, NAN, PLUS_INFINITY, Coded, encode, pack
 from nnsight_magic.views.pooling import numbers
 from nnsight_magic.views.roles import drawn_axes, infer_axes
+from nnsight_magic.views.seen import axes_of
 from nnsight_magic.views.view import Answer, ShownText, View
 
 if TYPE_CHECKING:
@@ -82,7 +83,8 @@ class TensorView(View):
         title: str = "",
         *,
         axes: Sequence[str] | None = None,
-        tokens: Sequence[str] | None = None,
+        tokens: Sequence[str] | Sequence[Sequence[str]] | None = None,
+        vocabulary: Vocabulary | None = None,
         sizes: Mapping[str, int] | None = None,
         expression: str = "",
         weak: bool = False,
@@ -93,7 +95,10 @@ class TensorView(View):
 
         Args:
             axes: what the axes stand for, where it cannot be inferred.
-            tokens: the prompt's tokens, which label the token axes.
+            tokens: the prompt's tokens, which label the token axes; of a batch a list for each of
+                its rows, of which the one that is looked at holds.
+            vocabulary: the text of a token id: a function, such as `tokenizer.decode`, or a list;
+                it labels the axis of the vocabulary.
             sizes: the model's sizes by role, such as `{"head": 9, "feature": 576}`.
             expression: how the tensor is written; it is what the export copies.
             weak: never keeps the tensor alive; otherwise it is one of those shown last that are
@@ -105,7 +110,10 @@ class TensorView(View):
             tensor = as_tensor(tensor)
             HELD.keep(tensor)
         array = self.array = Array(tensor, weak=True)
+        if vocabulary is not None and not callable(vocabulary):
+            sizes = {"vocabulary": len(vocabulary), **(sizes or {})}
         places = infer_axes(array.shape, axes, tokens, sizes)
+        self.labels = Labels(places, vocabulary)
         self._orders: dict[tuple, np.ndarray] = {}
         self._budget = stored
         facts = {
@@ -124,10 +132,17 @@ class TensorView(View):
             title=title,
             expression=expression or title,
             about=facts,
-            axes=[asdict(each) for each in places],
+            axes=self.labels.traits(),
             **self._stored(state["drawn"], state["index"], stored, state.get("part", "real")),
             **state,
         )
+
+    @traitlets.observe("index", "drawn")
+    def _relabel(self, _: Any = None) -> None:
+        """The words on the axes are those of the prompt that is looked at."""
+        if any(axis.rows for axis in self.labels.axes) and len(self.axes) == len(self.array.shape):
+            now = zip(self.axes, axes_of(self), strict=True)
+            self.axes = [{**given, "labels": shown["labels"]} for given, shown in now]
 
     def _stored(self, drawn: list[int], index: list[int], budget: int, part: str) -> dict[str, Any]:
         """The traits that hold the image which comes first and stays in a saved notebook."""
@@ -140,6 +155,14 @@ class TensorView(View):
             return self._store(list(self.drawn), list(self.index), budget, self.part)[0]
         except GoneError:
             return {}
+
+    def axes_with_words(self) -> list[dict[str, Any]]:
+        """The axes as they are, with the words of every prompt of a batch."""
+        known = self.labels.traits(whole=True)
+        if len(self.axes) != len(known):
+            return known
+        rows = [{"rows": each["rows"], "along": each["along"]} for each in known]
+        return [{**now, **more} for now, more in zip(self.axes, rows, strict=True)]
 
     def _store(
         self, drawn: list[int], index: list[int], budget: int, part: str
@@ -264,7 +287,8 @@ class TensorView(View):
         if asked.get("ordered"):
             axes, at, part = _place(asked)
             index[axes[1]] = int(self.order(axes, at, part)[index[axes[1]]])
-        return {"text": self.array.text(index), "index": index}, []
+        words = self.labels.at(axes_of(self), index)
+        return {"text": self.array.text(index), "index": index, "words": words}, []
 
     def _stats(self, asked: dict[str, Any]) -> Answer:
         part, exact = str(asked.get("part", "real")), bool(asked.get("exact"))

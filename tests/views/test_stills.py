@@ -145,7 +145,7 @@ def test_a_figure_shows_itself_and_says_what_it_is() -> None:
     figure = show(pattern(9), "pattern", index=[0, 2, 0, 0]).figure()
     assert figure._repr_png_().startswith(b"\x89PNG")
     assert "pattern (1, 4, 9, 9), head 2" in {text.get_text() for text in figure.texts}
-    assert (figure.axes[0].get_xlabel(), figure.axes[0].get_ylabel()) == ("token", "token")
+    assert (figure.axes[0].get_xlabel(), figure.axes[0].get_ylabel()) == ("key", "query")
 
 
 def test_no_values_make_a_figure_all_the_same() -> None:

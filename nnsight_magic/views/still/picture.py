@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,24 +51,39 @@ class Names:
 
 def names_of(view: TensorView, drawn: Drawn, width: float, height: float) -> Names:
     """Tokens where an axis has them, numbers elsewhere, as many as have room."""
-    axes = axes_of(view)
+    axes, order = axes_of(view), drawn.place.order
     down, across = drawn.place.drawn
     top, bottom, left, right = drawn.window
-    rows, columns = (list(axes[axis]["labels"]) if axis >= 0 else [] for axis in (down, across))
-    if drawn.place.order is not None:
-        order = drawn.place.order.tolist()
-        columns = [columns[at] if at < len(columns) else str(at) for at in order]
-    upright = bool(columns) and any(len(each) > 3 for each in columns[left:right])
+    columns = range(right) if order is None else order.tolist()
+    rows = _words(view, axes, down, range(top, bottom), height)
+    words = _words(view, axes, across, columns[left:right], width)
+    if order is not None:
+        words = {at: str(at) for at in columns[left:right]} | words
+    upright = any(len(each) > 3 for each in words.values())
     apart = LINE if upright else 16 + 7 * len(str(right - 1))
     at_rows = ticks(top, bottom, height, LINE) if down >= 0 else []
     at_columns = ticks(left, right, width, apart) if across >= 0 else []
     return Names(
         _named(axes, down),
-        _named(axes, across) + (", by norm" if drawn.place.order is not None else ""),
+        _named(axes, across) + (", by norm" if order is not None else ""),
         [(at, _label(rows, at)) for at in at_rows],
-        [(at, _label(columns, at)) for at in at_columns],
+        [(at, _label(words, columns[at])) for at in at_columns],
         upright,
     )
+
+
+def _words(
+    view: TensorView, axes: Sequence[Any], axis: int, places: Sequence[int], pixels: float
+) -> dict[int, str]:
+    """The words of places along an axis; those of a vocabulary where each place has room for its
+    own: between numbers one finds one's way better."""
+    if axis < 0:
+        return {}
+    if axes[axis]["role"] == "vocabulary" and len(places) * LINE <= pixels:
+        found = {at: view.labels.spelled(at) for at in places}
+        return {at: word for at, word in found.items() if word is not None}
+    labels = axes[axis]["labels"]
+    return {at: labels[at] for at in places if at < len(labels)} if labels else {}
 
 
 def _named(axes: Sequence[dict[str, Any]], axis: int) -> str:
@@ -78,8 +93,8 @@ def _named(axes: Sequence[dict[str, Any]], axis: int) -> str:
     return f"axis {axis}" if role == "axis" else role
 
 
-def _label(labels: Sequence[str], at: int) -> str:
-    text = visible(labels[at]) if at < len(labels) else str(at)
+def _label(words: Mapping[int, str], at: int) -> str:
+    text = visible(words[at]) if at in words else str(at)
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
 
 
