@@ -14,9 +14,10 @@ from weakref import WeakKeyDictionary
 
 import torch
 import transformers
-from transformers import GenerationMixin, StoppingCriteriaList
+from transformers import GenerationMixin
 from transformers.utils import ModelOutput
 
+from nnsight_magic.engine.asked import Asked
 from nnsight_magic.engine.chosen_steps import ChosenSteps, Steps
 from nnsight_magic.engine.filled import OnCopies, filled_among
 from nnsight_magic.engine.forward import Forward
@@ -294,6 +295,7 @@ class _Plan:
         self.texts: WeakKeyDictionary[Forward, Texts] = WeakKeyDictionary()
         streamer = kwargs.get("streamer")
         self._streamed = None if streamer is None else Streamed(streamer, self.new_tokens)
+        self._asked = Asked(kwargs, self.new_tokens)
         known = () if self._loops_itself else ("max_new_tokens", "max_length")
         rest = {name: value for name, value in self._kwargs.items() if name not in known}
         self._call = OnCopies(self._generate, inputs.args, {**self.inputs, **rest})
@@ -335,19 +337,14 @@ class _Plan:
         texts = self.texts[forward] = Texts(self._reorders)
         if self._loops_itself:
             return self._module.generate(*args, **kwargs)
-        criteria = StoppingCriteriaList(kwargs.pop("stopping_criteria", None) or [])
         spare = 0 if self.alone else self._spare
         if not self.alone:
             if self._streamed is not None:
                 kwargs["streamer"] = self._streamed.of_a_run()
+            kwargs.update(self._asked.of_a_run())
             stands = partial(_stands, forward)
-            criteria.append(LastToken(self.new_tokens, texts, stands))
-        return self._module.generate(
-            *args,
-            **kwargs,
-            max_new_tokens=self.new_tokens + spare,
-            stopping_criteria=criteria,
-        )
+            kwargs["stopping_criteria"].append(LastToken(self.new_tokens, texts, stands))
+        return self._module.generate(*args, **kwargs, max_new_tokens=self.new_tokens + spare)
 
     def refuse_other_modes(self) -> None:
         """Refuse the ways of generating in which a step would not be one new token.

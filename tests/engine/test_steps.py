@@ -210,6 +210,117 @@ def test_a_streamer_is_told_every_token_once(model, reads, options):
     assert mine.ended == plainly.ended == 1
 
 
+class Counting(transformers.LogitsProcessor):
+    """Bans a token of its own choice at every call, and keeps what it was asked."""
+
+    def __init__(self):
+        self.asked = []
+
+    def __call__(self, input_ids, scores):
+        self.asked.append(input_ids.tolist())
+        scores[:, scores.argmax(-1)] = -torch.inf
+        return scores - len(self.asked)
+
+
+class Watching(Counting):
+    """Leaves the scores as they are."""
+
+    def __call__(self, input_ids, scores):
+        self.asked.append((input_ids.tolist(), scores.clone().tolist()))
+        return scores
+
+
+class Stopping(transformers.StoppingCriteria):
+    """Stops when it was asked a third time."""
+
+    def __init__(self):
+        self.asked = []
+
+    def __call__(self, input_ids, scores, **_):
+        self.asked.append(input_ids.tolist())
+        return torch.full((len(input_ids),), len(self.asked) == 3)
+
+
+class Allowing:
+    """Allows a moving window of tokens, whatever the text."""
+
+    def __init__(self):
+        self.asked = []
+
+    def __call__(self, batch, input_ids):
+        self.asked.append((batch, input_ids.tolist()))
+        return [*range(len(self.asked) * 7, len(self.asked) * 7 + 20)]
+
+
+def with_a_say(kinds):
+    """The user's objects, as arguments of `generate`."""
+    objects = {kind: kind() for kind in kinds}
+    arguments = {}
+    for kind, value in objects.items():
+        if kind is Allowing:
+            arguments["prefix_allowed_tokens_fn"] = value
+        elif kind is Stopping:
+            arguments["stopping_criteria"] = transformers.StoppingCriteriaList([value])
+        else:
+            arguments.setdefault("logits_processor", transformers.LogitsProcessorList())
+            arguments["logits_processor"].append(value)
+    return [*objects.values()], arguments
+
+
+@pytest.mark.parametrize("options", [{}, {"do_sample": True}, {"num_beams": 2}], ids=str)
+@pytest.mark.parametrize("reads", ["none", "forwards", "backwards", "back", "behind", "whole"])
+@pytest.mark.parametrize(
+    "kinds",
+    [(Counting,), (Watching, Counting), (Stopping,), (Allowing,), (Watching, Stopping, Allowing)],
+    ids=lambda kinds: "+".join(kind.__name__ for kind in kinds),
+)
+def test_what_has_a_say_in_a_generation_is_asked_once(model, kinds, reads, options):
+    plainly, theirs = with_a_say(kinds)
+    mine, arguments = with_a_say(kinds)
+    whole = plain(model, **theirs, **options)
+    steps = 3 if Stopping in kinds else NEW
+    with generate(model, **arguments, **options) as tracer:
+        if reads == "whole":
+            _ = tracer.result
+        for _ in tracer.iter[:] if reads in ("forwards", "backwards", "whole") else ():
+            model.layers[2].output.save()
+            if reads == "backwards":
+                model.layers[0].output.save()
+        for index in (2, 0, 1) if reads == "back" else ():
+            for _ in tracer.iter[index]:
+                model.layers[1].output.save()
+        if reads == "behind" and "num_beams" not in options and steps == NEW:
+            for _ in tracer.iter[NEW - 1]:
+                model.layers[0].next().output.save()
+    assert torch.equal(tracer.result.value, whole)
+    assert [each.asked for each in mine] == [each.asked for each in plainly]
+
+
+def test_transformers_own_processors_start_anew_in_every_run(model):
+    """One that remembers, and one whose type `generate` makes too."""
+    from transformers.generation.logits_process import SynthIDTextWatermarkLogitsProcessor as Marks
+
+    def marks():
+        made = Marks(
+            ngram_len=3,
+            keys=[3, 5, 7],
+            sampling_table_size=64,
+            sampling_table_seed=0,
+            context_history_size=16,
+            device="cpu",
+        )
+        warm = transformers.TemperatureLogitsWarper(0.5)
+        return transformers.LogitsProcessorList([made, warm])
+
+    options = {"do_sample": True, "temperature": 0.9}
+    whole = plain(model, logits_processor=marks(), **options)
+    with generate(model, logits_processor=marks(), **options) as tracer:
+        for index in (2, 0, 1):
+            for _ in tracer.iter[index]:
+                model.layers[1].output.save()
+    assert torch.equal(tracer.result.value, whole)
+
+
 # ── a forward that is no new token ───────────────────────────────────────────────────────
 
 
