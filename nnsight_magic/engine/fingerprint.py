@@ -10,27 +10,23 @@ of modules: hence the flat list of modules, and the loops left to `map`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from itertools import chain
-from operator import attrgetter, itemgetter
-from types import CodeType, FunctionType, MethodType
+from operator import itemgetter
 from typing import Any
 
 import torch
 from torch import nn
 
 from nnsight_magic.engine.bypass import own_forward
+from nnsight_magic.engine.comparable import add_comparable, of_tensor
 from nnsight_magic.engine.model_code import code_of
 from nnsight_magic.engine.torch_insides import any_global_hook
 
 _TORCHS_OWN = [*vars(nn.Module())]  # what torch keeps in every module
 _LAST = len(_TORCHS_OWN) - 1
-_PLAIN = frozenset({bool, int, float, complex, str, type(None), torch.dtype, torch.device})
-_CONTAINERS = (dict, list, tuple, set)
-_COMPARED = 256  # items of a container; longer ones are labels and vocabularies
 
 _hooks = itemgetter("_forward_hooks", "_forward_pre_hooks")
-_of_tensor = attrgetter("_version", "dtype")
 
 
 class Fingerprint:
@@ -127,11 +123,12 @@ class _Part:
             *map(type, self.modules),
             *map(id, tensors),
             *map(torch.Tensor.data_ptr, tensors),
-            *map(_of_tensor, tensors),
+            *map(of_tensor, tensors),
         ]
         alive: list = [tensors]
-        _add_comparable([v for own in owns for v in _attributes(own)], state, alive)
         configs = {id(own["config"]): own["config"] for own in owns if "config" in own}
+        plain = [v for own in owns for v in _attributes(own) if id(v) not in configs]
+        add_comparable(plain, state, alive)
         for each, config in configs.items():
             _add_known(each, getattr(config, "__dict__", {}).values, state, alive, known)
         self._alive = alive
@@ -157,7 +154,7 @@ def _add_known(
     found = known.get(key)
     if found is None:
         found = known[key] = ([], [])
-        _add_comparable(values(), *found)
+        add_comparable(values(), *found)
     state.append(tuple(found[0]))
     alive.append(found[1])
 
@@ -181,36 +178,3 @@ def _attributes(own: dict[str, Any]) -> list[Any]:
     if len(values) > _LAST and values[_LAST] is own[_TORCHS_OWN[_LAST]]:
         return values[_LAST + 1 :]
     return [value for name, value in own.items() if name not in _TORCHS_OWN]
-
-
-def _add_comparable(values: Iterable[Any], state: list, alive: list, nested: bool = False) -> None:
-    """Add what can be compared of these values; what is named by identity goes to `alive` too.
-
-    Other objects are passed over: a model that makes some anew in each forward could never be
-    resumed.
-    """
-    for value in values:
-        kind = type(value)  # isinstance() would go through a configuration's own __getattribute__
-        if kind in _PLAIN:
-            state.append(value)
-        elif kind is FunctionType or kind is CodeType or kind is type:
-            state.append(id(value))
-            alive.append(value)
-        elif kind is MethodType:
-            state += (id(value.__func__), id(value.__self__))
-            alive.append(value)
-        elif issubclass(kind, _CONTAINERS):
-            if not nested:
-                state.append(len(value))
-                if len(value) <= _COMPARED:
-                    _add_comparable(value, state, alive, nested=True)
-                    if isinstance(value, dict):
-                        _add_comparable(value.values(), state, alive, nested=True)
-        elif issubclass(kind, torch.Tensor):
-            state += (id(value), value.data_ptr(), _of_tensor(value))
-            alive.append(value)
-        elif callable(value):
-            state.append(id(value))
-            alive.append(value)
-        elif not nested and issubclass(kind, Mapping):  # such as transformers' attentions by name
-            _add_comparable(value.values(), state, alive, nested=True)

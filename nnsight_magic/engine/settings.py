@@ -1,4 +1,5 @@
-"""The process-wide settings that change a forward's numbers: precision, kernels, threads.
+"""The process-wide settings that change a forward's numbers: precision, kernels, threads, and
+functions of torch that were replaced.
 
 torch has two interfaces to precision. Once a program has used the new one (`fp32_precision`), the
 old one's getters raise: what cannot be read counts as a value of its own, and the new one's are
@@ -12,6 +13,8 @@ from functools import partial
 from typing import Any
 
 import torch
+
+from nnsight_magic.engine.replaced import replaced
 
 _MATMUL = (
     "allow_tf32",
@@ -52,7 +55,7 @@ _precision = getattr(torch._C, "_get_fp32_precision_getter", None)  # from torch
 def settings() -> Hashable:
     """All of them as they are now."""
     precisions = () if _precision is None else [_precision(*each) for each in _PRECISIONS]
-    return (*map(_value, _READ), *precisions)
+    return (*map(_value, _READ), *precisions, *replaced())
 
 
 def _value(read: Callable[[], Any]) -> Any:

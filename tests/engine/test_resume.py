@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import copy
+from functools import partial
+from types import SimpleNamespace
 
+import numpy
 import pytest
 import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
+from transformers.models.llama import modeling_llama
 
 from nnsight_magic import LanguageModel
 from nnsight_magic.engine.wrapped import Model
@@ -94,6 +99,151 @@ def test_after_a_change_of_the_model_the_blocks_run_anew(hf, model, change):
     assert torch.equal(after, by_hook(hf, hf.model.layers[-1]))
     if change != "the attention's implementation":  # the same numbers up to rounding
         assert not torch.equal(after.float(), before.float())
+
+
+class Scaled(nn.Module):
+    """Multiplies what a module gives by a number that it keeps somewhere."""
+
+    def __init__(self, inner, kept, read):
+        super().__init__()
+        self.inner, self.kept, self.read = inner, kept, read
+
+    def forward(self, x):
+        return self.inner(x) * float(self.read(self.kept))
+
+
+class Plain:
+    def __init__(self):
+        self.factor = 1.0
+
+    def __call__(self):
+        return self.factor
+
+
+class Slotted:
+    __slots__ = ("factor",)
+
+    def __init__(self):
+        self.factor = 1.0
+
+
+def enclosing(kept):
+    return lambda: kept[0]
+
+
+# Where a module may keep a number; how it reads it; and how the number is changed in place.
+KEPT = {
+    "a namespace": (
+        SimpleNamespace(factor=1.0),
+        lambda kept: kept.factor,
+        lambda kept: setattr(kept, "factor", 3.0),
+    ),
+    "a namespace in containers": (
+        {"a": [SimpleNamespace(factor=1.0)]},
+        lambda kept: kept["a"][0].factor,
+        lambda kept: setattr(kept["a"][0], "factor", 3.0),
+    ),
+    "nested containers": (
+        {"a": {"b": [{"c": 1.0}]}},
+        lambda kept: kept["a"]["b"][0]["c"],
+        lambda kept: kept["a"]["b"][0].update(c=3.0),
+    ),
+    "a numpy array": (
+        numpy.ones((4, 5)),
+        lambda kept: kept[3, 2],
+        lambda kept: kept.__setitem__((3, 2), 3.0),
+    ),
+    "an array of objects": (
+        numpy.array([[1.0], "a"], dtype=object),
+        lambda kept: kept[0][0],
+        lambda kept: kept[0].__setitem__(0, 3.0),
+    ),
+    "an array in a list": (
+        [numpy.ones(3)],
+        lambda kept: kept[0][1],
+        lambda kept: kept[0].__setitem__(1, 3.0),
+    ),
+    "a tensor in a list of lists": (
+        [[torch.ones(3)]],
+        lambda kept: kept[0][0][1],
+        lambda kept: kept[0][0].__setitem__(1, 3.0),
+    ),
+    "an object": (
+        Plain(),
+        lambda kept: kept.factor,
+        lambda kept: setattr(kept, "factor", 3.0),
+    ),
+    "an object that is called": (
+        Plain(),
+        lambda kept: kept(),
+        lambda kept: setattr(kept, "factor", 3.0),
+    ),
+    "an object with slots": (
+        Slotted(),
+        lambda kept: kept.factor,
+        lambda kept: setattr(kept, "factor", 3.0),
+    ),
+    "a function's surroundings": (
+        enclosing([1.0]),
+        lambda kept: kept(),
+        lambda kept: kept.__closure__[0].cell_contents.__setitem__(0, 3.0),
+    ),
+    "a partial's arguments": (
+        partial(max, [1.0], key=abs),
+        lambda kept: kept(),
+        lambda kept: kept.args[0].__setitem__(0, 3.0),
+    ),
+}
+
+
+@pytest.mark.parametrize("where", KEPT)
+def test_a_number_is_seen_to_change_wherever_a_module_keeps_it(hf, where):
+    kept, read, change = (copy.deepcopy(KEPT[where][0]), *KEPT[where][1:])
+    if where == "a function's surroundings":
+        kept = enclosing([1.0])
+    hf.model.layers[0].mlp = Scaled(hf.model.layers[0].mlp, kept, read).eval()
+    model = LanguageModel(hf)
+    last(model)
+    before, skipped = last(model)
+    assert skipped == 3
+    change(kept)
+    after, skipped = last(model)
+    assert skipped == 0
+    assert torch.equal(after, by_hook(hf, hf.model.layers[-1]))
+    assert not torch.equal(after, before)
+
+
+FUNCTIONS = {
+    "in torch.nn.functional": (nn.functional, "silu", lambda x, inplace=False: x * 2),
+    "called by a library": (
+        nn.functional,
+        "scaled_dot_product_attention",
+        lambda query, key, value, **_: query * 0.5,
+    ),
+    "in torch": (torch, "rsqrt", torch.abs),
+    "a method": (torch.Tensor, "pow", lambda x, _: x.abs() + 1),
+    "a function of the model's file": (
+        modeling_llama,
+        "apply_rotary_pos_emb",
+        lambda q, k, *_, **__: (q * 2, k),
+    ),
+}
+
+
+@pytest.mark.parametrize("which", FUNCTIONS)
+def test_a_function_that_is_replaced_is_seen(hf, model, monkeypatch, which):
+    last(model)
+    before, skipped = last(model)
+    assert skipped == 3
+    place, name, mine = FUNCTIONS[which]
+    with monkeypatch.context() as patched:
+        patched.setattr(place, name, mine)
+        after, skipped = last(model)
+        assert skipped == 0
+        assert torch.equal(after, by_hook(hf, hf.model.layers[-1]))
+        assert not torch.equal(after, before)
+    again, _ = last(model)
+    assert torch.equal(again, before)
 
 
 def test_nothing_is_remembered_in_training(hf, model):
