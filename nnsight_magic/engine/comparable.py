@@ -77,20 +77,16 @@ def _identity(value: Any, walk: _Walk) -> None:
 
 
 def _function(value: Any, walk: _Walk) -> None:
+    """By itself, and the numbers that it has from the functions around it; not by the lists and
+    objects: a forward that was replaced in order to count or to log has those."""
     walk.identity(value)
-    if value.__closure__:
-        walk.go_into(value, _enclosed)
-
-
-def _enclosed(function: FunctionType) -> list[Any]:
-    """What a function has from the functions around it."""
-    held = []
-    for cell in function.__closure__ or ():
+    for cell in value.__closure__ or ():
         try:
-            held.append(cell.cell_contents)
+            held = cell.cell_contents
         except ValueError:  # not given yet
-            held.append(None)
-    return held
+            continue
+        if type(held) in _PLAIN or isinstance(held, torch.Tensor):
+            walk.add([held])
 
 
 def _method(value: Any, walk: _Walk) -> None:

@@ -127,8 +127,13 @@ class Slotted:
         self.factor = 1.0
 
 
-def enclosing(kept):
-    return lambda: kept[0]
+def enclosing(factor):
+    def read(new=None):
+        nonlocal factor
+        factor = factor if new is None else new
+        return factor
+
+    return read
 
 
 # Where a module may keep a number; how it reads it; and how the number is changed in place.
@@ -184,9 +189,9 @@ KEPT = {
         lambda kept: setattr(kept, "factor", 3.0),
     ),
     "a function's surroundings": (
-        enclosing([1.0]),
+        enclosing(1.0),
         lambda kept: kept(),
-        lambda kept: kept.__closure__[0].cell_contents.__setitem__(0, 3.0),
+        lambda kept: kept(3.0),
     ),
     "a partial's arguments": (
         partial(max, [1.0], key=abs),
@@ -200,7 +205,7 @@ KEPT = {
 def test_a_number_is_seen_to_change_wherever_a_module_keeps_it(hf, where):
     kept, read, change = (copy.deepcopy(KEPT[where][0]), *KEPT[where][1:])
     if where == "a function's surroundings":
-        kept = enclosing([1.0])
+        kept = enclosing(1.0)  # a copy of a function is the function
     hf.model.layers[0].mlp = Scaled(hf.model.layers[0].mlp, kept, read).eval()
     model = LanguageModel(hf)
     last(model)
