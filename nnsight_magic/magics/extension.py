@@ -144,7 +144,7 @@ class NNsightMagic(Magics, Configurable):
             name, model = self.models.find(read.model)
         if magic == "edit":
             return self._record_edit(name, model, read, body, place, line)
-        return self._run_on(model, magic, read, body, place, line)
+        return self._run_on(name, model, magic, read, body, place, line)
 
     @contextmanager
     def _errors_of_line(self, magic: str, line: str, title: str) -> Iterator[None]:
@@ -178,7 +178,7 @@ class NNsightMagic(Magics, Configurable):
             print(told)
 
     def _run_on(
-        self, model: Any, magic: str, read: Line, body: str, place: Place, line: str
+        self, name: str, model: Any, magic: str, read: Line, body: str, place: Place, line: str
     ) -> Any:
         __tracebackhide__ = True
         from nnsight_magic.magics import trace as running
@@ -198,6 +198,7 @@ class NNsightMagic(Magics, Configurable):
             self._show,
             on_screen=self._screen(read, model),
             number=self.runs_made.next_number,
+            variable=name,
         )
         with self._errors_of_line(magic, line, place.title):
             program = running.prepared(cell)

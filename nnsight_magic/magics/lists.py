@@ -98,33 +98,39 @@ def runs(found: Runs, numbers: list[str]) -> str:
     if not numbers:
         if not len(found):
             return "no cell has been traced yet"
-        rows = [
-            (
-                str(r.number),
-                r.magic,
-                _shortened(r.prompts[0].text if r.prompts else "", 32),
-                ", ".join(r.wrote),
-                _best(r),
-                _ran(r),
-                r.time,
-            )
-            for r in found
-        ]
-        columns = ("run", "kind", "prompt", "wrote", "best", "ran", "time")
-        return one_line_rows(columns, rows, giving_way=("prompt", "wrote", "best"))
+        columns = {
+            "run": [str(r.number) for r in found],
+            "kind": [r.magic for r in found],
+            "model": [printable(r.model_in_words) for r in found],
+            "prompt": [_shortened(r.prompts[0].text if r.prompts else "", 32) for r in found],
+            "wrote": [", ".join(r.wrote) for r in found],
+            "edits": [", ".join(r.edits) for r in found],
+            "best": [_best(r) for r in found],
+            "ran": [_ran(r) for r in found],
+            "time": [r.time for r in found],
+        }
+        if not any(columns["edits"]):
+            del columns["edits"]
+        rows = list(zip(*columns.values(), strict=True))
+        giving_way = {"model": 12, "prompt": 14, "wrote": 20, "edits": 12, "best": 10}
+        return one_line_rows(tuple(columns), rows, giving_way)
     if len(numbers) != 2:
         raise OptionError("give two runs to compare: %runs 3 5")
     return compared(found.get(numbers[0]), found.get(numbers[1]))
 
 
 def compared(first: TraceResult, second: TraceResult) -> str:
-    """Two runs beside each other: what was written, what came out."""
+    """Two runs beside each other, in this order: what was written, what came out."""
     heads = ("", f"run {first.number}", f"run {second.number}")
     rows = [
+        ("model", first.model_in_words, second.model_in_words),
         ("wrote", ", ".join(first.wrote) or "nothing", ", ".join(second.wrote) or "nothing"),
         ("extent", first.extent, second.extent),
         ("time", first.time, second.time),
     ]
+    if first.edits or second.edits:
+        told = (", ".join(each.edits) or "none" for each in (first, second))
+        rows.insert(2, ("edits in force", *told))
     for index in range(max(len(first.prompts), len(second.prompts))):
         pair = [r.prompts[index] if index < len(r.prompts) else None for r in (first, second)]
         rows.append(("prompt", *(_shortened(p.text, 40) if p else "" for p in pair)))

@@ -193,6 +193,8 @@ class TraceResult:
 
     Attributes:
         number: the run's number in this session, as `%runs` lists it.
+        model, variable: what the model is called, and the variable it was in.
+        edits: the names of the model's edits that were in force.
         prompts: one `PromptResult` for each row of the batch.
         saved: the variables that the cell saved.
         blocks_run, blocks: decoder blocks that ran, and those there are.
@@ -211,6 +213,8 @@ class TraceResult:
     number: int
     model: str
     prompts: tuple[PromptResult, ...]
+    variable: str = ""
+    edits: tuple[str, ...] = ()
     saved: tuple[SavedVariable, ...] = ()
     blocks_run: int = 0
     blocks: int = 0
@@ -247,6 +251,12 @@ class TraceResult:
         if self.resumed_at:
             ran += f", from {self.resumed_at} on"
         return f"{ran}, stopped after {self.stopped_at}" if self.stopped_at else ran
+
+    @property
+    def model_in_words(self) -> str:
+        """`demo`, or `other (demo)` where the variable is not called `model`."""
+        usual = self.variable in ("", "model", self.model)
+        return self.model if usual else f"{self.variable} ({self.model})"
 
     @property
     def time(self) -> str:

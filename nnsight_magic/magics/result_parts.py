@@ -16,6 +16,13 @@ def facts(result: TraceResult) -> list[str]:
     return found
 
 
+def run_in_words(result: TraceResult) -> str:
+    """What tells a run from another: its model, what it wrote, and the edits in force."""
+    edits = f"edits {', '.join(result.edits)}" if result.edits else ""
+    wrote = ", ".join(result.wrote) or "no writes"
+    return " · ".join(filter(None, (result.model_in_words, wrote, edits)))
+
+
 def differs(prompt: PromptResult) -> bool:
     """Whether the text is another without the writes, or nobody knows."""
     return prompt.generated != prompt.generated_clean
@@ -61,7 +68,8 @@ def strips_of(result: TraceResult) -> list[TokenStrip]:
 def strips_of_two(
     first: TraceResult, second: TraceResult, titles: tuple[str, str]
 ) -> list[TokenStrip]:
-    """Two runs of the same prompts: one strip a prompt, with what both predict side by side.
+    """Two runs of the same prompts: one strip a prompt, with what both predict side by side, the
+    first run's first.
 
     Of other prompts, of generated text, and where only one of the runs went as far as to predict,
     the runs' strips below each other.
@@ -78,9 +86,9 @@ def strips_of_two(
             TokenStrip(
                 one.tokens,
                 name,
-                tops(other),
                 tops(one),
-                heads=(titles[1], titles[0]),
+                tops(other),
+                heads=titles,
             )
             for (one, other), name in zip(pairs, names_of(first), strict=True)
         ]

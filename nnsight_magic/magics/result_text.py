@@ -6,7 +6,7 @@ import io
 import shutil
 import sys
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.cells import cell_len
@@ -227,15 +227,16 @@ def table_of(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> Table:
 
 
 def one_line_rows(
-    columns: Sequence[str], rows: Sequence[Sequence[str]], giving_way: Sequence[str]
+    columns: Sequence[str], rows: Sequence[Sequence[str]], giving_way: Mapping[str, int]
 ) -> str:
     """A table with one line for each row: where it is too wide, columns in `giving_way` are cut,
-    the widest first."""
+    the widest first; below the width that they have there only when all others are as narrow."""
     width = terminal_width() if _in_terminal() else PLAIN_WIDTH
     widths = [max(map(cell_len, column)) for column in zip(columns, *rows, strict=True)]
     cut = [k for k, column in enumerate(columns) if column in giving_way]
     while sum(widths) + 2 * (len(widths) - 1) > width:
-        widest = max(cut, key=widths.__getitem__)
+        roomy = [k for k in cut if widths[k] > giving_way[columns[k]]]
+        widest = max(roomy or cut, key=widths.__getitem__)
         if widths[widest] <= len(columns[widest]):
             break
         widths[widest] -= 1

@@ -14,6 +14,7 @@ from nnsight_magic.magics.result_parts import (
     names_of,
     others,
     prompt_with_steps,
+    run_in_words,
     steps_in,
     strips_of,
     strips_of_two,
@@ -243,10 +244,7 @@ def comparison_of(first: TraceResult, second: TraceResult) -> TraceView:
             )
     return TraceView(
         f"{titles[0]} and {titles[1]}",
-        [
-            f"{t}: {', '.join(r.wrote) or 'no writes'}"
-            for t, r in zip(titles, (first, second), strict=True)
-        ],
+        [f"{t}: {run_in_words(r)}" for t, r in zip(titles, (first, second), strict=True)],
         notices=notices,
         tokens=TokensView(strips, selection=selection) if strips else None,
         tensors=tensors,

@@ -50,6 +50,8 @@ class Cell:
     inputs: Any = None
     names: tuple[str, ...] = ()
     number: int = 0  # of the run
+    variable: str = ""  # that the model is in
+    edits: tuple[str, ...] = ()  # in force
     on_screen: Any = None  # where the result is shown, if it is shown by views
     outcome: Outcome = field(default_factory=Outcome)
     wanted: Any = None  # modules whose output was asked for in a tree
@@ -140,6 +142,7 @@ def execute(cell: Cell, program: Program) -> None:
     __tracebackhide__ = True
     line = cell.line
     grad = bool(line.grad) or program.wants_gradients
+    cell.edits = tuple(edit.name for edit in cell.model.edits.in_force)
     with _seeded(cell), _watched(cell) as extra:
         run(
             program,
@@ -252,6 +255,8 @@ def result_of(cell: Cell, program: Program, clean_runs: CleanRuns, number: int) 
         magic=cell.magic,
         number=number,
         model=title(cell.model),
+        variable=cell.variable,
+        edits=cell.edits,
         prompts=prompts,
         saved=tuple(
             describe_saved(s.name, s.where, s.value, s.name in program.collected)

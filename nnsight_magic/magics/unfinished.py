@@ -19,6 +19,8 @@ def unfinished(cell: Any, program: Program, error: BaseException, number: int) -
         magic=cell.magic,
         number=number,
         model=title(cell.model),
+        variable=cell.variable,
+        edits=cell.edits,
         prompts=tuple(
             PromptResult(joined(row.tokens), row.tokens, row.name) for row in outcome.rows
         ),

@@ -1,6 +1,7 @@
 """The line magics: %model, %models, %saved, %runs, %edits, %about."""
 
 import gc
+import re
 import subprocess
 import sys
 import weakref
@@ -8,7 +9,9 @@ import weakref
 import pytest
 import torch
 
+from nnsight_magic import LanguageModel
 from nnsight_magic.magics.options import CELLS, OPTIONS
+from nnsight_magic.views.words import percent, visible
 
 
 def test_model_adopts_a_variable_and_shows_its_tree(bare, tiny):
@@ -105,6 +108,57 @@ def test_runs_are_listed_and_compared(shell, cell):
     assert "no run '7'; there are 1 to 2" in shell.fails("%runs 7 1")
 
 
+def test_runs_name_models_and_the_edits_that_were_in_force(
+    shell, cell, tiny, tiny_tokenizer, monkeypatch
+):
+    from nnsight_magic.magics import result_text
+
+    monkeypatch.setattr(result_text, "PLAIN_WIDTH", 160)
+    shell.ns["small"] = LanguageModel(tiny("gpt2"), tiny_tokenizer)
+    shell.run(cell("x = logits"))
+    shell.run("%%edit steer\nlayers[1].mlp.output[:] = 0")
+    shell.run("%%edit dim\nlayers[0].mlp.output *= 0.5")
+    shell.run(cell("x = logits"))
+    shell.run("%edits dim --off")
+    shell.run(cell("x = logits"))
+    shell.run(cell("x = logits", "-m small"))
+    shell.fails(cell("x = layers[1].output\n1 / 0"))
+    shell.run("%edits steer --remove")
+    shell.run("%runs")
+    head, *rows = shell.plain.rstrip().split("\n")
+    models = ["LlamaForCausalLM"] * 3 + ["small (GPT2LMHeadModel)", "LlamaForCausalLM"]
+    edits = ["", "steer, dim", "steer", "", "steer"]
+    for row, model, edit in zip(rows, models, edits, strict=True):
+        assert row[head.index("model") :].startswith(model)
+        assert row[head.index("edits") : head.index("best")].strip() == edit
+    shell.run("%runs 4 2")
+    table = [re.split(r"\s{2,}", line.strip()) for line in shell.plain.split("\n")]
+    assert table[0] == ["run 4", "run 2"]
+    assert ["model", "small (GPT2LMHeadModel)", "LlamaForCausalLM"] in table
+    assert ["edits in force", "none", "steer, dim"] in table
+
+
+@pytest.mark.parametrize("order", [(1, 2), (2, 1)])
+def test_a_comparison_keeps_the_order_that_was_asked_for(shell, cell, order):
+    shell.run(cell("x = logits"))
+    shell.run(cell("layers[1].output[:] = 0\nx = logits"))
+    titles = [f"run {k}" for k in order]
+    runs = shell.ip.magics_manager.registry["NNsightMagic"].runs_made
+    first, second = (runs.get(str(k)) for k in order)
+    shell.run(f"%runs {order[0]} {order[1]}")
+    lines = shell.plain.split("\n")
+    assert re.split(r"\s{2,}", lines[0].strip()) == titles
+    best = first.prompts[0].predictions[0]
+    assert any(line.split()[:2] == [visible(best.token), percent(best.p)] for line in lines)
+    view = first.compare(second)
+    (strip,) = view.tokens.strips
+    assert strip.heads == tuple(titles)
+    for guesses, run in ((strip.top, first), (strip.clean, second)):
+        assert guesses[-1] == tuple((c.token, c.p) for c in run.prompts[0].predictions)
+    assert [fact.split(":")[0] for fact in view.facts] == titles
+    assert [each.title for each in (view.tensors[0].first, view.tensors[0].second)] == titles
+
+
 @pytest.mark.parametrize("width", [80, 120])
 def test_runs_are_one_line_each_within_the_terminal_s_width(shell, cell, monkeypatch, width):
     from nnsight_magic.magics import result_text
@@ -117,8 +171,9 @@ def test_runs_are_one_line_each_within_the_terminal_s_width(shell, cell, monkeyp
     lines = shell.plain.rstrip().split("\n")
     assert len(lines) == 3
     assert max(map(len, lines)) <= width
-    assert lines[0].split() == ["run", "kind", "prompt", "wrote", "best", "ran", "time"]
-    assert lines[1].startswith("1    trace  The Eif")
+    heads = ["run", "kind", "model", "prompt", "wrote", "best", "ran", "time"]
+    assert lines[0].split() == heads
+    assert lines[1].startswith("1    trace  Llama")
 
 
 @pytest.mark.parametrize("question", ["layers[1].mlp?", "%runs --help", "%edits --help"])

@@ -330,8 +330,8 @@ def test_two_runs_of_a_prompt_are_one_strip_with_both_predictions():
         for n, top in zip((1, 2), tops, strict=True)
     )
     (strip,) = strips_of_two(first, second, ("run 1", "run 2"))
-    assert (strip.top[1], strip.clean[1]) == (((" Rome", 0.5),), ((" Paris", 0.6),))
-    assert strip.heads == ("run 2", "run 1")
+    assert (strip.top[1], strip.clean[1]) == (((" Paris", 0.6),), ((" Rome", 0.5),))
+    assert strip.heads == ("run 1", "run 2")
 
 
 @pytest.mark.parametrize("tokens", [("c",), ("a", " b")], ids=["another", "stopped early"])
