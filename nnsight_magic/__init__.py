@@ -22,15 +22,29 @@ _HOMES = {
     "Model": "nnsight_magic.engine.wrapped",
     "NnsightError": "nnsight_magic.errors",
 }
+# What users of nnsight import; see docs/coming-from-nnsight.md.
+_SPELLINGS = frozenset(
+    ["CONFIG", "NNsight", "apply", "dict", "float", "int", "list", "log", "set", "str", "tuple"]
+)
 
 
 def __getattr__(name: str) -> Any:
+    if name in _SPELLINGS:
+        return _spelling(name)
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(home), name)
     globals()[name] = value
     return value
+
+
+def _spelling(name: str) -> Any:
+    # Not kept among the globals: `list` and `int` mean Python's own in this file.
+    if name == "NNsight":
+        return __getattr__("Model")
+    spellings = importlib.import_module("nnsight_magic.engine.spellings")
+    return spellings.SAVED.get(name) or getattr(spellings, name)
 
 
 def __dir__() -> list[str]:

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from nnsight_magic.engine.coroutine import own_thread
 from nnsight_magic.engine.gradients import retain_grad
 from nnsight_magic.engine.hooks import take_away
 from nnsight_magic.engine.interrupt import uninterrupted
@@ -81,9 +80,9 @@ def call_module(handle: Handle, args: tuple, kwargs: dict[str, Any]) -> Any:
     if not handle.is_attached:
         _ = model.module  # loads the weights, if they are not
     module = handle.module
-    if model._owner != own_thread():
+    tracer = model._running()
+    if tracer is None:
         return module(*args, **kwargs)
-    tracer = model._active
     args = tuple(_plain_tree(arg) for arg in args)
     kwargs = {name: _plain_tree(value) for name, value in kwargs.items()}
     if handle.is_attached:

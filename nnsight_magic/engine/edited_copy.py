@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from weakref import WeakSet
 
 from nnsight_magic.engine.edits import Edits
 from nnsight_magic.engine.handle import Handle
@@ -23,6 +24,7 @@ def edited_copy(model: Model) -> Model:
     """
     copy = object.__new__(type(model))
     Handle.__init__(copy, copy, "")
+    model.__dict__.setdefault("_family", WeakSet([model])).add(copy)
     shared = {name: value for name, value in model.__dict__.items() if name not in _OWN}
     copy.__dict__.update(
         shared,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 
+from nnsight_magic.engine.spellings import SAVED
 from nnsight_magic.engine.tracer import Tracer
 from nnsight_magic.engine.value import Parts, as_value, is_container
-from nnsight_magic.errors import NoTraceError
+from nnsight_magic.errors import NoTraceError, SpellingError
 
 if TYPE_CHECKING:
     from nnsight_magic.engine.language_model import LanguageModel
@@ -27,7 +28,7 @@ class Generator:
         Raises:
             NoTraceError: no text is being generated.
         """
-        tracer = self._model._active
+        tracer = self._model._running()
         if not isinstance(tracer, Tracer) or tracer.is_one_forward:
             raise NoTraceError(
                 "generator.output is the text that is being generated.\n"
@@ -35,13 +36,21 @@ class Generator:
             )
         return tracer.result
 
+    @property
+    def streamer(self) -> NoReturn:
+        """The tokens as they come; here each step has its own.
 
-class Results(list):
+        Raises:
+            SpellingError: always.
+        """
+        raise SpellingError(
+            "generator.streamer: the tokens that a step is computed from are the step's. "
+            "Write: for step in tracer.iter[:]: step.tokens"
+        )
+
+
+class Results(SAVED["list"]):
     """What several invokes have generated, in their order."""
-
-    def save(self) -> Results:
-        """Give it back; it is there after the block anyway."""
-        return self
 
 
 def to_save(result: Any) -> Any:

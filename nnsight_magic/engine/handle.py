@@ -12,7 +12,7 @@ from torch import nn
 from nnsight_magic.engine.attached import attach, call_module, detach, tree_text
 from nnsight_magic.engine.attention import pattern_of
 from nnsight_magic.engine.heads import Heads, head_layout
-from nnsight_magic.engine.spellings import refuse_block_of_steps
+from nnsight_magic.engine.spellings import fluent, refuse_block_of_steps
 from nnsight_magic.engine.travel import part as travelling_part
 from nnsight_magic.errors import NoSuchIndexError, NoSuchModuleError, NotAListError
 from nnsight_magic.model.names import BLOCK_NAMES, ROOT_NAMES, part_of_block
@@ -213,6 +213,15 @@ class Handle:
         return self.ancestors()[-1]
 
     @property
+    def _module(self) -> nn.Module:
+        """The same, as nnsight calls it."""
+        return self.module
+
+    def get(self, path: str) -> Any:
+        """`model[path]`, as nnsight spells it."""
+        return self[path]
+
+    @property
     def is_attached(self) -> bool:
         """Whether the user attached this module, or one that it lies in, to the tree."""
         attached = self._model._attached
@@ -284,7 +293,7 @@ class Handle:
         if isinstance(value, nn.Module):
             path = self._model._paths().get(id(value))
             return value if path is None else self._model._handle(path)
-        return value
+        return fluent(self, name, value)
 
     def _standard(self, name: str, module: nn.Module) -> str | None:
         if not self.path and name in ROOT_NAMES:

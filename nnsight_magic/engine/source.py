@@ -20,8 +20,9 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from nnsight_magic.engine.bypass import Bypasses
-from nnsight_magic.engine.coroutine import current, own_thread
+from nnsight_magic.engine.coroutine import current
 from nnsight_magic.engine.operation_mode import Issued, Listing, OperationMode
+from nnsight_magic.engine.source_names import calls_of
 from nnsight_magic.errors import NnsightError
 from nnsight_magic.printable import escape
 
@@ -39,15 +40,17 @@ class Source:
     """The source of a module's forward and of the functions that issue its operations.
 
     Printed as text or shown as HTML, each line with the operations that it issues, as
-    `softmax[0]`.
+    `softmax[0]`. `source.self_c_proj_0` is a call by the name that nnsight gives it.
 
     Attributes:
         name: the module as a user writes it.
         operations: every operation in order, empty where they are not known.
     """
 
-    def __init__(self, name: str, kind: str, forward: CodeType | None, listing: Listing | None):
+    def __init__(self, handle: Handle, forward: CodeType | None, listing: Listing | None):
+        name, kind = handle.name, type(handle.module).__name__
         self.name, self.kind = name, kind
+        self._handle, self._forward = handle, forward
         self._title = f"{name or 'model'} ({kind})"
         self.known = listing is not None
         self.operations: list[Issued] = [] if listing is None else listing.issued
@@ -64,6 +67,11 @@ class Source:
         if not self.known:
             raise NnsightError(f"The operations of {self.name or 'the model'}: {_UNKNOWN}")
         return self.operations
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return calls_of(self._handle, self._forward, self.operations).named(name)
 
     def summary(self) -> str:
         """How often each operation runs."""
@@ -160,8 +168,7 @@ def tally(counts: Counter[str]) -> str:
 
 def source_of(handle: Handle) -> Source:
     """The source of a module's forward, with the operations where they can be found out."""
-    module = handle.module
-    return Source(handle.name, type(module).__name__, _code_of(module), _list_operations(handle))
+    return Source(handle, _code_of(handle.module), _list_operations(handle))
 
 
 def _counts(operations: Iterable[Issued]) -> Counter[str]:
@@ -216,9 +223,8 @@ def _is_example(model: Any) -> bool:
 
 def _traced(model: Any) -> Callable[[], Any] | None:
     """What runs the model on the inputs of the trace that is running in this thread."""
-    if model._owner != own_thread() or not model._active.is_one_forward:
-        return None
-    return model._active._call
+    tracer = model._running()
+    return tracer._call if tracer is not None and tracer.is_one_forward else None
 
 
 def _example(model: Any) -> Callable[[], Any] | None:

@@ -23,6 +23,7 @@ from nnsight_magic.engine.recording import wants_gradients
 from nnsight_magic.engine.report import RunReport
 from nnsight_magic.engine.shortcut import Shortcut, in_block_layout
 from nnsight_magic.engine.site import Site, Touch, user_frame, user_line
+from nnsight_magic.engine.spellings import Given, OlderSpellings, explain
 from nnsight_magic.engine.traceback import fold_frames
 from nnsight_magic.engine.value import BlockValue, HiddenStates, Parts, Value
 from nnsight_magic.errors import BadInputError, NeverRanError, WrongValueError
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from nnsight_magic.model.names import StandardNames
 
 
-class Tracer:
+class Tracer(OlderSpellings):
     """One trace: `with model.trace(...) as tracer`.
 
     Attributes:
@@ -72,7 +73,7 @@ class Tracer:
         self.model = model
         self.prompts = prompts
         self.args = args
-        self.inputs = inputs or {}
+        self.inputs = Given(inputs or {})
         self.report = RunReport()
         self.step = 0
         self._call, self._root, self._full, self._grad = call, root, full, grad
@@ -167,6 +168,7 @@ class Tracer:
                 self._course.check_unseen_writes()
             elif error is not None:
                 self._course.explain(error)
+                explain(error)
             self._course.describe_extent(self.model.names, self.model.block_count)
         except BaseException as late:
             error = late
@@ -355,10 +357,8 @@ class Tracer:
 
         def produce(args: tuple, kwargs: dict) -> Any:
             raw = value.value if isinstance(value, Parts) else value
-            if handle.is_block and isinstance(raw, torch.Tensor | int | float):
-                raw = in_block_layout(
-                    module, fit(raw, hidden_of(args, kwargs), f"{handle.name}.skip")
-                )
+            if handle.is_block:
+                raw = _block_returns(module, raw, hidden_of(args, kwargs), f"{handle.name}.skip")
             given.append(raw)
             return raw
 
@@ -421,6 +421,17 @@ class _Stopped(BaseException):
 
     def __init__(self, tracer: Tracer):
         self.tracer = tracer
+
+
+def _block_returns(block: nn.Module, new: Any, hidden: Any, where: str) -> Any:
+    """What a block that is skipped returns, from hidden states or the tuple that it used to be."""
+    bare = new[0] if isinstance(new, tuple | list) and new else new
+    if not isinstance(bare, torch.Tensor | int | float):
+        return new
+    returned = in_block_layout(block, fit(bare, hidden, where))
+    if bare is new or not isinstance(returned, tuple):
+        return returned
+    return (returned[0], *new[1:], *returned[len(new) :])
 
 
 def _no_prompt() -> Any:

@@ -383,7 +383,8 @@ class Model(Handle):
 
     def _tracer(self, handle: Handle, kind: str) -> Tracer:
         """The trace that is running in this thread."""
-        if self._owner != own_thread():
+        tracer = self._running()
+        if tracer is None:
             where = f"{handle.name}.{kind}" if handle.name else kind
             if self._owner is not None:
                 raise NoTraceError(
@@ -396,7 +397,15 @@ class Model(Handle):
                 f"{where} has a value only while the model runs.\n"
                 f"Read it inside a trace:\n    with model.trace(…):\n        x = model.{where}"
             )
-        return self._active
+        return tracer
+
+    def _running(self) -> Tracer | None:
+        """This thread's trace of the model, or of an edited copy: their modules are the same."""
+        thread = own_thread()
+        if self._owner == thread:
+            return self._active
+        family = self.__dict__.get("_family", ())
+        return next((each._active for each in family if each._owner == thread), None)
 
     # ── the tree ─────────────────────────────────────────────────────────────────────────
 

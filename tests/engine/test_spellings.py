@@ -251,3 +251,98 @@ def test_any_module_is_run_at_once():
     model = Model(module)
     x = torch.ones(2, 3)
     assert torch.equal(model.trace(x, trace=False), module(x))
+
+
+def test_a_model_that_is_moved_or_set_stays_wrapped(model, hf):
+    assert model.to("cpu") is model.cpu() is model.eval() is model.requires_grad_(False) is model
+    assert model.layers[0].mlp.float() is model.layers[0].mlp
+    assert not any(p.requires_grad for p in hf.parameters())
+    assert model._module is hf and model.layers[0]._module is model.layers[0].module
+    assert model.get("layers.1.mlp").path == model.layers[1].mlp.path
+
+
+def test_the_savers_of_the_package_are_python_s_own_kinds():
+    import copy
+    import pickle
+
+    made = {
+        "list": [1],
+        "dict": {1: 2},
+        "set": {1},
+        "tuple": (1,),
+        "int": 3,
+        "float": 0.5,
+        "str": "x",
+    }
+    for name, value in made.items():
+        saver = getattr(nnsight_magic, name)(value)
+        assert saver.save() is saver and saver == value and isinstance(saver, type(value))
+        for other in (copy.copy(saver), pickle.loads(pickle.dumps(saver))):
+            assert type(other) is type(value) and other == value
+    assert nnsight_magic.apply(max, 1, 2) == 2
+    assert "list" not in nnsight_magic.__all__
+
+
+@pytest.mark.parametrize(
+    ("do", "write"),
+    [
+        (lambda m, t: [].save(), "nnsight_magic.save(x)"),
+        (lambda m, t: m.logits.shape.save(), "nnsight_magic.save(x)"),
+        (lambda m, t: dict(m.named_modules())[m.layers[0].path].output, "model[path].output"),
+    ],
+)
+def test_errors_of_python_s_own_say_what_to_write(model, do, write):
+    with pytest.raises(AttributeError) as error, model.trace(IDS) as tracer:
+        do(model, tracer)
+    assert any(write in note for note in error.value.__notes__)
+
+
+@pytest.mark.parametrize(
+    ("do", "write"),
+    [
+        (lambda m, t: t.cond(True), "if x:"),
+        (lambda m, t: t.inputs[0][0], "tracer.input_ids"),
+        (lambda m, t: m.session().iter([1]), "for item in items:"),
+        (lambda m, t: nnsight_magic.CONFIG.API, "load the model on this machine"),
+        (lambda m, t: m.generator.streamer, "step.tokens"),
+    ],
+)
+def test_what_is_written_otherwise_says_how(model, do, write):
+    with pytest.raises(SpellingError) as error, model.trace(IDS) as tracer:
+        do(model, tracer)
+    assert write in str(error.value)
+    assert tracer.inputs.get("nothing") is None
+    with pytest.raises(KeyError):
+        tracer.inputs["nothing"]
+
+
+def test_a_trace_of_an_edited_copy_is_read_by_either_name(model, hf):
+    with model.edit() as edited:
+        model.layers[1].mlp.output[:] = 0
+    with hooked(model.layers[1].mlp.module, torch.zeros_like):
+        expected = plain_logits(hf)
+    with edited.trace(IDS):
+        hidden = model.layers[0].output
+        ablated = model.layers[1].mlp.output
+        logits, same = model.logits, edited.logits
+        head = model.unembed(model.norm(model.layers[-1].output))
+    assert ablated.abs().sum() == 0
+    assert torch.equal(logits, expected) and torch.equal(same, expected)
+    assert torch.allclose(head, expected, atol=1e-5)
+    with model.trace(IDS):
+        assert torch.equal(model.layers[0].output, hidden)
+        assert torch.equal(model.logits, plain_logits(hf))
+    with edited.generate(IDS, **NEW):
+        found = model.generator.output
+    with hooked(model.layers[1].mlp.module, torch.zeros_like):
+        assert torch.equal(found, hf.generate(IDS, **NEW))
+
+
+def test_a_block_is_skipped_by_the_tuple_that_it_used_to_return(model, hf):
+    with model.trace(IDS):
+        model.layers[1].skip((model.layers[1].input,))
+        one = model.logits
+    with model.trace(IDS):
+        model.layers[1].skip(model.layers[1].input)
+        other = model.logits
+    assert torch.equal(one, other)

@@ -1,0 +1,110 @@
+"""Calls inside a forward by the names that nnsight gives them: the same values, or words."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from nnsight_magic import LanguageModel, Model
+from nnsight_magic.errors import NoSuchOperationError, SpellingError
+from tests.hooks import hooked
+
+IDS = torch.tensor([[1, 2, 3, 4, 5]])
+
+
+class Small(nn.Module):
+    """A forward with nested calls, a call in two lines, a branch and an assigned name."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(4, 4), nn.Linear(4, 4)
+
+    def forward(self, x, other=False):
+        x = torch.relu(torch.relu(self.first(x)) - 1)
+        if other:
+            x = torch.tanh(x)
+        if not other:
+            x = torch.tanh(2 * x)
+        softmax = nn.functional.softmax
+        softmax = softmax(x, -1)
+        x = twice(softmax) + self.second(x)
+        return self.second(x)
+
+
+def twice(x):
+    return torch.mul(x, 2)
+
+
+@pytest.fixture
+def small():
+    torch.manual_seed(0)
+    return Model(Small())
+
+
+def test_nested_calls_are_counted_from_the_inside(small):
+    x = torch.ones(1, 4)
+    with small.trace(x):
+        inner = small.source.torch_relu_0.output
+        outer = small.source.torch_relu_1.output
+    first = small.module.first(x).relu()
+    assert torch.equal(inner, first)
+    assert torch.equal(outer, (first - 1).relu())
+
+
+def test_what_is_assigned_too_has_either_number(small):
+    with small.trace(torch.ones(1, 4)):
+        one = small.source.softmax_0.output
+        other = small.source.softmax_1.output
+    assert torch.equal(one, other) and torch.allclose(one.sum(), torch.ones(()))
+
+
+def test_a_branch_that_did_not_run_is_no_other_branch(small):
+    with small.trace(torch.ones(1, 4)):
+        assert small.source.torch_tanh_1.output.shape == (1, 4)
+    with pytest.raises(SpellingError), small.trace(torch.ones(1, 4)):
+        _ = small.source.torch_tanh_0.output
+
+
+def test_calls_of_called_functions_lie_under_their_source(small):
+    with small.trace(torch.ones(1, 4)):
+        found = small.source.twice_0.source.torch_mul_0.output
+        softmax = small.source.softmax_0.output
+    assert torch.equal(found, 2 * softmax)
+
+
+@pytest.mark.parametrize("name", ["self_second_0", "self_second_1"])
+def test_a_module_that_is_called_in_several_lines_is_refused(small, name):
+    with pytest.raises(NoSuchOperationError, match=r"calls\[1\]"), small.trace(torch.ones(1, 4)):
+        getattr(small.source, name)
+
+
+@pytest.mark.parametrize("name", ["nothing_0", "torch_relu_2", "torch_relu", "torch_relu_x"])
+def test_a_name_that_is_not_there_lists_what_is(small, name):
+    with pytest.raises(NoSuchOperationError, match="torch_relu_0"), small.trace(torch.ones(1, 4)):
+        getattr(small.source, name)
+
+
+def test_what_a_function_of_python_gives_is_refused(small):
+    with pytest.raises(SpellingError, match="a function of Python"), small.trace(torch.ones(1, 4)):
+        _ = small.source.twice_0.output
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama", "mixtral"])
+def test_a_call_of_a_module_is_the_module(tiny, name):
+    hf = tiny(name)
+    model = LanguageModel(hf)
+    with model.trace(IDS):
+        model.layers[1].source.self_mlp_0.output[:] = 0
+        logits = model.logits
+    with hooked(model.layers[1].mlp.module, torch.zeros_like), torch.no_grad():
+        assert torch.equal(logits, hf(IDS, use_cache=False).logits)
+
+
+def test_a_call_at_a_step_of_a_generation(tiny):
+    hf = tiny("gpt2")
+    model = LanguageModel(hf)
+    with model.generate(IDS, max_new_tokens=3, do_sample=False, pad_token_id=0) as tracer:
+        mlp = model.layers[0].mlp
+        seen = [mlp.source.self_act_0.output.shape[1] for _ in tracer.steps]
+    assert seen == [5, 1, 1]
