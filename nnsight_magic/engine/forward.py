@@ -16,6 +16,7 @@ from typing import Any
 from torch import nn
 
 from nnsight_magic.engine.bypass import RUNS, Bypasses, Produce
+from nnsight_magic.engine.called_again import called_again
 from nnsight_magic.engine.chance import Drawing
 from nnsight_magic.engine.coroutine import Coroutine, coroutine, current, own_thread
 from nnsight_magic.engine.greenthread import ThreadState
@@ -93,7 +94,9 @@ class Forward:
     def hook(self, line: list[nn.Module], kind: str) -> None:
         """Watch the input or output of the last module of `line`, which goes from the root down.
 
-        The modules above it get a hook on their output, whether or not it is ever asked for.
+        The modules above it get a hook on their output, whether or not it is ever asked for, and so
+        do those right inside that they may call more than once: when one of them is touched while
+        its parent is under way, it is known how often it has been called there.
         """
         if (line[-1], kind) in self._hooks:
             return
@@ -104,6 +107,8 @@ class Forward:
             if "_orig_mod" in module._modules:  # what torch.compile gives: no hook fires in there
                 self.bypass(module, partial(_uncompiled, module))
             self._hook(module, "output")
+            for child in called_again(module):
+                self._hook(child, "output")
         self._hook(line[-1], kind)
         if self.started:
             self._late[line[-1], kind] = line[:-1]
@@ -362,7 +367,11 @@ class Forward:
         return max([call, *(self._calls.get((each, "output"), -1) + 1 for each in above)])
 
     def _next_call(self, module: nn.Module, kind: str) -> int:
-        call = self._calls.get((module, kind), -1) + 1
+        calls = self._calls
+        # What is asked for later than the other is counted on from it.
+        other = calls.get((module, "input"), 0) - 1 if kind == "output" else None
+        other = calls.get((module, "output"), -1) if other is None else other
+        call = max(calls.get((module, kind), -1), other) + 1
         return self._calls_unseen(module, kind, call) if self._late else call
 
     def _count(self, module: nn.Module, kind: str) -> int:

@@ -62,8 +62,8 @@ class Shortcut:
         if found is not None:
             last, output = found
             for block in list(blocks)[start:last]:
-                _bypass_once(forward, block, hidden_of)
-            _bypass_once(forward, blocks[last], lambda args, kwargs: own_copy(output))
+                bypass_once(forward, block, hidden_of)
+            bypass_once(forward, blocks[last], lambda args, kwargs: own_copy(output))
             self._count_as_passed(forward, touch, report, range(start, last + 1))
             forward.left_out.update(range(start, last + 1))
         known = start if found is None else found[0] + 1
@@ -205,7 +205,7 @@ def in_block_layout(block: nn.Module, hidden: torch.Tensor) -> Any:
     return (hidden, *[None] * (length - 1)) if length else hidden
 
 
-def _bypass_once(forward: Forward, block: nn.Module, hidden: Produce) -> None:
+def bypass_once(forward: Forward, block: nn.Module, hidden: Produce) -> None:
     """Leave out the next call of a block; one that layers share runs at its further calls."""
 
     def produce(args: tuple, kwargs: dict[str, Any]) -> Any:

@@ -32,7 +32,7 @@ from nnsight_magic.engine.forward import Cancelled, Forward
 from nnsight_magic.engine.layout import Packed, Rows, reach, value_at
 from nnsight_magic.engine.pause import Change, Pause
 from nnsight_magic.engine.report import RunReport
-from nnsight_magic.engine.shortcut import Shortcut, in_block_layout
+from nnsight_magic.engine.shortcut import Shortcut, bypass_once
 from nnsight_magic.engine.site import Touch
 from nnsight_magic.engine.tracer import Tracer
 from nnsight_magic.progress import progress_bar
@@ -272,8 +272,8 @@ class Sweep(Tracer):
         """Let a forward leave out the first `count` blocks: `hidden` is what they give."""
         *before, last = [handle.module for handle in self.model.blocks[:count]]
         for module in before:
-            forward.bypass(module, lambda a, k, m=module: in_block_layout(m, hidden_of(a, k)))
-        forward.bypass(last, lambda a, k: in_block_layout(last, hidden))
+            bypass_once(forward, module, hidden_of)
+        bypass_once(forward, last, lambda args, kwargs: hidden)
 
     def _cancel(self) -> None:
         """End every variant that is still suspended; take away what is left."""
