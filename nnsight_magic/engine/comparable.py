@@ -38,7 +38,7 @@ class _Walk:
     def __init__(self, state: list, alive: list):
         self.state, self.alive = state, alive
         self._seen: set[int] = set()
-        self._depth = 0
+        self.depth = 0
 
     def add(self, values: Iterable[Any]) -> None:
         for value in values:
@@ -54,13 +54,13 @@ class _Walk:
 
     def go_into(self, value: Any, held: Callable[[Any], Iterable[Any]]) -> None:
         """Add what an object holds; once, and only so deep: it may hold the whole program."""
-        if self._depth < _DEEP and id(value) not in self._seen and len(self._seen) < _GONE_INTO:
+        if self.depth < _DEEP and id(value) not in self._seen and len(self._seen) < _GONE_INTO:
             self._seen.add(id(value))
-            self._depth += 1
+            self.depth += 1
             inner = held(value)
             self.alive.append(inner)  # it may be made for this, and others come in its place
             self.add(inner)
-            self._depth -= 1
+            self.depth -= 1
 
 
 @cache
@@ -109,8 +109,8 @@ def _items(value: Any) -> list[Any]:
 
 
 def _mapping(value: Any, walk: _Walk) -> None:
-    """Such as transformers' attentions by name."""
-    walk.go_into(value, lambda mapping: mapping.values())
+    """Such as transformers' attentions by name; one deeper down may read files to give a value."""
+    walk.go_into(value, _held_by if walk.depth else lambda mapping: mapping.values())
 
 
 def _tensor(value: Any, walk: _Walk) -> None:

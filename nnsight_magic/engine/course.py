@@ -172,7 +172,7 @@ class Course:
                 self._note_order(forward, touch)
                 if self._looks_back or len(self._forwards) > 1:
                     pause.passer = self._passer(forward)
-                    if forward is not main and pause.passer is None:
+                    if forward is not main and (main.finished or pause.passer is None):
                         self._take_over(forward)
                 return pause
             self._check_operation(forward, touch)

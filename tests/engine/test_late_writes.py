@@ -5,6 +5,7 @@ import itertools
 import pytest
 import torch
 
+from nnsight_magic import LanguageModel
 from nnsight_magic.errors import AlreadyRanError, WrongValueError
 from tests.hooks import hook_count
 
@@ -89,7 +90,8 @@ def test_every_order_of_reading_three_and_writing_the_first(model, order):
     assert hook_count(model.module) == 0
 
 
-def test_items_of_a_container_are_read_again(model):
+def test_items_of_a_container_are_read_again(tiny):
+    model = LanguageModel(tiny("llama"))
     with pytest.raises(WrongValueError, match="Read it again before writing"), model.trace(IDS):
         out = model.layers[1].attn.output
         _ = model.embed.output
