@@ -16,6 +16,9 @@ from types import CodeType, FunctionType
 
 from torch import nn
 
+_LOADS = ("LOAD_ATTR", "LOAD_METHOD")
+_HAND_ON = ("values", "items", "children", "modules", "named_children")  # modules, to be called
+
 
 def called_again(parent: nn.Module) -> list[nn.Module]:
     """The modules right inside one of which it is not sure that it calls them once at most.
@@ -64,13 +67,18 @@ def _reads(code: CodeType) -> Iterator[str]:
         for step in steps
         if "JUMP" in step.opname and isinstance(step.argval, int) and step.argval < step.offset
     ]
-    for step in steps:
-        if step.opname in ("LOAD_ATTR", "LOAD_METHOD"):
+    for step, behind in zip(steps, [*steps[1:], None], strict=True):
+        if step.opname in _LOADS and not (behind and _looks_on(behind)):
             again = any(begin <= step.offset <= end for begin, end in loops)
             yield from [step.argval] * (1 + again)
     for inner in code.co_consts:
         if isinstance(inner, CodeType):  # a function or a comprehension: it may run often
             yield from 2 * [*_names(inner)]
+
+
+def _looks_on(step: dis.Instruction) -> bool:
+    """Whether a module is not called but asked for something: `self.wte.weight`."""
+    return step.opname in _LOADS and step.argval not in _HAND_ON
 
 
 def _names(code: CodeType) -> Iterator[str]:
