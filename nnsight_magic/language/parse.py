@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable
 
 from nnsight_magic.errors import CellError
+from nnsight_magic.language.magic_lines import code_apart
 from nnsight_magic.language.names import SCOPE_NAME, bound_names
 from nnsight_magic.language.paths import Positions
 from nnsight_magic.language.problems import Problem, Span, cell_error, on_written_lines
@@ -46,6 +47,7 @@ def parse(
             # Moved down to where it stands in the cell, so that the parser's messages ("… on
             # line 2") count as the user does.
             tree = ast.parse("\n" * (first_line - 1) + python, filename)
+        apart = code_apart(tree, names, positions)
         rewriter = CellRewriter(names, positions)
         displays = _last_expression(tree, python)
         rewriter.visit(tree)
@@ -78,7 +80,7 @@ def parse(
         uses_steps=rewriter.uses_steps,
         wants_gradients=rewriter.wants_gradients,
         runs_magics="get_ipython()" in python,
-        problems=tuple(rewriter.problems),
+        problems=(*rewriter.problems, *apart),
     )
 
 
@@ -96,16 +98,24 @@ def lines_of(source: str, first_line: int) -> list[str]:
 
 def refusal(error: Exception, positions: Positions, source: str) -> CellError:
     """The language's own error for what Python's parser or compiler refused."""
+    hint = ""
     if isinstance(error, SyntaxError):
         message = error.msg or "invalid syntax"
         span = _syntax_span(error, positions)
+        hint = _without_word(error.text or "")
     elif isinstance(error, RecursionError | MemoryError):
         message, span = "the cell is nested too deeply to be compiled", None
     else:
         message, span = f"the cell is not Python text: {error}", None
     written = lines_of(source, positions.first_line)
     parsed = lines_of("\n".join(positions.lines), positions.first_line)
-    return cell_error([on_written_lines(Problem(span, message), written, parsed)], written)
+    return cell_error([on_written_lines(Problem(span, message, hint), written, parsed)], written)
+
+
+def _without_word(line: str) -> str:
+    """`save h = layers[7].output`: what to write where a word too many stands before a name."""
+    found = re.match(r"\s*[^\W\d]\w*\s+([^\W\d]\w*\s*=[^=].*)", line)
+    return f"every name that the cell assigns is saved: {found[1].strip()}" if found else ""
 
 
 def _syntax_span(error: SyntaxError, positions: Positions) -> Span | None:

@@ -99,6 +99,11 @@ class NNsightMagic(Magics, Configurable):
     def colour(self) -> bool:
         return str(self.shell.colors).lower() != "nocolor"
 
+    def _transform(self, body: str) -> str:
+        """Turn `%` and `!` lines into Python. The shell's own would also take the only line of a
+        cell for the magic that its first word names: `save h = …` for IPython's `%save`."""
+        return self.shell.input_transformer_manager.transform_cell(body)
+
     def _read(self, magic: str, line: str) -> Line | None:
         """The line, read; `None` after `--help`, which is printed."""
         try:
@@ -167,8 +172,7 @@ class NNsightMagic(Magics, Configurable):
         with self._errors_of_line("edit", line, place.title):
             if name not in self.models.all():
                 raise OptionError(f"{name!r} is not loaded here; first: %model {name}")
-            transform = self.shell.transform_cell
-            program, edit = edits.prepared(read, body, place, model, namespace, transform)
+            program, edit = edits.prepared(read, body, place, model, namespace, self._transform)
         try:
             told = edits.made(program, edit, model, name, namespace, self._show)
         except BaseException as error:
@@ -194,7 +198,7 @@ class NNsightMagic(Magics, Configurable):
             place,
             model,
             self.shell.user_ns,
-            self.shell.transform_cell,
+            self._transform,
             self._show,
             on_screen=self._screen(read, model),
             number=self.runs_made.next_number,

@@ -6,6 +6,7 @@ before that: a line that asks for a path of the model in use becomes `%about PAT
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Callable
 from typing import Any
@@ -41,6 +42,38 @@ def empty_cells(lines: list[str]) -> list[str]:
 # IPython leaves such transformers out where it asks whether a cell is complete. A console would
 # else run `%%trace "…"` before its body can be typed.
 empty_cells.has_side_effects = True
+
+
+_OURS = re.compile(rf"\s*(%%(?:{'|'.join(CELLS)}))\b")
+_NO_PYTHON = re.compile(r"(?m)^(\s*)[%!?].*$")
+
+
+def misplaced_cells(lines: list[str]) -> list[str]:
+    """A transformer that says what is wrong with a cell whose `%%trace` is not its first line."""
+    for number, line in enumerate(lines):
+        found = _OURS.match(line)
+        above = "".join(lines[:number])
+        if found and above.strip() and not above.lstrip().startswith("%%") and _is_code(above):
+            first = next(each.strip() for each in lines if each.strip())
+            message = (
+                f"{found[1]} has to be the first line of its cell, and above it stands: "
+                f"{first[:60]}\nMove that below the {found[1]} line, or into a cell of its own."
+            )
+            said = "from IPython.core.error import UsageError as _said; "
+            return [f"{said}raise _said({message!r})\n"]
+    return lines
+
+
+misplaced_cells.has_side_effects = True
+
+
+def _is_code(text: str) -> bool:
+    """Whether it ends where a statement ends: not within a string, for one."""
+    try:
+        ast.parse(_NO_PYTHON.sub(r"\1pass", text))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    return True
 
 
 def _about(line: str, magics: Any) -> str:

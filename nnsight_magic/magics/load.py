@@ -7,7 +7,7 @@ from weakref import WeakKeyDictionary
 
 from nnsight_magic.magics.completion import matcher
 from nnsight_magic.magics.extension import Gathered, NNsightMagic
-from nnsight_magic.magics.inspection import empty_cells, transformer
+from nnsight_magic.magics.inspection import empty_cells, misplaced_cells, transformer
 
 _ATTRIBUTE = "NNsightMagic"
 # What the magics of a shell had gathered when they were unloaded: `%reload_ext` unloads first.
@@ -24,6 +24,7 @@ def load(shell: Any) -> None:
     shell.Completer.custom_matchers.append(_marked(matcher(magics)))
     shell.input_transformers_cleanup.append(_marked(transformer(magics)))
     shell.input_transformers_cleanup.append(_marked(empty_cells))
+    shell.input_transformers_cleanup.append(_marked(misplaced_cells))
     shell.events.register("post_run_cell", magics.release_gone)
 
 

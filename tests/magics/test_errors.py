@@ -48,6 +48,51 @@ def test_a_syntax_error(fails, cell):
     assert "never closed" in shown
 
 
+@pytest.mark.parametrize("word", ["save", "who", "time", "cd", "let", "reset"])
+def test_a_word_before_a_name_is_no_magic(fails, cell, word):
+    """IPython takes the only line of a cell for the magic that its first word names."""
+    shown = fails(cell(f"{word} h = layers[1].output"))
+    assert "line 2" in shown
+    assert "every name that the cell assigns is saved: h = layers[1].output" in shown
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "%time h = X",
+        "%timeit -n1 -r1 X",
+        "%prun h = X",
+        "%%time\nh = X",
+        "a = %time X",
+        "%time 1;X",
+    ],
+)
+def test_a_magic_that_runs_its_code_elsewhere(fails, cell, line):
+    shown = fails(cell(line.replace("X", "layers[1].output")))
+    assert "line 2" in shown
+    assert "runs its code apart from this cell, where layers is not known" in shown
+
+
+def test_a_magic_that_runs_code_with_names_of_the_notebook(shell, cell):
+    shell.run("number = 2")
+    shell.run(cell("%time number = number + 1\nh = layers[1].output"))
+    assert shell.ns["number"] == 3
+
+
+@pytest.mark.parametrize(
+    "above", ["# a note", "\n# two\n\n# notes", "x = 1", "%who", "def f():\n    pass"]
+)
+@pytest.mark.parametrize("magic", ["trace", "generate", "edit"])
+def test_a_cell_magic_that_is_not_the_first_line(fails, above, magic):
+    shown = fails(f'{above}\n%%{magic} "{PROMPT}"\nh = layers[1].output')
+    first = above.strip().split("\n")[0]
+    assert f"%%{magic} has to be the first line of its cell, and above it stands: {first}" in shown
+
+
+def test_a_cell_that_tells_of_a_magic_is_run(shell):
+    assert shell.run('"""\n%%trace "a"\nh = 1\n"""') == '\n%%trace "a"\nh = 1\n'
+
+
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
