@@ -22,6 +22,12 @@ class Inputs:
     prompts: list[str] | None = None
 
 
+class WholeText(str):
+    """A text in which the special tokens stand already: a chat template writes its own."""
+
+    __slots__ = ()
+
+
 # Arguments of a forward or of `generate` that say what it is run on.
 _MAIN = ("inputs", "input_ids", "inputs_embeds", "pixel_values", "input_features", "input_values")
 _BESIDE = ("attention_mask", "token_type_ids", "position_ids")
@@ -242,7 +248,10 @@ def _tokenized(texts: list[str], tokenizer: Any) -> dict[str, torch.Tensor]:
     for text in texts:
         _check_text(text)
     _check_empty(texts, tokenizer)
-    encoded = tokenizer(texts, return_tensors="pt", padding=len(texts) > 1)
+    whole = all(isinstance(text, WholeText) for text in texts)
+    encoded = tokenizer(
+        texts, return_tensors="pt", padding=len(texts) > 1, add_special_tokens=not whole
+    )
     if encoded["input_ids"].shape[-1] == 0:
         if tokenizer.bos_token_id is None:
             raise BadInputError(

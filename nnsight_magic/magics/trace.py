@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from nnsight_magic.engine.inputs import WholeText
 from nnsight_magic.engine.settings_of_generation import Settings, settings_of
 from nnsight_magic.errors import OptionError
 from nnsight_magic.language.names import TRACE_NAMES
@@ -130,7 +131,8 @@ def in_chat(inputs: Any, tokenizer: Any) -> Any:
 
     def one(turn: Any) -> str:
         messages = [{"role": "user", "content": turn}] if isinstance(turn, str) else turn
-        return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        return WholeText(text)
 
     if isinstance(inputs, list) and inputs and isinstance(inputs[0], dict):
         return one(inputs)  # one conversation

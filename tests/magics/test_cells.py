@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from nnsight_magic.language.tokens import joined
+from tests import tiny
 from tests.magics.conftest import PROMPT
 
 
@@ -275,6 +276,40 @@ def test_a_chat_prompt_goes_through_the_template(shell, cell):
     finally:
         shell.ns["model"].tokenizer.chat_template = None
     assert "".join(result.prompts[0].tokens) == "[user] hello ->"
+
+
+@pytest.mark.parametrize("names", [("one",), ("one", "two")])
+def test_a_chat_prompt_has_the_special_tokens_of_its_template_alone(shell, names):
+    """The ids are those that transformers makes of the messages, for a tokenizer that begins and
+    ends a text with tokens of its own."""
+    from tokenizers.processors import TemplateProcessing
+
+    model = shell.ns["model"]
+    before = model.tokenizer
+    tokenizer = tiny.tokenizer()
+    begin = tokenizer.bos_token
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single=f"{begin} $A {begin}", special_tokens=[(begin, 0)]
+    )
+    tokenizer.chat_template = (
+        begin + "{% for m in messages %}[{{ m.role }}] {{ m.content }}{% endfor %} ->"
+    )
+    assert tokenizer("x").input_ids[::2] == [0, 0]
+    shell.ns["turns"] = {name: f"Hello {name}" for name in names}
+    model._given_tokenizer = tokenizer
+    try:
+        result = shell.run("%%trace -p turns --chat\nh = layers[0].output")
+        right = [
+            tokenizer.apply_chat_template(
+                [{"role": "user", "content": text}], add_generation_prompt=True, return_dict=True
+            )["input_ids"]
+            for text in shell.ns["turns"].values()
+        ]
+    finally:
+        model._given_tokenizer = before
+    assert right[0].count(0) == 1
+    pieces = [[tokenizer.decode([i]) for i in ids] for ids in right]
+    assert [list(row.tokens) for row in result.prompts] == pieces
 
 
 def test_a_name_that_hides_a_notebook_variable_is_told(shell, cell):
