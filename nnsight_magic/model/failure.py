@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nnsight_magic.errors import LoadError, NnsightError
@@ -14,6 +15,23 @@ if TYPE_CHECKING:
 
 # How transformers begins what it says of a model that brings code of its own.
 _OWN_CODE = ("contains custom code", "trust_remote_code=True")
+
+
+def require_place(name: str, found: Found) -> None:
+    """The folder or file that a model was found in, looked at again before it is read.
+
+    Raises:
+        LoadError: it has been moved or deleted since.
+    """
+    places = [Path(found.place, found.gguf_file or "")] if found.local else []
+    places += [Path(found.adapter)] if found.adapter else []
+    for place in places:
+        if not place.exists():
+            again = "demo" if found.demo else "…"
+            raise LoadError(
+                f"{name} was there when the model was named, and is gone now: nothing stands at\n"
+                f'    {place}\nPut it back, or name the model anew: LanguageModel("{again}").'
+            )
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from torch import nn
 from nnsight_magic.errors import LoadError
 from nnsight_magic.model.adapter import add_adapter, load_adapter
 from nnsight_magic.model.demo import demo_folder
-from nnsight_magic.model.failure import first_lines, remedy, told
+from nnsight_magic.model.failure import first_lines, remedy, require_place, told
 from nnsight_magic.model.find import Found, find
 from nnsight_magic.model.gguf import plain_config, read_gguf, read_gguf_tokenizer, require_gguf
 from nnsight_magic.model.hub import cached_file, hub_has
@@ -156,6 +156,7 @@ class Source:
         Raises:
             LoadError: the weights cannot be read, or an option is unknown.
         """
+        require_place(self.name, self.found)
         with quiet(bars=self._is_long), told(self.name, remedy(self.found)):
             if self.found.gguf_file:
                 model = self._gguf_weights(device_map, dtype)
@@ -194,6 +195,7 @@ class Source:
         from transformers import AutoTokenizer
 
         options = {k: v for k, v in self.place.items() if k != "code_revision"}
+        require_place(self.name, self.found)
         try:
             with quiet():
                 if self.found.gguf_file:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 
 import pytest
 import torch
 from torch import nn
 
+from nnsight_magic import LanguageModel
 from nnsight_magic.errors import LoadError, ModelNotFound
 from nnsight_magic.model.load import open_source
 from tests import tiny as tiny_models
@@ -128,6 +130,27 @@ def test_a_causal_model_pads_on_the_left_with_a_token_that_it_has(tmp_path, tiny
 def test_a_model_without_a_tokenizer_has_none(architecture, tmp_path, tiny):
     tiny(architecture).save_pretrained(tmp_path)
     assert open_source(tmp_path).tokenizer is None
+
+
+@pytest.mark.parametrize("use", ["trace", "tokenizer", "module"])
+def test_a_folder_that_is_gone_is_named(tmp_path, tiny, use):
+    folder = tmp_path / "mine"
+    tiny("llama").save_pretrained(folder)
+    tiny_models.tokenizer().save_pretrained(folder)
+    model = LanguageModel(str(folder))
+    shutil.move(folder, tmp_path / "elsewhere")
+    uses = {
+        "trace": lambda: model.generate("Hello", max_new_tokens=1).sequences,
+        "tokenizer": lambda: model.tokenizer,
+        "module": lambda: model.module,
+    }
+    for _ in range(2):
+        with pytest.raises(LoadError, match="is gone now") as caught:
+            uses[use]()
+        assert str(folder) in str(caught.value)
+        assert "tokenizer of" not in str(caught.value)
+    shutil.move(tmp_path / "elsewhere", folder)
+    uses[use]()
 
 
 def test_a_broken_tokenizer_is_an_error_and_not_a_missing_one(tmp_path, tiny):
