@@ -17,6 +17,7 @@ from nnsight_magic.engine.bypass import Bypasses
 from nnsight_magic.engine.chance import Drawing, Redrawing
 from nnsight_magic.engine.coroutine import current
 from nnsight_magic.engine.forward import Forward
+from nnsight_magic.engine.gradients import NOT_RECORDED
 from nnsight_magic.engine.operations import no_such_operation
 from nnsight_magic.engine.pause import Change, Pause
 from nnsight_magic.engine.report import RunReport
@@ -370,7 +371,13 @@ class Course:
                 )
 
     def explain(self, error: BaseException) -> None:
-        """numpy says of its arrays alone that they are read-only: say why."""
+        """Say what torch and numpy cannot know: why there is no graph, why an array is read-only.
+
+        `torch.autograd.backward` asks nobody before it fails, unlike the method of tensors.
+        """
+        no_graph = type(error) is RuntimeError and "does not require grad" in str(error)
+        if no_graph and not self._grad:
+            error.add_note(NOT_RECORDED)
         lent = [pause.describe() for pause in self._pauses if pause.lent]
         if isinstance(error, ValueError) and "read-only" in str(error) and lent:
             error.add_note(

@@ -32,7 +32,7 @@ from nnsight_magic.engine.value import (
 from nnsight_magic.errors import GraphError, WrongValueError
 
 _TORCH = torch.__file__.rpartition("__init__")[0]
-_NOT_RECORDED = (
+NOT_RECORDED = (
     "The trace that it comes from recorded no graph: its block asks for no gradients (backward, "
     "grad), nor is what it bound asked for them.\nUse model.trace(…, grad=True)."
 )
@@ -52,7 +52,7 @@ def gradient_of(value: Value) -> torch.Tensor | None:
     found = value_grad(source) if block is None else block.read(source)
     if found is None:
         if value._pause is not None and not source.requires_grad:
-            warnings.warn(f"{value.where} has no gradient.\n{_NOT_RECORDED}", stacklevel=3)
+            warnings.warn(f"{value.where} has no gradient.\n{NOT_RECORDED}", stacklevel=3)
         return None
     return as_value(found) if type(found) is torch.Tensor else found
 
@@ -231,7 +231,7 @@ def _differentiate(func: Any, args: tuple, kwargs: dict) -> Any:
         found = plainly(func, *args, **kwargs)
     except RuntimeError as error:
         if "does not require grad" in str(error):
-            hint = _NOT_RECORDED
+            hint = NOT_RECORDED
         elif "through the graph a second time" in str(error):
             hint = (
                 "A value that a trace read has a graph of its own, through the model, and that is "

@@ -169,3 +169,22 @@ def test_a_second_backward_is_told_where_the_graph_came_from(model):
         (hidden @ w).sum().backward()
     (hidden.detach() @ w).sum().backward()
     (hidden.detach() @ w).sum().backward()
+
+
+def slope(model):
+    torch.autograd.backward(model.logits.sum())
+
+
+def test_backward_as_a_function_is_told_as_well(model):
+    """Nothing in the block says that a graph is needed."""
+    with pytest.raises(RuntimeError, match="does not require grad") as caught:  # noqa: SIM117
+        with model.trace(IDS):
+            slope(model)
+    assert any("model.trace(…, grad=True)" in note for note in caught.value.__notes__)
+
+
+def test_backward_as_a_function_goes_backward(model):
+    with model.trace(IDS, grad=True):
+        hidden = model.layers[0].output
+        slope(model)
+    assert hidden.grad.abs().sum() > 0
