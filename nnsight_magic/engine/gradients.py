@@ -20,6 +20,7 @@ import torch
 
 from nnsight_magic.engine.site import PACKAGE
 from nnsight_magic.engine.value import (
+    SameValue,
     Value,
     as_value,
     backward_block,
@@ -40,6 +41,12 @@ NOT_RECORDED = (
 
 def go_backward(func: Any, args: tuple, kwargs: dict) -> Any:
     """Carry out `backward` or `autograd.grad`; `with loss.backward():` gives a block."""
+    inputs = kwargs.get("inputs")
+    if isinstance(inputs, torch.Tensor):
+        inputs = [inputs]
+    if inputs is not None:  # torch does not ask whose they are
+        outputs = [each._source if type(each) is SameValue else each for each in inputs]
+        kwargs = {**kwargs, "inputs": outputs}
     if func is torch.Tensor.backward and _is_entered(_calling_frame()):
         return Backward(args, kwargs)
     return _differentiate(func, args, kwargs)

@@ -57,6 +57,8 @@ class Value(torch.Tensor):
     @classmethod
     def __torch_function__(cls, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
+        if SameValue in types:
+            return _of_outputs(func, args, kwargs)
         if func in _BACKWARD:
             from nnsight_magic.engine.gradients import go_backward  # values come first
 
@@ -160,6 +162,7 @@ class BlockValue(Value):
             return part
         hidden = super().__getitem__(...)
         if isinstance(hidden, Value):
+            hidden.__class__ = SameValue
             hidden._source, hidden.where = self._source or self, self.where
         return hidden
 
@@ -171,6 +174,30 @@ class BlockValue(Value):
 
     def __setitem__(self, index, new):
         super().__setitem__(... if type(index) is int and index == 0 else index, new)
+
+
+class SameValue(Value):
+    """`block.output[0]`: the block's output under another name, whose own `[0]` is a row of it.
+
+    torch is given the output in its place, so that hooks, gradients and `requires_grad_` are those
+    of the tensor that flows on.
+    """
+
+
+def _of_outputs(func: Any, args: Any, kwargs: Any) -> Any:
+    names: list[SameValue] = []
+
+    def output(value: Any) -> Any:
+        if type(value) is SameValue:
+            names.append(value)
+            return value._source
+        if type(value) in (list, tuple):
+            return type(value)(output(each) for each in value)
+        return value
+
+    args, kwargs = output(args), {name: output(value) for name, value in kwargs.items()}
+    result = Value.__torch_function__(func, (), args, kwargs)
+    return next((name for name in names if name._source is result), result)
 
 
 class HiddenStates(tuple):
@@ -192,6 +219,8 @@ def as_value(tensor: torch.Tensor, cls: type[Value] = Value) -> Value:
 
 def plain(value: torch.Tensor) -> torch.Tensor:
     """An alias of `value` that is an ordinary `torch.Tensor`."""
+    if type(value) is SameValue:
+        value = value._source
     if type(value) in (torch.Tensor, torch.nn.Parameter):
         return value
     return plainly(torch.Tensor.as_subclass, value, torch.Tensor)
@@ -201,6 +230,8 @@ def own_copy(tensor: torch.Tensor) -> torch.Tensor:
     """A plain copy with memory of its own, a step of the autograd graph where there is one."""
     if type(tensor) is torch.Tensor and not torch.is_inference_mode_enabled():
         return tensor.clone()
+    if type(tensor) is SameValue:
+        tensor = tensor._source
     if torch.is_inference_mode_enabled():
         with torch.inference_mode(False):
             copy = plainly(torch.Tensor.clone, tensor)

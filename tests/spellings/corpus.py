@@ -25,7 +25,7 @@ _IMPORTS = (
     (r"^import nnsight$", "import nnsight_magic as nnsight"),
     (r"^from nnsight import ", "from nnsight_magic import "),
 )
-_NAME_OF_A_MODEL = r'"openai-community/gpt2"'
+_MODELS = {"gpt2": '"openai-community/gpt2"', "llama": '"meta-llama/Llama-3.1-8B"'}
 # Placeholders of rules, and what they stand for.
 _ANYTHING = {
     "NAME": r"\w+",
@@ -49,14 +49,14 @@ class Cell:
     refused: str | None
     means_otherwise: bool
 
-    def changed(self, model: str, rules: list[Rule] = ()) -> str:
-        """The code with its imports and its model changed, and the rules applied."""
+    def changed(self, folders: dict[str, str], rules: list[Rule] = ()) -> str:
+        """The code with its imports and its models changed, and the rules applied."""
         code = self.code
         for rule in rules:
             code = rule.apply(code)
         for theirs, ours in _IMPORTS:
             code = re.sub(theirs, ours, code, flags=re.MULTILINE)
-        return re.sub(_NAME_OF_A_MODEL, lambda _: repr(model), code)
+        return with_models(code, folders)
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,13 @@ class Rule:
         return re.sub(
             pattern, lambda found: "".join(found[p] if p in known else p for p in pieces), code
         )
+
+
+def with_models(code: str, folders: dict[str, str]) -> str:
+    """The code, loading models from these folders."""
+    for name, folder in folders.items():
+        code = code.replace(_MODELS[name], repr(folder))
+    return code
 
 
 def cells() -> list[Cell]:

@@ -14,9 +14,9 @@ Changes = dict[str, Callable[..., Any]]
 
 
 class Reference:
-    """A plain GPT-2 beside the wrapped one, with the same weights.
+    """A plain model beside the wrapped one, with the same weights.
 
-    Modules go by their paths without `transformer.`: `"h.1.mlp"`, `"wte"`, `"lm_head"`.
+    Modules go by their paths without the stem (`transformer.`, `model.`): `"h.1.mlp"`, `"wte"`.
     """
 
     def __init__(self, hf: nn.Module, tokenizer: Any):
@@ -60,7 +60,7 @@ class Reference:
         run = Run()
         with ExitStack() as stack:
             for path, module in self.hf.named_modules():
-                name = path.removeprefix("transformer.")
+                name = path.removeprefix("transformer.").removeprefix("model.")
                 given = self._of(run, _given(run, name, before.get(name)))
                 gives = self._of(run, _gives(run, name, change.get(name), grad, steps))
                 stack.callback(module.register_forward_pre_hook(given, with_kwargs=True).remove)
