@@ -20,12 +20,11 @@ UNCHANGED, BY_RULES = 0.80, 0.95  # the shares that are promised
 @pytest.fixture(scope="module")
 def outcome(folders, tiny_tokenizer):
     """How a cell ends, once as it stands and once by the rules; `None` where it holds."""
-
-    def of_reference() -> dict:
-        reference = Reference(tiny_models.build("gpt2"), tiny_tokenizer)
-        llama = Reference(tiny_models.build("llama"), tiny_tokenizer)
-        about = {"same": same, "hf": reference.hf, "llama": llama, "tokenizer": tiny_tokenizer}
-        return about | {name: getattr(reference, name) for name in ("plain", "generated", "ids")}
+    reference, llama = (
+        Reference(tiny_models.build(name), tiny_tokenizer) for name in ("gpt2", "llama")
+    )
+    about = {"same": same, "hf": reference.hf, "llama": llama, "tokenizer": tiny_tokenizer}
+    about |= {name: getattr(reference, name) for name in ("plain", "generated", "ids")}
 
     def attempt(cell: Cell, code: str) -> None:
         hf = tiny_models.build("gpt2")
@@ -36,7 +35,7 @@ def outcome(folders, tiny_tokenizer):
             "model": LanguageModel(hf, tiny_tokenizer),
         }
         run(code, f"<{cell.title}>", namespace)
-        run(cell.holds, f"<what holds of {cell.title}>", {**of_reference(), **namespace})
+        run(cell.holds, f"<what holds of {cell.title}>", {**about, **namespace})
 
     @cache
     def tried(title: str, ruled: bool) -> Exception | None:

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from nnsight_magic.errors import NnsightError
+from nnsight_magic import LanguageModel, NnsightError
+from tests import tiny as tiny_models
 from tests.spellings.corpus import PAGE, run, with_models
 from tests.spellings.reference import same
 
@@ -26,42 +27,50 @@ def rows(section: str) -> list[tuple[str, str]]:
 LINES = [(section, *row) for section in SECTIONS if section not in OTHERS for row in rows(section)]
 
 
-def ran(code: str, section: str, folders: dict[str, str]) -> dict[str, Any]:
-    """What a line leaves behind, run in its section's block."""
+@pytest.fixture(scope="module")
+def executed(folders, tiny_tokenizer):
+    """What a line leaves behind, behind the page's head and on a new model."""
+    head: dict[str, Any] = {}
+    run(with_models(BLOCKS[0], folders), "<the page's head>", head)
+
+    def execute(code: str) -> dict[str, Any]:
+        model = LanguageModel(tiny_models.build("gpt2"), tiny_tokenizer)
+        namespace = {**head, "model": model}
+        run(with_models(code, folders), "<a line of the page>", namespace)
+        return {name: value for name, value in namespace.items() if name not in head}
+
+    return execute
+
+
+def in_its_block(code: str, section: str) -> str:
+    """A line in the block that its section speaks of."""
     block = re.search(r"^Inside `(with .+?:)`", SECTIONS[section], re.MULTILINE)
-    if block is not None:
-        after = "\n    result = model.output.logits" if section == "In a trace" else ""
-        code = f"{block[1]}\n    {code}{after}\n"
-    return executed(code, folders)
-
-
-def executed(code: str, folders: dict[str, str]) -> dict[str, Any]:
-    namespace: dict[str, Any] = {}
-    run(with_models(BLOCKS[0], folders), "<the page's head>", namespace)
-    known = set(namespace)
-    run(with_models(code, folders), "<a line of the page>", namespace)
-    return {name: value for name, value in namespace.items() if name not in known}
+    if block is None:
+        return code
+    after = "\n    result = model.output.logits" if section == "In a trace" else ""
+    return f"{block[1]}\n    {code}{after}\n"
 
 
 @pytest.mark.parametrize(("section", "theirs", "ours"), LINES)
-def test_both_spellings_run_and_give_the_same(section, theirs, ours, folders):
-    found = ran(theirs, section, folders)
-    if ours.startswith("`"):
-        other = ran(ours.strip("`"), section, folders)
-        for name in found.keys() & other.keys():
-            if isinstance(other[name], torch.Tensor | list | int):
-                same(found[name], other[name])
-            else:
-                assert isinstance(found[name], type(other[name]))
-        assert found.keys() & other.keys() or "=" not in ours or section == "Around a trace"
-    else:
+def test_both_spellings_run_and_give_the_same(section, theirs, ours, executed):
+    found = executed(in_its_block(theirs, section))
+    if not ours.startswith("`"):
         assert re.match(r"\*(as it stands|nothing)", ours)
+        return
+    other = executed(in_its_block(ours.strip("`"), section))
+    shared = found.keys() & other.keys()
+    assert shared or "=" not in ours or section == "Around a trace"
+    for name in shared:
+        if isinstance(other[name], torch.Tensor | list | int):
+            same(found[name], other[name])
+        else:
+            assert isinstance(found[name], type(other[name]))
 
 
 @pytest.mark.parametrize(("theirs", "says"), rows("Refused in words"))
-def test_what_is_refused_says_what_to_write(theirs, says, folders):
+def test_what_is_refused_says_what_to_write(theirs, says, executed):
     with pytest.raises(NnsightError) as error:
-        executed(theirs + "\n", folders)
+        executed(theirs)
     assert says.strip("`") in str(error.value)
 
 
