@@ -23,13 +23,17 @@ _HOMES = {
     "NnsightError": "nnsight_magic.errors",
 }
 # What users of nnsight import; see docs/coming-from-nnsight.md.
+_CALLED_OTHERWISE = {
+    "Envoy": ("nnsight_magic.engine.handle", "Handle"),
+    "NNsight": ("nnsight_magic.engine.wrapped", "Model"),
+}
 _SPELLINGS = frozenset(
-    ["CONFIG", "NNsight", "apply", "dict", "float", "int", "list", "log", "set", "str", "tuple"]
+    ["CONFIG", "apply", "dict", "float", "int", "list", "log", "set", "str", "tuple"]
 )
 
 
 def __getattr__(name: str) -> Any:
-    if name in _SPELLINGS:
+    if name in _SPELLINGS or name in _CALLED_OTHERWISE:
         return _spelling(name)
     home = _HOMES.get(name)
     if home is None:
@@ -41,8 +45,9 @@ def __getattr__(name: str) -> Any:
 
 def _spelling(name: str) -> Any:
     # Not kept among the globals: `list` and `int` mean Python's own in this file.
-    if name == "NNsight":
-        return __getattr__("Model")
+    if name in _CALLED_OTHERWISE:
+        home, own_name = _CALLED_OTHERWISE[name]
+        return getattr(importlib.import_module(home), own_name)
     spellings = importlib.import_module("nnsight_magic.engine.spellings")
     return spellings.SAVED.get(name) or getattr(spellings, name)
 

@@ -22,6 +22,7 @@ from nnsight_magic.engine.gradients import retain_grad
 from nnsight_magic.engine.hooks import take_away
 from nnsight_magic.engine.interrupt import uninterrupted
 from nnsight_magic.engine.pause import Pause
+from nnsight_magic.engine.scan import ScanReader
 from nnsight_magic.engine.site import Site, Touch
 from nnsight_magic.engine.value import (
     BlockValue,
@@ -85,7 +86,9 @@ def call_module(handle: Handle, args: tuple, kwargs: dict[str, Any]) -> Any:
         return module(*args, **kwargs)
     args = tuple(_plain_tree(arg) for arg in args)
     kwargs = {name: _plain_tree(value) for name, value in kwargs.items()}
-    if handle.is_attached:
+    if isinstance(tracer, ScanReader):
+        result = tracer.call(module, args, kwargs)
+    elif handle.is_attached:
         result = tracer.own_calls.run(module, tracer.step, args, kwargs)
     else:
         result = module(*args, **kwargs)

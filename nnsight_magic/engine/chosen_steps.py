@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any, NoReturn
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NoReturn
 
 from nnsight_magic.engine.spellings import refuse_block_of_steps
 from nnsight_magic.engine.words import index_text
 from nnsight_magic.errors import NoSuchIndexError
-
-if TYPE_CHECKING:
-    from nnsight_magic.engine.generation import GenerationTracer
 
 
 class Steps(Iterator):
@@ -30,13 +27,19 @@ class Steps(Iterator):
 
 
 class ChosenSteps:
-    """`tracer.iter[...]`: an iterator over the steps that an index, a slice or a list chooses."""
+    """`tracer.iter[...]`: an iterator over the steps that an index, a slice or a list chooses.
 
-    def __init__(self, tracer: GenerationTracer):
-        self._tracer = tracer
+    Args:
+        count: how many steps there are.
+        visit: goes through steps of these numbers.
+        more: what to do to have more of them.
+    """
+
+    def __init__(self, count: int, visit: Callable[[Iterable[int]], Iterator], more: str):
+        self._steps, self._visit, self._more = range(count), visit, more
 
     def __getitem__(self, which: int | slice | Iterable[int]) -> Steps:
-        steps = range(self._tracer._plan.new_tokens)
+        steps = self._steps
         if isinstance(which, slice):
             chosen: Iterable[int] = steps[which]
         else:
@@ -45,7 +48,7 @@ class ChosenSteps:
                 if not -len(steps) <= index < len(steps):
                     raise NoSuchIndexError(
                         f"tracer.iter[{which}]: there are {len(steps)} steps, 0 to "
-                        f"{len(steps) - 1}.\nAsk for more with max_new_tokens."
+                        f"{len(steps) - 1}.\n{self._more}"
                     )
             chosen = sorted(steps[index] for index in indices)
-        return Steps(self._tracer._visit(chosen), f"tracer.iter[{index_text(which)}]")
+        return Steps(self._visit(chosen), f"tracer.iter[{index_text(which)}]")

@@ -9,13 +9,14 @@ knows nothing of its edits.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from nnsight_magic.engine.edit_block import Change, Place
 from nnsight_magic.engine.edit_check import check_index
 from nnsight_magic.engine.edit_file import StoredEdit, StoredWrite, store, stored, to_json
 from nnsight_magic.engine.lifeline import watched_exit
@@ -107,11 +108,13 @@ class Edit:
 
     @watched_exit
     def __exit__(self, kind, error, traceback) -> None:
+        recorder, copy = self._recorder, self._copy
         self._abandon()
-        if kind is None:
-            self._model = self._copy or self._model
-            self._model.edits._add(self)
         self._copy = None
+        if kind is None:
+            recorder.check_written()
+            self._model = copy or self._model
+            self._model.edits._add(self)
 
     def _abandon(self) -> None:
         if self._recorder is not None:
@@ -234,12 +237,22 @@ class _Recorder:
 
     def __init__(self, edit: Edit):
         self._edit = edit
+        self.changes: list[Change] = []  # that were computed and are not written yet
 
-    def read(self, handle: Handle, kind: str, path: tuple = (), raw: bool = False) -> _Place:
-        return _Place(self, handle, "inputs" if kind == "input" else kind)
+    def check_written(self) -> None:
+        """Refuse what was computed and is written nowhere.
 
-    def read_input(self, handle: Handle) -> _Place:
-        return _Place(self, handle, "input")
+        Raises:
+            EditError: there is such a thing.
+        """
+        for change in self.changes:
+            raise change.of.no_value("computed and not written back")
+
+    def read(self, handle: Handle, kind: str, path: tuple = (), raw: bool = False) -> Place:
+        return Place(self, handle, "inputs" if kind == "input" else kind)
+
+    def read_input(self, handle: Handle) -> Place:
+        return Place(self, handle, "input")
 
     def write(self, handle: Handle, kind: str, new: Any, path: tuple = (), raw: bool = False):
         self.note(handle, "inputs" if kind == "input" else kind, (), new)
@@ -253,7 +266,9 @@ class _Recorder:
                 f"{handle.name} is an operation inside a module; an edit writes to what modules "
                 "give and take.\nWrite to the module's output or input, or to it in every trace."
             )
-        change = new if isinstance(new, _Change) else _Change("set", new)
+        change = new if isinstance(new, Change) else Change("set", new)
+        change.check(handle, kind, index)
+        self.changes = [each for each in self.changes if each is not change]
         check_index(handle, kind, index)
         index = tuple(map(_frozen, index))
         write = Write(handle.path, kind, index, change.operation, _data(change.value), handle.call)
@@ -264,70 +279,6 @@ class _Recorder:
             f"An edit records writes, and this is none ({name}).\n"
             "Write to an output or input: =, +=, -=, *= or /=, with a number or a tensor."
         )
-
-
-class _Change:
-    """What `+=` and its like leave behind, until it is assigned."""
-
-    def __init__(self, operation: str, value: Any):
-        self.operation, self.value = operation, value
-
-
-class _Place:
-    """An output or input in an edit block: it can be indexed and written, and has no value."""
-
-    def __init__(self, recorder: _Recorder, handle: Handle, kind: str, index: tuple = ()):
-        self._recorder, self._handle, self._kind, self._index = recorder, handle, kind, index
-
-    def __getitem__(self, index: Any) -> _Place:
-        return _Place(self._recorder, self._handle, self._kind, (*self._index, index))
-
-    def __setitem__(self, index: Any, new: Any) -> None:
-        self._recorder.note(self._handle, self._kind, (*self._index, index), new)
-
-    def __iadd__(self, value: Any) -> _Change:
-        return _Change("add", value)
-
-    def __isub__(self, value: Any) -> _Change:
-        return _Change("add", -value)
-
-    def __imul__(self, value: Any) -> _Change:
-        return _Change("scale", value)
-
-    def __itruediv__(self, value: Any) -> _Change:
-        return _Change("scale", 1 / value)
-
-    def __getattr__(self, name: str) -> Any:
-        raise self._no_value(name)
-
-    @classmethod
-    def __torch_function__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None):
-        place = next((each for each in args if isinstance(each, _Place)), None)
-        if place is None:
-            return NotImplemented
-        raise place._no_value(function.__name__)
-
-    def _no_value(self, name: str) -> EditError:
-        return EditError(
-            f"{self._handle.name}.{self._kind} has no value in an edit block ({name}): no forward "
-            "runs there.\nAn edit is a write of known numbers: =, +=, -=, *= or /=. What depends "
-            "on the model's values belongs into a trace."
-        )
-
-
-def _refusing(name: str) -> Callable[..., None]:
-    def refuse(place: _Place, *others: Any) -> None:
-        raise place._no_value(name)
-
-    return refuse
-
-
-# Python looks these up in the class, past `__getattr__`.
-for _name in ("add", "sub", "mul", "truediv", "matmul", "pow", "mod", "floordiv"):
-    for _side in ("", "r"):
-        setattr(_Place, f"__{_side}{_name}__", _refusing(_name))
-for _name in ("neg", "abs", "bool", "float", "int", "len", "iter", "lt", "gt", "le", "ge"):
-    setattr(_Place, f"__{_name}__", _refusing(_name))
 
 
 def functional(

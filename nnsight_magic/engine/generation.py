@@ -178,11 +178,9 @@ class GenerationTracer(Tracer):
     @property
     def iter(self) -> ChosenSteps:
         """The same for chosen steps: `tracer.iter[2]`, `iter[1:4]`, `iter[[0, 2]]`, `iter[:]`."""
-        return ChosenSteps(self._running())
-
-    def all(self) -> Steps:
-        """Every step, as `steps`."""
-        return self.iter[:]
+        running = self._running()
+        more = "Ask for more with max_new_tokens."
+        return ChosenSteps(running._plan.new_tokens, running._visit, more)
 
     def next(self, count: int = 1) -> GenerationTracer:
         """Every module goes to its next step, as `handle.next()` for one; gives the tracer back."""

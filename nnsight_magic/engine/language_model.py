@@ -100,6 +100,10 @@ class LanguageModel(Model):
             return self._given_tokenizer
         return self._source.tokenizer
 
+    def dispatch(self) -> None:
+        """Load the weights now, as `dispatch=True` does."""
+        self._load()
+
     def _load(self) -> None:
         if self.loaded:
             return

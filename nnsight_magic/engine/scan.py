@@ -174,6 +174,16 @@ class ScanReader:
         """The same of the first argument."""
         self._values[handle.path, "input"] = new
 
+    def call(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> Any:
+        """Run a module on values without numbers: what it gives has none either."""
+        memo: dict[int, Any] = {}
+        for tensor in (*module.parameters(), *module.buffers()):
+            meta = torch.empty_like(tensor, device="meta")
+            parameter = isinstance(tensor, nn.Parameter)
+            memo[id(tensor)] = nn.Parameter(meta, requires_grad=False) if parameter else meta
+        with torch.no_grad():
+            return copy.deepcopy(module, memo)(*args, **kwargs)
+
     def _value(self, handle: Any, kind: str) -> Any:
         if handle._operation is not None:
             raise ScanError(

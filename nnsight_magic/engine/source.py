@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType
@@ -72,6 +72,9 @@ class Source:
         if name.startswith("_"):
             raise AttributeError(name)
         return calls_of(self._handle, self._forward, self.operations).named(name)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._handle.ops)
 
     def summary(self) -> str:
         """How often each operation runs."""

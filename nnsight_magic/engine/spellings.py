@@ -157,7 +157,13 @@ def explain(error: BaseException) -> None:
     said = str(error)
     if not isinstance(error, AttributeError) or getattr(error, "__notes__", None):
         return
-    if said.endswith("has no attribute 'save'"):
+    if said == "'NoneType' object has no attribute 'save'":
+        error.add_note(
+            "There is no value. A gradient is there behind backward(), of the value that the loss "
+            "was computed from.\nWrite: h = ….output before, h.grad behind, or in a block: with "
+            "loss.backward():"
+        )
+    elif said.endswith("has no attribute 'save'"):
         error.add_note("Write: nnsight_magic.save(x). (It is there after the block anyway.)")
     elif re.search(r"has no attribute '(output|inputs?)'$", said):
         error.add_note(

@@ -12,6 +12,7 @@ from torch import nn
 from nnsight_magic.engine.attached import OwnCalls
 from nnsight_magic.engine.bypass import hidden_of
 from nnsight_magic.engine.cache import Cache, modules_of
+from nnsight_magic.engine.chosen_steps import ChosenSteps, Steps
 from nnsight_magic.engine.course import Course
 from nnsight_magic.engine.forward import Forward
 from nnsight_magic.engine.greenthread import UsersGradMode
@@ -311,6 +312,15 @@ class Tracer(OlderSpellings):
                 )
 
         self._course.prepare.append(tell)
+
+    @property
+    def iter(self) -> ChosenSteps:
+        """The steps: of a trace, which is one forward, the one."""
+        return ChosenSteps(1, iter, "Several steps are those of a text: model.generate(prompt, …).")
+
+    def all(self) -> Steps:
+        """Every step, as `iter[:]`."""
+        return self.iter[:]
 
     def barrier(self, count: int) -> Callable[[], None]:
         """Accepted for programs that wait for each other elsewhere; blocks run in order here."""

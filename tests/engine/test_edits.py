@@ -230,6 +230,46 @@ def test_a_value_of_the_model_is_not_known_in_an_edit(model, use):
     assert not model._lock.locked()
 
 
+@pytest.mark.parametrize(
+    ("long", "short"),
+    [
+        (lambda h: h + VECTOR, lambda h: h.__iadd__(VECTOR)),
+        (lambda h: VECTOR + h, lambda h: h.__iadd__(VECTOR)),
+        (lambda h: h - 1, lambda h: h.__isub__(1)),
+        (lambda h: 2 * h, lambda h: h.__imul__(2)),
+        (lambda h: h / 4, lambda h: h.__itruediv__(4)),
+    ],
+)
+def test_arithmetic_that_is_written_back_is_the_write(model, long, short):
+    with model.edit("long", inplace=True):
+        model.layers[1].mlp.output = long(model.layers[1].mlp.output)
+    found = logits(model)
+    model.edits.clear()
+    with model.edit("short", inplace=True):
+        model.layers[1].mlp.output = short(model.layers[1].mlp.output)
+    assert torch.equal(found, logits(model))
+    model.edits.clear()
+    with model.edit("part", inplace=True):
+        model.layers[1].mlp.output[:, -1] = long(model.layers[1].mlp.output[:, -1])
+    assert not torch.equal(found, logits(model))
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda model, h: setattr(model.layers[0], "output", h * 2),
+        lambda model, h: setattr(model.layers[1], "output", h * 2 + 1),
+        lambda model, h: setattr(model.layers[1], "output", 1 - h),
+        lambda model, h: h.__setitem__((slice(None), -1), h * 2),
+        lambda model, h: setattr(model.layers[1], "output", h + model.layers[0].output),
+    ],
+)
+def test_arithmetic_that_is_written_elsewhere_is_refused(model, write):
+    with pytest.raises(EditError, match="has no value in an edit block"), model.edit():
+        write(model, model.layers[1].output)
+    assert len(model.edits) == 0
+
+
 def test_an_edit_that_does_not_fit_says_which(model, hf):
     model.edit("wide", model.layers[0], add=torch.zeros(7))
     with pytest.raises(EditError, match=r"output \+= tensor \(7,\) does not fit"):

@@ -346,3 +346,41 @@ def test_a_block_is_skipped_by_the_tuple_that_it_used_to_return(model, hf):
         model.layers[1].skip(model.layers[1].input)
         other = model.logits
     assert torch.equal(one, other)
+
+
+def test_a_trace_has_one_step(model):
+    with model.trace(IDS) as tracer:
+        shapes = [(int(step), model.layers[0].output.shape[1]) for step in tracer.iter[:]]
+        assert [int(step) for step in tracer.iter[0]] == [int(step) for step in tracer.all()] == [0]
+        with pytest.raises(IndexError, match="generate"):
+            tracer.iter[1]
+    assert shapes == [(0, 5)]
+    with (
+        pytest.raises(SpellingError, match="for step in"),
+        model.trace(IDS) as tracer,
+        tracer.all(),
+    ):
+        pass
+
+
+def test_types_and_loading_by_their_other_names(model, tiny_gpt2_folder):
+    from nnsight_magic import Envoy, NNsight
+
+    assert isinstance(model.layers[0], Envoy) and isinstance(model, NNsight)
+    other = LanguageModel(str(tiny_gpt2_folder), device_map="cpu")
+    other.dispatch()
+    assert other.loaded
+
+
+def test_modules_are_called_in_a_scan_too(model, hf):
+    with model.scan(IDS):
+        scores = model.unembed(model.norm(model.layers[0].output[0]))
+    assert scores.shape == plain_logits(hf).shape and scores.device.type == "meta"
+    assert all(not parameter.is_meta for parameter in hf.parameters())
+
+
+def test_a_gradient_that_is_not_there_yet_says_where_it_is(model):
+    with pytest.raises(AttributeError) as error, model.trace(IDS):
+        model.layers[0].output.grad.save()
+        model.logits.sum().backward()
+    assert any("behind backward()" in note for note in error.value.__notes__)
