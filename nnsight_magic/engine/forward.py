@@ -100,15 +100,16 @@ class Forward:
         """
         if (line[-1], kind) in self._hooks:
             return
-        for module in line:
+        again = [child for module in line[:-1] for child in called_again(module)]
+        for module in (*line, *again):
             if module._compiled_call_impl is not None or "forward" in module.__dict__:
                 self._bypasses.uncompile(module)
         for module in line[:-1]:
             if "_orig_mod" in module._modules:  # what torch.compile gives: no hook fires in there
                 self.bypass(module, partial(_uncompiled, module))
             self._hook(module, "output")
-            for child in called_again(module):
-                self._hook(child, "output")
+        for module in again:
+            self._hook(module, "output")
         self._hook(line[-1], kind)
         if self.started:
             self._late[line[-1], kind] = line[:-1]
