@@ -125,12 +125,17 @@ class Call:
         ]
 
 
-@dataclass(frozen=True)
 class Called:
-    """The call of a function of Python: `.source` has what is called in it, and that is all."""
+    """The call of a function of Python: `.source` has what is called in it.
 
-    _calls: Calls
-    _name: str
+    Its own values are not at hand, but for those of transformers' attention functions: what they
+    give is what the output projection takes.
+    """
+
+    __slots__ = ("_calls", "_name")
+
+    def __init__(self, calls: Calls, name: str):
+        self._calls, self._name = calls, name
 
     @property
     def source(self) -> Calls:
@@ -138,15 +143,74 @@ class Called:
         calls = self._calls
         return Calls(calls.handle, calls.called, (), calls.issued)
 
+    @property
+    def output(self) -> Attended:
+        """`(values, weights)` of an attention function.
+
+        Raises:
+            SpellingError: it is another function.
+        """
+        if not self._is_attention():
+            raise self._refusal("output")
+        return Attended(self._calls.handle)
+
+    @output.setter
+    def output(self, new: Any) -> None:
+        self.output[0] = new[0] if isinstance(new, tuple | list) else new
+
+    def _is_attention(self) -> bool:
+        """Whether the forward does nothing more with the result than bring it into shape."""
+        calls = self._calls
+        behind = 0
+        for at, each in enumerate(calls.issued):
+            if each.code not in calls.codes:
+                behind = at + 1
+        rest = {each.operation.name for each in calls.issued[behind:]}
+        return self._name.startswith("attention_interface_") and rest <= _SHAPING
+
+    def _refusal(self, name: str) -> SpellingError:
+        where = _name(self._calls.handle)
+        return SpellingError(
+            f"source.{self._name}.{name}: it calls a function of Python, whose own values are not "
+            f"at hand; its operations are.\nThe attention pattern is {where}.pattern, what the "
+            f"heads give is {where}.heads[:]. Operations: print({where}.ops), such as "
+            f"{where}.ops.softmax[0].output"
+        )
+
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
-        where = _name(self._calls.handle)
-        raise SpellingError(
-            f"source.{self._name}.{name}: it calls a function of Python, whose own values are not "
-            f"at hand; its operations are.\nThe attention pattern is {where}.pattern. Operations: "
-            f"print({where}.ops), such as {where}.ops.softmax[0].output"
-        )
+        raise self._refusal(name)
+
+
+_SHAPING = {"reshape", "view", "contiguous", "transpose", "flatten"}
+
+
+class Attended(list):
+    """What an attention function gives: `[0]` is `(batch, tokens, heads, size)`, `[1]` the pattern.
+
+    The pattern is `None` where attention runs fused, as it is in the model.
+    """
+
+    def __init__(self, attention: Handle):
+        config = getattr(attention.module, "config", None)
+        eager = getattr(config, "_attn_implementation", None) == "eager"
+        weights = attention.pattern if eager else None  # which runs first
+        super().__init__((attention.heads[:], weights))
+        self._attention = attention
+
+    def __setitem__(self, index: int, new: Any) -> None:
+        if index != 0:
+            raise SpellingError(
+                "The weights of attention are written before they are used. "
+                f"Write: {_name(self._attention)}.pattern[...] = x"
+            )
+        self._attention.heads[:] = new
+        super().__setitem__(0, self._attention.heads[:])
+
+    def save(self) -> Attended:
+        """Give it back; it is there after the block anyway."""
+        return self
 
 
 def calls_of(handle: Handle, forward: CodeType | None, issued: Iterable[Issued]) -> Calls:

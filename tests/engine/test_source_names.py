@@ -108,3 +108,64 @@ def test_a_call_at_a_step_of_a_generation(tiny):
         mlp = model.layers[0].mlp
         seen = [mlp.source.self_act_0.output.shape[1] for _ in tracer.steps]
     assert seen == [5, 1, 1]
+
+
+@pytest.mark.parametrize("how", ["eager", "sdpa"])
+@pytest.mark.parametrize("name", ["gpt2", "llama", "mixtral", "gpt_neox"])
+def test_what_an_attention_function_gives_is_what_it_gave(tiny, name, how, monkeypatch):
+    from transformers.models import gpt2, gpt_neox, llama, mixtral
+
+    module = {"gpt2": gpt2, "llama": llama, "mixtral": mixtral, "gpt_neox": gpt_neox}[name]
+    hf = tiny(name)
+    hf.set_attn_implementation(how)
+    model = LanguageModel(hf)
+    with model.trace(IDS):
+        values, weights = model.layers[1].attn.source.attention_interface_0.output
+    with model.trace(IDS):
+        model.layers[1].attn.source.attention_interface_0.output[0][:, :, 1] = 0
+        written = model.layers[1].attn.output[0]
+
+    code = getattr(module, f"modeling_{name}")
+    gave, functions = [], code.ALL_ATTENTION_FUNCTIONS
+    chosen = functions.get_interface
+
+    def get_interface(implementation, default):
+        function = chosen(implementation, default)
+
+        def call(*args, **kwargs):
+            out = function(*args, **kwargs)
+            gave.append(out)
+            return out
+
+        return call
+
+    monkeypatch.setattr(functions, "get_interface", get_interface)
+    with torch.no_grad():
+        hf(IDS, use_cache=False)
+    torch.testing.assert_close(torch.Tensor(values), gave[1][0])
+    assert (weights is None) == (how == "sdpa")
+    if weights is not None:
+        torch.testing.assert_close(torch.Tensor(weights), gave[1][1])
+
+    projection = model.layers[1].attn.heads._projection
+    with torch.no_grad():
+        silent = gave[1][0].clone()
+        silent[:, :, 1] = 0
+        expected = model.layers[1].attn.module.get_submodule(projection)(silent.flatten(-2))
+    torch.testing.assert_close(torch.Tensor(written), expected)
+
+
+def test_attention_whose_result_is_changed_before_it_is_projected_is_refused():
+    class Gated(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.o_proj, self.num_heads = nn.Linear(4, 4), 2
+
+        def forward(self, x):
+            attention_interface = twice
+            out = attention_interface(x)
+            return self.o_proj(out * torch.sigmoid(x))
+
+    model = Model(nn.ModuleDict({"attn": Gated()})["attn"])
+    with pytest.raises(SpellingError, match="a function of Python"), model.trace(torch.ones(1, 4)):
+        _ = model.source.attention_interface_0.output

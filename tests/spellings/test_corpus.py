@@ -54,7 +54,7 @@ def in_words(error: Exception) -> bool:
 
 @pytest.mark.parametrize("title", CELLS)
 def test_a_cell_runs_or_is_refused_in_words(title, outcome):
-    error = outcome(title, ruled=False)
+    first = error = outcome(title, ruled=False)
     if error is not None:
         assert CELLS[title].means_otherwise or in_words(error), repr(error)
         error = outcome(title, ruled=True)
@@ -62,7 +62,7 @@ def test_a_cell_runs_or_is_refused_in_words(title, outcome):
     if refused is None:
         assert error is None
     else:
-        assert error is not None and refused in str(error), error
+        assert error is not None and refused in f"{first}{error}"
 
 
 def test_the_promised_shares_of_the_corpus_run(outcome):
