@@ -297,27 +297,30 @@ class NNsightMagic(Magics, Configurable):
 
     def _load_model(self, read: Line) -> None:
         from nnsight_magic.magics import models
+        from nnsight_magic.magics.waiting import Waiting
+        from nnsight_magic.views.display import show_view
 
         words = [*read.words, *read.prompts]
         if len(words) != 1:
             found = "no model is named" if not words else f"{len(words)} models are named"
             raise OptionError(f"{found}; give one: %model demo")
-        source = words[0]
-        model = models.load(source, self.shell.user_ns, read.device, read.dtype)
-        name = read.name
-        if name is None:
-            mine = self.shell.user_ns.get(source) is model
-            name = source if mine else "model"
-        if not name.isidentifier():
+        source, name = words[0], read.name
+        if name is not None and not name.isidentifier():
             raise OptionError(f"{name!r} cannot be the name of a variable")
-        self.shell.user_ns[name] = model
-        self.models.current = name
-        if hasattr(self.shell, "kernel") and self.view:
-            from nnsight_magic.magics.result_view import plain_tree
+        with Waiting(self.shell, f"loading {source} …") as word:
+            model = models.load(source, self.shell.user_ns, read.device, read.dtype)
+            if name is None:
+                mine = self.shell.user_ns.get(source) is model
+                name = source if mine else "model"
+            self.shell.user_ns[name] = model
+            self.models.current = name
+            told = models.description(name, model)
+            if hasattr(self.shell, "kernel") and self.view:
+                from nnsight_magic.magics.result_view import plain_tree
 
-            display(plain_tree(model, models.description(name, model)))
-        else:
-            print(models.description(name, model))
+                show_view(plain_tree(model, told), word.place())
+                return
+        print(told)
 
     def _about(self, read: Line) -> None:
         from nnsight_magic.language.complete import about

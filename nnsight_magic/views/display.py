@@ -23,12 +23,15 @@ HIDES_ERROR = (
 )
 
 
-def show_view(view: View) -> None:
-    """Displays both, or prints text where there is no notebook."""
+def show_view(view: View, in_place_of: str = "") -> None:
+    """Displays both, or prints text where there is no notebook.
+
+    The live view takes the place of the output that has the display id `in_place_of`.
+    """
     if not in_notebook():
         print(printable(view.text()))
         return
-    show_live(view)
+    show_live(view, in_place_of)
     show_still(view)
 
 
@@ -39,14 +42,15 @@ def in_notebook() -> bool:
     return hasattr(get_ipython(), "kernel")
 
 
-def show_live(view: View) -> None:
+def show_live(view: View, in_place_of: str = "") -> None:
     """The widget alone, for a view that is still being filled; `show_still` comes later."""
     from IPython.display import publish_display_data
 
     bundle = view._repr_mimebundle_() or {}
     data, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
     # No text: where the widget is not shown, its twin says it all.
-    publish_display_data({**data, "text/plain": ""}, metadata)
+    place = {"transient": {"display_id": in_place_of}, "update": True} if in_place_of else {}
+    publish_display_data({**data, "text/plain": ""}, metadata, **place)
 
 
 def show_still(view: View) -> None:

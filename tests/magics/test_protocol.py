@@ -119,6 +119,44 @@ def test_print_in_a_cell_arrives(kernel):
     assert any("seen 3" in content["text"] for kind, content in messages if kind == "stream")
 
 
+def displayed(messages):
+    """What was displayed, and what took its place: kind and data."""
+    return [(k, c["data"], c["transient"]) for k, c in messages if k.endswith("display_data")]
+
+
+def test_a_word_stands_where_a_model_will_be_shown(kernel, tiny_gpt2_folder):
+    reply, messages = kernel.run(f"%model {tiny_gpt2_folder} --name loaded")
+    kernel.run("del loaded")
+    assert reply["status"] == "ok"
+    (first, word, place), *_, (second, view, there), (last, still, _) = displayed(messages)
+    assert (first, second, last) == ("display_data", "update_display_data", "display_data")
+    assert word["text/plain"].startswith("loading /")
+    assert "application/vnd.jupyter.widget-view+json" in view
+    assert there == place
+    assert "GPT2LMHeadModel" in still["text/plain"]
+    assert "loading" not in still["text/plain"]
+
+
+def test_the_word_is_gone_where_no_model_comes(kernel):
+    reply, messages = kernel.run("%model nowhere/at-all")
+    assert reply["status"] == "error"
+    (_, word, place), (_, nothing, there) = displayed(messages)
+    assert word["text/plain"] == "loading nowhere/at-all …"
+    assert nothing == {"text/plain": "", "text/html": ""}
+    assert there == place
+
+
+def test_without_views_the_word_gives_way_to_the_text(kernel, tiny_gpt2_folder):
+    kernel.run("%config NNsightMagic.view = False")
+    _, messages = kernel.run(f"%model {tiny_gpt2_folder} --name loaded")
+    kernel.run("%config NNsightMagic.view = True\ndel loaded")
+    (_, word, _), (_, nothing, _) = displayed(messages)
+    assert word["text/plain"].startswith("loading")
+    assert nothing["text/plain"] == ""
+    (text,) = (content["text"] for kind, content in messages if kind == "stream")
+    assert text.startswith("loaded: ")
+
+
 # A bar is shown to those who have waited for one or two seconds: here they wait at least as long.
 SLOW = """
 import time
