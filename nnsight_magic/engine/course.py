@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import nn
 
 from nnsight_magic.engine.bypass import Bypasses
@@ -239,6 +240,26 @@ class Course:
         self._main = forward
         if self._behind is forward:
             self._behind = None
+
+    def look(self, site: Site, line: list[nn.Module], name: str) -> Any:
+        """What a module gives, by a forward of its own that ends there; `None` if it never runs."""
+        drawing, self._drawing = self._drawing, None
+        try:
+            with torch.random.fork_rng():
+                forward = self._new_forward()
+                try:
+                    forward.attend(site, line)
+                    pause = forward.run_to(site)
+                    raw = None if pause is None else pause.part(())
+                finally:
+                    self._forwards.remove(forward)
+                    forward.cancel()
+        finally:
+            self._drawing = drawing
+        self.report.notices.append(
+            f"What {name} returns was not known: a forward was run as far as there to see."
+        )
+        return raw
 
     def _run_to(self, forward: Forward, touch: Touch, line: list[nn.Module]) -> Pause | None:
         """Let a forward run on to a site, past blocks that are known from earlier forwards."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from nnsight_magic.engine.block_layout import in_block_layout, learn
 from nnsight_magic.engine.bypass import Produce, hidden_of
 from nnsight_magic.engine.forward import Forward
 from nnsight_magic.engine.pause import Pause
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from nnsight_magic.engine.site import Touch
     from nnsight_magic.engine.tracer import RunReport
     from nnsight_magic.model.names import StandardNames
-
-_LENGTHS: dict[type, int] = {}  # length of the tuple that a class of blocks returns, 0: a tensor
 
 
 class Shortcut:
@@ -156,7 +155,7 @@ class Shortcut:
             hidden = raw[0]
         if not isinstance(hidden, torch.Tensor) or hidden.requires_grad:
             return None
-        _LENGTHS[type(block)] = len(raw) if isinstance(raw, tuple | list) else 0
+        learn(block, raw)
         return hidden
 
     def blocks_before(self, path: str, kind: str) -> int | None:
@@ -197,12 +196,6 @@ def _is_fixed(argument: Any) -> bool:
     return argument is None or isinstance(
         argument, torch.Tensor | str | int | float | torch.dtype | torch.device | Enum
     )
-
-
-def in_block_layout(block: nn.Module, hidden: torch.Tensor) -> Any:
-    """Hidden states as this class of blocks returns them: bare, or in a tuple."""
-    length = _LENGTHS.get(type(block), 0)
-    return (hidden, *[None] * (length - 1)) if length else hidden
 
 
 def bypass_once(forward: Forward, block: nn.Module, hidden: Produce) -> None:

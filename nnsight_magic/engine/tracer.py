@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from nnsight_magic.engine.attached import OwnCalls
+from nnsight_magic.engine.block_layout import in_block_layout, layout_of, learn
 from nnsight_magic.engine.bypass import hidden_of
 from nnsight_magic.engine.cache import Cache, modules_of
 from nnsight_magic.engine.chosen_steps import ChosenSteps, Steps
@@ -22,7 +23,7 @@ from nnsight_magic.engine.lifeline import watched_exit
 from nnsight_magic.engine.pause import Change, Pause, fit
 from nnsight_magic.engine.recording import wants_gradients
 from nnsight_magic.engine.report import RunReport
-from nnsight_magic.engine.shortcut import Shortcut, in_block_layout
+from nnsight_magic.engine.shortcut import Shortcut
 from nnsight_magic.engine.site import Site, Touch, user_frame, user_line
 from nnsight_magic.engine.spellings import Given, OlderSpellings, explain
 from nnsight_magic.engine.traceback import fold_frames
@@ -362,8 +363,10 @@ class Tracer(OlderSpellings):
 
     def skip(self, handle: Handle, value: Any) -> None:
         """Do not run a module: `value` is what it gives."""
-        touch, _ = self._touch(handle, "output")
+        touch, line = self._touch(handle, "output")
         main, module, given = self._course.main, handle.module, []
+        if handle.is_block:
+            self._check_layout(handle, line, value)
 
         def produce(args: tuple, kwargs: dict) -> Any:
             raw = value.value if isinstance(value, Parts) else value
@@ -380,6 +383,27 @@ class Tracer(OlderSpellings):
             pause.put((), given[0] if given else None, check=False)
         finally:
             main.end_replacing()
+
+    def _check_layout(self, handle: Handle, line: list[nn.Module], value: Any) -> None:
+        """Refuse hidden states alone where the blocks behind need what else a block returns.
+
+        Raises:
+            WrongValueError: says what is missing.
+        """
+        block = line[-1]
+        layout = layout_of(block)
+        if layout is None:
+            raw = self._course.look(Site(block, "output", max(self.step, 0), 0), line, handle.name)
+            layout = None if raw is None else learn(block, raw)
+        given = len(value) if isinstance(value, tuple | list) else 1
+        missing = [] if layout is None else [place for place in layout.more if place >= given]
+        if missing:
+            raise WrongValueError(
+                f"{handle.name} returns a tuple of {layout.length}, and the blocks behind it use "
+                f"more of it than the hidden states: item {', '.join(map(str, missing))} too.\n"
+                "Give the whole tuple, such as that of the block before: "
+                "layers[4].skip(layers[3]._output)."
+            )
 
     def advance(self, handle: Handle) -> None:
         """`handle.next()`: only a generation has further steps."""
