@@ -77,9 +77,11 @@ def _identity(value: Any, walk: _Walk) -> None:
 
 
 def _function(value: Any, walk: _Walk) -> None:
-    """By itself, and the numbers that it has from the functions around it; not by the lists and
-    objects: a forward that was replaced in order to count or to log has those."""
+    """By itself and its code, which `%autoreload` replaces, and by the numbers that it has from the
+    functions around it; not by the lists and objects: a forward that was replaced in order to
+    count or to log has those."""
     walk.identity(value)
+    walk.identity(value.__code__)
     for cell in value.__closure__ or ():
         try:
             held = cell.cell_contents

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import sys
 from functools import partial
 from types import SimpleNamespace
 
@@ -445,13 +446,79 @@ def steer(x):
 strength = 2.0
 
 
-class Steered(nn.Module):
+class Mapped(nn.Module):
     def __init__(self):
         super().__init__()
         self.map = nn.Linear(4, 4)
 
+
+class Steered(Mapped):
     def forward(self, hidden):
         return steer(self.map(hidden))
+
+
+class SteeredByALibrarysDecorator(Mapped):
+    @torch.no_grad()
+    def forward(self, hidden):
+        return steer(self.map(hidden))
+
+
+class SteeredByTwo(Mapped):
+    @torch.no_grad()
+    @torch.autocast("cpu", enabled=False)
+    def forward(self, hidden):
+        return steer(self.map(hidden))
+
+
+def steering(forward):
+    return lambda self, hidden: steer(forward(self, hidden))
+
+
+class SteeredByADecorator(Mapped):
+    @steering
+    def forward(self, hidden):
+        return self.map(hidden)
+
+
+class SteeredInAComprehension(Mapped):
+    def forward(self, hidden):
+        return torch.stack([steer(row) for row in self.map(hidden)])
+
+
+class SteeredByAStaticMethod(Mapped):
+    @staticmethod
+    def change(hidden):
+        return steer(hidden)
+
+    def forward(self, hidden):
+        return self.change(self.map(hidden))
+
+
+class SteeredByAClassMethod(Mapped):
+    @classmethod
+    def change(cls, hidden):
+        return steer(hidden)
+
+    def forward(self, hidden):
+        return self.change(self.map(hidden))
+
+
+class SteeredByAProperty(Mapped):
+    @property
+    def steered(self):
+        return steer
+
+    def forward(self, hidden):
+        return self.steered(self.map(hidden))
+
+
+class SteeredByAFunctionOfAModule(Mapped):
+    def forward(self, hidden):
+        return here.steer(self.map(hidden))
+
+
+here = sys.modules[__name__]
+STEERED = Mapped.__subclasses__()
 
 
 def double(x):
@@ -465,10 +532,11 @@ REDEFINED = {
 }
 
 
+@pytest.mark.parametrize("block", STEERED, ids=lambda cls: cls.__name__)
 @pytest.mark.parametrize("change", REDEFINED)
-def test_what_a_forward_calls_by_name_may_be_defined_anew(change, monkeypatch):
+def test_what_a_forward_calls_by_name_may_be_defined_anew(change, block, monkeypatch):
     torch.manual_seed(0)
-    root = nn.ModuleDict({"layers": nn.ModuleList(Steered() for _ in range(3))}).eval()
+    root = nn.ModuleDict({"layers": nn.ModuleList(block() for _ in range(3))}).eval()
     root.forward = lambda x: root["layers"][2](root["layers"][1](root["layers"][0](x)))
     model, x = Model(root), torch.ones(1, 5, 4)
 
