@@ -19,6 +19,20 @@ def hooked(module: nn.Module, change: Callable[[Any], Any]) -> Iterator[None]:
         handle.remove()
 
 
+@contextmanager
+def hooked_block(block: nn.Module, change: Callable[[Any], Any]) -> Iterator[None]:
+    """As `hooked`, by the block's hidden states: before transformers 5 they stand in a tuple."""
+
+    def changed(output: Any) -> Any:
+        if not isinstance(output, tuple):
+            return change(output)
+        hidden = change(output[0])
+        return None if hidden is None else (hidden, *output[1:])
+
+    with hooked(block, changed):
+        yield
+
+
 def hook_count(root: nn.Module) -> int:
     """How many forward hooks there are in a model."""
     return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in root.modules())

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from nnsight_magic.magics.completion import matcher
+from IPython.core import completer
+
 from nnsight_magic.magics.extension import Gathered, NNsightMagic
 from nnsight_magic.magics.inspection import empty_cells, misplaced_cells, transformer
 
@@ -21,11 +22,24 @@ def load(shell: Any) -> None:
     if shell in _gathered:
         magics.take_over(_gathered.pop(shell))
     shell.register_magics(magics)
-    shell.Completer.custom_matchers.append(_marked(matcher(magics)))
+    if _completes(shell):
+        from nnsight_magic.magics.completion import matcher
+
+        shell.Completer.custom_matchers.append(_marked(matcher(magics)))
     shell.input_transformers_cleanup.append(_marked(transformer(magics)))
     shell.input_transformers_cleanup.append(_marked(empty_cells))
     shell.input_transformers_cleanup.append(_marked(misplaced_cells))
     shell.events.register("post_run_cell", magics.release_gone)
+
+
+def _completes(shell: Any) -> bool:
+    """Whether the shell's completer takes matchers of others: from IPython 8.6 on.
+
+    Colab has IPython 7, where all runs but the completion of paths in cells.
+    """
+    return hasattr(getattr(shell, "Completer", None), "custom_matchers") and hasattr(
+        completer, "context_matcher"
+    )
 
 
 def _marked(function: Any) -> Any:
@@ -46,5 +60,6 @@ def unload(shell: Any) -> None:
     for kind in ("line", "cell"):
         for name in found.magics[kind]:
             manager.magics[kind].pop(name, None)
-    for registered in (shell.Completer.custom_matchers, shell.input_transformers_cleanup):
+    matchers = getattr(shell.Completer, "custom_matchers", [])
+    for registered in (matchers, shell.input_transformers_cleanup):
         registered[:] = [each for each in registered if not hasattr(each, "nnsight_magic")]

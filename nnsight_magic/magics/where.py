@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import linecache
+import re
 import sys
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
 _unnamed = count(1)
+_NUMBERED = re.compile(r"<ipython-input-(\d+)-")
 
 
 @dataclass(frozen=True)
@@ -45,12 +47,15 @@ def place_of(shell: Any, magic: str, line: str, body: str) -> Place:
 
 
 def _caller(shell: Any) -> tuple[str | None, int]:
-    known = shell.compile._filename_map
+    known = getattr(shell.compile, "_filename_map", None)
+    if known is None:  # IPython 7 keeps the texts of its cells, and the number in some names
+        known = dict.fromkeys(_texts_of_ipython_7(), shell.execution_count)
     frame = sys._getframe(1)
     while frame is not None:
         name = frame.f_code.co_filename
         if name in known:
-            return name, known[name]
+            numbered = _NUMBERED.match(name)
+            return name, int(numbered[1]) if numbered else known[name]
         frame = frame.f_back
     return None, 0
 
@@ -70,3 +75,9 @@ def _raw_cell(shell: Any) -> str | None:
 def _remember(filename: str, text: str) -> None:
     lines = [f"{line}\n" for line in text.splitlines()]
     linecache.cache[filename] = (len(text), None, lines, filename)
+    if filename in _texts_of_ipython_7():  # put back from there before each traceback
+        _texts_of_ipython_7()[filename] = linecache.cache[filename]
+
+
+def _texts_of_ipython_7() -> dict[str, tuple]:
+    return getattr(linecache, "_ipython_cache", {})

@@ -9,7 +9,7 @@ from torch import nn
 from nnsight_magic import LanguageModel
 from nnsight_magic.engine.wrapped import Model
 from nnsight_magic.errors import AlreadyRanError, NeverRanError, NnsightError, NoSuchModuleError
-from tests.hooks import hook_count, hooked
+from tests.hooks import hook_count, hooked, hooked_block
 from tests.tiny import HIDDEN
 
 IDS = torch.tensor([[1, 2, 3, 4, 5]])
@@ -61,7 +61,7 @@ def logits_of(hf):
 
 
 def test_an_attached_module_runs_in_place(model, hf, sae):
-    with hooked(hf.transformer.h[1], sae):
+    with hooked_block(hf.transformer.h[1], sae):
         expected = logits_of(hf)
     model.layers[1].sae = sae
     with model.trace(IDS):
@@ -131,7 +131,7 @@ def test_gradients_reach_what_it_gave(model, sae):
 
     pre = features.value.detach().requires_grad_()
     with (
-        hooked(model._root.transformer.h[1], lambda out: sae.decoder(torch.relu(pre))),
+        hooked_block(model._root.transformer.h[1], lambda out: sae.decoder(torch.relu(pre))),
         torch.enable_grad(),
     ):
         model._root(IDS, use_cache=False).logits[0, -1, 3].backward()
@@ -243,7 +243,7 @@ def test_a_write_to_what_it_gave_is_refused(model, sae):
 
 def test_a_logit_lens_calls_the_models_own_modules(model, hf):
     seen = {}
-    with hooked(hf.transformer.h[0], lambda out: seen.setdefault("hidden", out)):
+    with hooked_block(hf.transformer.h[0], lambda out: seen.setdefault("hidden", out)):
         logits_of(hf)
     with torch.no_grad():
         expected = hf.lm_head(hf.transformer.ln_f(seen["hidden"]))

@@ -7,7 +7,7 @@ import copy
 import pytest
 import torch
 
-from tests.hooks import hooked
+from tests.hooks import hooked_block
 
 IDS = torch.tensor([[1, 2, 3, 4, 5], [5, 4, 3, 2, 1]])
 NAMES = {"output": lambda block: block.output, "output[0]": lambda block: block.output[0]}
@@ -33,7 +33,7 @@ def expected(hf, model):
         kept.append(hidden.detach().clone().requires_grad_())
         return (kept[0], *output[1:]) if isinstance(output, tuple) else kept[0]
 
-    with hooked(model.layers[1].module, keep), torch.enable_grad():
+    with hooked_block(model.layers[1].module, keep), torch.enable_grad():
         hf(IDS, use_cache=False).logits.sum().backward()
     hf.zero_grad()
     return kept[0].grad

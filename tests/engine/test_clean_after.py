@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from nnsight_magic import LanguageModel
 from nnsight_magic.errors import AlreadyRanError, NeverRanError
 from tests import tiny
-from tests.hooks import hook_count, hooked
+from tests.hooks import hook_count, hooked_block
 
 LAYERS = 4
 PROMPTS = [torch.tensor([[5, 6, 7, 8, 9, 10]]), torch.tensor([[11, 12, 13], [14, 15, 16]])]
@@ -182,7 +182,7 @@ def test_a_skipped_block_gives_what_a_hook_would_put_there():
             model.layers[2].skip(model.layers[1].output)
             logits = model.logits
         before = plain_states(hf, model, ids)[1]
-        with hooked(hf.model.layers[2], lambda out, before=before: before), torch.no_grad():
+        with hooked_block(hf.model.layers[2], lambda out, before=before: before), torch.no_grad():
             assert torch.equal(logits.value, hf(ids).logits)
         assert tracer.report.blocks_skipped == 2
 
@@ -203,7 +203,7 @@ def test_a_skip_is_of_the_step_and_the_call_it_names():
         return None
 
     states = []
-    with hooked(hf.transformer.h[2], lambda out: states.append(out)), torch.no_grad():
+    with hooked_block(hf.transformer.h[2], lambda out: states.append(out)), torch.no_grad():
         handle = hf.transformer.h[1].register_forward_hook(at_step_one)
         hf.generate(ids, max_new_tokens=2, do_sample=False, pad_token_id=0)
         handle.remove()

@@ -10,7 +10,7 @@ from safetensors import safe_open
 
 from nnsight_magic import LanguageModel
 from nnsight_magic.engine.edits import EditError
-from tests.hooks import hooked
+from tests.hooks import hooked, hooked_block
 
 IDS = torch.tensor([[1, 2, 3, 4, 5]])
 VECTOR = torch.linspace(-1, 1, 32)
@@ -63,7 +63,7 @@ def test_the_block_may_write_by_way_of_the_edit_itself(model, hf):
         edited.layers[1].output[0][:, 1:] += VECTOR
         edited.layers[2].mlp.output *= 0.5
     with (
-        hooked(block(hf, 1), lambda out: torch.cat([out[:, :1], out[:, 1:] + VECTOR], 1)),
+        hooked_block(block(hf, 1), lambda out: torch.cat([out[:, :1], out[:, 1:] + VECTOR], 1)),
         hooked(mlp(hf, 2), lambda out: out * 0.5),
     ):
         expected = forward(hf)
@@ -76,7 +76,7 @@ def test_subtraction_division_and_tuples_and_inputs(model, hf):
         model.layers[1].mlp.input[:] /= 2
         model.layers[2].output = VECTOR
     with (
-        hooked(block(hf, 2), lambda out: torch.zeros_like(out) + VECTOR),
+        hooked_block(block(hf, 2), lambda out: torch.zeros_like(out) + VECTOR),
     ):
         expected = forward(hf)
     assert torch.equal(logits(model), expected)
@@ -118,7 +118,7 @@ def test_what_is_remembered_from_before_an_edit_is_not_used_with_it(model, hf):
             model.layers[2].output.save()
     with model.edit("half") as edited:
         model.layers[0].output *= 0.5
-    with hooked(block(hf, 0), lambda out: out * 0.5):
+    with hooked_block(block(hf, 0), lambda out: out * 0.5):
         expected = forward(hf)
     for _ in range(2):
         with model.trace(IDS) as tracer:
@@ -159,7 +159,7 @@ def test_an_edit_acts_at_every_step_of_a_generation(model, hf):
         return out + 2 * VECTOR
 
     options = {"max_new_tokens": 4, "do_sample": False, "pad_token_id": 0}
-    with hooked(block(hf, 1), steered):
+    with hooked_block(block(hf, 1), steered):
         expected = hf.generate(IDS, attention_mask=torch.ones_like(IDS), **options)
     model.edit("steer", model.layers[1], add=2 * VECTOR)
     assert torch.equal(model.generate(IDS, **options).sequences, expected)

@@ -8,7 +8,7 @@ from transformers import GenerationConfig
 
 from nnsight_magic import LanguageModel
 from nnsight_magic.errors import BadInputError, GenerationEndedError, NeverRanError
-from tests.hooks import hooked
+from tests.hooks import hooked, hooked_block
 
 IDS = torch.tensor([[1, 2, 3, 4, 5]])
 
@@ -52,7 +52,7 @@ def test_reads_out_of_order_leave_the_sampled_tokens_as_they_are(model, hf, nois
         return torch.rand(1) + 1 if noise else 1
 
     torch.manual_seed(3)
-    with hooked(model.layers[1].module, lambda out: out * draw()):
+    with hooked_block(model.layers[1].module, lambda out: out * draw()):
         expected = reference(hf, do_sample=True)
     drawn = torch.get_rng_state()
     torch.manual_seed(3)
@@ -67,8 +67,8 @@ def test_reads_out_of_order_leave_the_sampled_tokens_as_they_are(model, hf, nois
     seen = []
     torch.manual_seed(3)
     with (
-        hooked(model.layers[0].module, lambda out: seen.append(out.clone())),
-        hooked(model.layers[1].module, lambda out: out * draw()),
+        hooked_block(model.layers[0].module, lambda out: seen.append(out.clone())),
+        hooked_block(model.layers[1].module, lambda out: out * draw()),
     ):
         reference(hf, do_sample=True)
     assert all(map(torch.equal, early, seen))
@@ -130,7 +130,7 @@ def test_steps_visit_the_prompt_and_then_each_new_token(model):
 def test_a_step_sees_what_a_hook_sees(model, hf):
     seen = []
     block = hf.get_submodule(model.layers[1].path)
-    with hooked(block, lambda out: seen.append(out[0] if isinstance(out, tuple) else out)):
+    with hooked_block(block, lambda out: seen.append(out[0] if isinstance(out, tuple) else out)):
         reference(hf)
     with model.generate(IDS, max_new_tokens=4, do_sample=False) as tracer:
         values = [model.layers[1].output for _ in tracer.steps]
@@ -145,7 +145,7 @@ def test_steering_at_every_step_equals_a_hook(model, hf, cached):
     def steer(out):
         return (out[0] + 1.5, *out[1:]) if isinstance(out, tuple) else out + 1.5
 
-    with hooked(block, steer):
+    with hooked_block(block, steer):
         expected = reference(hf, use_cache=cached)
     with model.generate(IDS, max_new_tokens=4, do_sample=False, use_cache=cached) as tracer:
         widths = []

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nnsight_magic import LanguageModel
-from tests.hooks import hook_count, hooked
+from tests.hooks import hook_count, hooked, hooked_block
 
 BLOCKS = 3
 PROMPTS = [torch.tensor([[1, 2, 3, 4, 5]]), torch.tensor([[7, 8, 9, 10], [11, 12, 13, 14]])]
@@ -183,7 +183,7 @@ def test_a_write_to_a_remembered_output_runs_what_comes_behind_it_alone():
             logits = model.logits
         program = [Action("read", SITES.index("1.output"))]
         assert torch.equal(before, by_hooks(hf, PROMPTS[0], program)[0])
-        with hooked(hf.transformer.h[1], halved), torch.no_grad():
+        with hooked_block(hf.transformer.h[1], halved), torch.no_grad():
             assert torch.equal(logits, hf(PROMPTS[0]).logits)
     assert (tracer.report.blocks_run, tracer.report.resumed_at) == (BLOCKS - 2, "layers[2]")
 
@@ -198,9 +198,9 @@ def test_the_inside_of_a_block_is_run_though_its_output_is_remembered():
     outputs = {}
     block = hf.transformer.h[1]
     with (
-        hooked(block, lambda out: outputs.setdefault("block", out)),
+        hooked_block(block, lambda out: outputs.setdefault("block", out)),
         hooked(block.mlp, lambda out: outputs.setdefault("mlp", out)),
-        hooked(hf.transformer.h[0], lambda out: outputs.setdefault("before", out)),
+        hooked_block(hf.transformer.h[0], lambda out: outputs.setdefault("before", out)),
         torch.no_grad(),
     ):
         hf(PROMPTS[0])

@@ -18,7 +18,7 @@ from transformers.models.llama import modeling_llama
 
 from nnsight_magic import LanguageModel
 from nnsight_magic.engine.wrapped import Model
-from tests.hooks import hook_count, hooked
+from tests.hooks import hook_count, hooked, hooked_block
 
 IDS = torch.tensor([[5, 6, 7, 8, 9, 10]])
 
@@ -36,7 +36,7 @@ def model(hf):
 def by_hook(hf, block, ids=IDS, **kwargs):
     """What a block gives in a plain forward."""
     seen = []
-    with hooked(block, lambda out: seen.append(out.clone())), torch.no_grad():
+    with hooked_block(block, lambda out: seen.append(out.clone())), torch.no_grad():
         hf(ids, use_cache=False, **kwargs)
     return seen[0]
 

@@ -8,7 +8,7 @@ import torch
 import nnsight_magic
 from nnsight_magic import LanguageModel, Model, NnsightError
 from nnsight_magic.errors import SpellingError
-from tests.hooks import hooked
+from tests.hooks import hooked, hooked_block
 
 IDS = torch.tensor([[1, 2, 3, 4, 5]])
 NEW = {"max_new_tokens": 3, "do_sample": False, "pad_token_id": 0}
@@ -115,7 +115,7 @@ def test_a_session_holds_traces(model, hf):
             logits = model.logits.save()
         session.stop()
         raise AssertionError
-    with hooked(model.layers[1].module, lambda out: hidden.value):
+    with hooked_block(model.layers[1].module, lambda out: hidden.value):
         assert torch.equal(logits.value, plain_logits(hf))
 
 
@@ -186,7 +186,7 @@ def test_a_cache_may_keep_the_graph(model, hf):
 
 def test_a_block_is_written_as_the_tuple_that_it_used_to_be(model, hf):
     ids = torch.tensor([[1, 2, 3], [4, 5, 6]])
-    with hooked(model.layers[1].module, torch.ones_like), torch.no_grad():
+    with hooked_block(model.layers[1].module, torch.ones_like), torch.no_grad():
         expected = hf(ids, use_cache=False).logits
     with model.trace(ids):
         new = torch.ones_like(model.layers[1].output[0])

@@ -11,7 +11,7 @@ from torch import nn
 from nnsight_magic import LanguageModel
 from nnsight_magic.engine.weights import Weights, lattice
 from tests import tiny
-from tests.hooks import hooked
+from tests.hooks import hooked_block
 
 IDS = torch.tensor([[5, 6, 7, 8, 9, 10]])
 LAYOUTS = {
@@ -118,7 +118,7 @@ def test_a_rectangle_of_three_times_the_shorter_side_is_seen_wherever_it_lies():
 
 def block_of(hf, index, ids=IDS):
     seen = []
-    with hooked(hf.get_submodule(f"model.layers.{index}"), seen.append), torch.no_grad():
+    with hooked_block(hf.get_submodule(f"model.layers.{index}"), seen.append), torch.no_grad():
         hf(ids, use_cache=False)
     return seen[0]
 

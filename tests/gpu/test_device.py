@@ -12,7 +12,7 @@ from nnsight_magic import LanguageModel
 from nnsight_magic.errors import WrongValueError
 from tests import tiny as tiny_models
 from tests.engine.test_sweep import one_by_one
-from tests.hooks import hook_count, hooked
+from tests.hooks import hook_count, hooked_block
 
 pytestmark = pytest.mark.gpu
 
@@ -51,7 +51,7 @@ def scaled(output):
 def test_reads_and_writes_are_those_of_a_hook(model, hf, device, dtype):
     hf.to(dtype)
     block = hf.get_submodule(model.layers[1].path)
-    with hooked(block, scaled):
+    with hooked_block(block, scaled):
         expected = plain(hf)
     with model.trace(IDS):
         hidden = model.layers[1].output
@@ -121,7 +121,7 @@ def test_gradients(model, hf):
         tensor.retain_grad()
         kept.append(tensor)
 
-    with hooked(hf.get_submodule(model.layers[1].path), keep):
+    with hooked_block(hf.get_submodule(model.layers[1].path), keep):
         hf(IDS.to(hf.device), use_cache=False).logits[0, -1].logsumexp(-1).backward()
     torch.testing.assert_close(hidden.grad, kept[0].grad)
 
@@ -179,7 +179,7 @@ def test_a_trace_in_a_stream_of_its_own(model, hf, stream):
 
 def test_a_stream_inside_a_trace_keeps_the_order_of_the_program(model, hf, stream):
     block = hf.get_submodule(model.layers[1].path)
-    with hooked(block, scaled):
+    with hooked_block(block, scaled):
         expected = plain(hf)
     for _ in range(20):
         with model.trace(IDS, resume=False):

@@ -14,7 +14,7 @@ from nnsight_magic.language.names import SCOPE_NAME, bound_names
 from nnsight_magic.language.parse import parse
 from nnsight_magic.language.run import Outcome, run
 from nnsight_magic.language.tree import root_names
-from tests.hooks import hooked
+from tests.hooks import hooked, hooked_block
 
 PROMPT = "The Eiffel Tower is in the city of"
 
@@ -59,7 +59,10 @@ def notebook(model):
 def clean_output(model, index, prompt=PROMPT):
     found = []
     ids = model.tokenizer(prompt, return_tensors="pt").input_ids
-    with torch.no_grad(), hooked(model.module.model.layers[index], lambda out: found.append(out)):
+    with (
+        torch.no_grad(),
+        hooked_block(model.module.model.layers[index], lambda out: found.append(out)),
+    ):
         logits = model.module(ids).logits
     return found[0], logits
 
@@ -263,7 +266,7 @@ def test_a_patch_from_one_prompt_into_another(notebook, model):
         output[:, -1] = donor
         return output
 
-    with hooked(model.module.model.layers[1], patch):
+    with hooked_block(model.module.model.layers[1], patch):
         expected = clean_output(model, 2, CORRUPT)[1][:, -1]
     assert torch.allclose(found["patched"], expected, atol=1e-4)
     assert torch.allclose(found["untouched"], clean_output(model, 1, CLEAN)[1][:, -1], atol=1e-4)

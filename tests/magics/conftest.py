@@ -7,12 +7,16 @@ import builtins
 import re
 
 import pytest
+from IPython.core import completer
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 from traitlets.config import Config
 
 from nnsight_magic import LanguageModel
 from tests.hooks import hook_count
+
+# IPython 7, which Colab has, takes no completion from others; all else is tested there too.
+collect_ignore = [] if hasattr(completer, "context_matcher") else ["test_completion.py"]
 
 PROMPT = "The Eiffel Tower is in the city of"
 

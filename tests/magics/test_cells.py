@@ -4,6 +4,7 @@ import gc
 
 import pytest
 import torch
+from IPython.core import completer
 
 from nnsight_magic.language.tokens import joined
 from tests import tiny
@@ -355,18 +356,23 @@ def test_a_cell_with_windows_line_ends_runs(shell):
     assert shell.ns["x"] == 1
 
 
+def own_matchers(shell):
+    matchers = getattr(shell.ip.Completer, "custom_matchers", [])  # IPython 7 has none
+    return [each for each in matchers if hasattr(each, "nnsight_magic")]
+
+
 def test_autoreload_and_reload_ext_change_nothing(shell, cell):
     shell.run("%load_ext autoreload\n%autoreload 2")
     shell.run("%reload_ext nnsight_magic")
     shell.run("%reload_ext nnsight_magic")
     assert shell.run(cell("h = layers[0].output")).number == 1
-    assert len([m for m in shell.ip.Completer.custom_matchers if hasattr(m, "nnsight_magic")]) == 1
+    assert len(own_matchers(shell)) == hasattr(completer, "context_matcher")
 
 
 def test_unload_takes_everything_back(shell):
     shell.run("%unload_ext nnsight_magic")
     assert shell.ip.find_cell_magic("trace") is None
-    assert not any(hasattr(m, "nnsight_magic") for m in shell.ip.Completer.custom_matchers)
+    assert not own_matchers(shell)
     assert not any(hasattr(t, "nnsight_magic") for t in shell.ip.input_transformers_cleanup)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from ipywidgets.widgets.widget import _instances
+from ipywidgets.widgets import widget
 
 from nnsight_magic import LanguageModel
 from nnsight_magic.language.tokens import token_texts
@@ -225,7 +225,9 @@ def test_a_run_that_is_cut_short_shows_the_beginning_of_its_text(bare, configure
         f'%%generate "{PROMPT}" -n {NEW}\n{BODIES[body]}\n    if step == 4:\n        raise {error}'
     )
     del bare.ip.kernel
-    steps = [each for each in list(_instances.values()) if isinstance(each, StepsView)][-1]
+    # Until ipywidgets 8 all widgets stood in an attribute of their class.
+    alive = getattr(widget, "_instances", None) or widget.Widget.widgets
+    steps = [each for each in list(alive.values()) if isinstance(each, StepsView)][-1]
     tokens = [step.token for step in steps.all_steps]
     assert tokens == written(module)[: len(tokens)]
     assert len(tokens) in (4, 5)
