@@ -83,6 +83,7 @@ class Tracer(OlderSpellings):
         self._course: Course | None = None
         self._parent: Tracer | None = None
         self._invokes = Invokes()
+        self.reads: Callable[[Handle, str], None] | None = None  # is told what is read
         self._caches: list[Callable[[Forward], None]] = []
         self.own_calls = OwnCalls()
         self._written_before: dict[Site, list[Change]] = {}
@@ -332,6 +333,8 @@ class Tracer(OlderSpellings):
     def read(self, handle: Handle, kind: str, path: tuple = (), raw: bool = False) -> Any:
         """The value of a site: runs the model that far."""
         pause = self._reach(handle, kind)
+        if self.reads is not None:
+            self.reads(handle, kind)
         if kind == "output" and not raw and handle.is_block:
             path, cls = _hidden_states(pause, path), BlockValue
         else:
@@ -354,6 +357,8 @@ class Tracer(OlderSpellings):
     def read_input(self, handle: Handle) -> Any:
         """The first argument of a module."""
         pause = self._reach(handle, "input")
+        if self.reads is not None:
+            self.reads(handle, "input")
         return pause.take(_first_argument(pause, handle))
 
     def write_input(self, handle: Handle, new: Any) -> None:

@@ -18,11 +18,15 @@ _MISSING = object()
 
 @dataclass(frozen=True)
 class Saved:
-    """One saved variable. `where` is the text of what was assigned; `value` is what it holds."""
+    """One saved variable. `where` is the text of what was assigned; `value` is what it holds.
+
+    `modules` are the paths of the modules that it was computed from; "" is the whole model.
+    """
 
     name: str
     where: str
     value: Any
+    modules: tuple[str, ...] = ()
 
 
 def kept(value: Any, memo: dict[int, Any] | None = None) -> Any:

@@ -14,6 +14,7 @@ from nnsight_magic.language.paths import Positions, reference, touch, unwind
 from nnsight_magic.language.problems import Problem
 from nnsight_magic.language.program import Reference, Touch, Use
 from nnsight_magic.language.scopes import Binding, ScopedTransformer, own_bindings, walruses
+from nnsight_magic.language.sources import told_of
 
 SAVING = ("assign", "augment", "annotate", "walrus")
 # `total += x` accumulates over the steps by itself, so it is not collected.
@@ -60,6 +61,7 @@ class CellRewriter(ScopedTransformer):
         inside_loop = self._step_loops > 0
         names = self._collectable(node) if inside_loop else []
         visited = super().visit(node)
+        told_of(node, self.trace_names)
         if not inside_loop:
             return visited
         self.collected.update(dict.fromkeys(names))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from nnsight_magic.language.keep import Notebook, Saved
@@ -67,6 +67,7 @@ def run(
         with trace as tracer:
             outcome.report = tracer.report
             scope = Scope(tracer, namespace, names, show)
+            tracer.reads = scope._sources.read
             outcome.rows = prompt_rows(tracer, names)
             with bound_scope(namespace, scope), at_hand(program, namespace, scope, names):
                 exec(program.code, namespace)
@@ -80,7 +81,10 @@ def run(
         saved = {each.name: each for each in notebook.leave()}
         for name, value in (scope._saved if scope is not None else {}).items():
             saved.setdefault(name, Saved(name, "save(…)", value))
-        outcome.saved = tuple(saved.values())
+        sources = scope._sources.of if scope is not None else {}
+        outcome.saved = tuple(
+            replace(each, modules=tuple(sources.get(each.name, ()))) for each in saved.values()
+        )
         outcome.shapes = notebook.shapes
 
 

@@ -12,6 +12,7 @@ from nnsight_magic.engine.step import Step
 from nnsight_magic.language.keep import kept, stacked
 from nnsight_magic.language.names import VALUE_ATTRIBUTES
 from nnsight_magic.language.rows import Row
+from nnsight_magic.language.sources import Names, Sources
 from nnsight_magic.language.tokens import ByText, PromptRow, token_texts
 from nnsight_magic.language.tree import below_root
 
@@ -47,6 +48,7 @@ class Scope:
         put(self, "_saved", {})
         put(self, "_rows_made", None)
         put(self, "_touched", {})
+        put(self, "_sources", Sources(namespace))
 
     # -- names ----------------------------------------------------------------------------------
 
@@ -90,6 +92,7 @@ class Scope:
         for name, value in named.items():
             self._namespace[name] = kept(_copied(value))
             self._saved[name] = self._namespace[name]
+            self._sources.assign((name,), (), False, value)
             if self._step is not None:
                 self._noted[name] = self._namespace[name]
         copies = tuple(kept(_copied(value)) for value in values)
@@ -123,6 +126,15 @@ class Scope:
             value = self._namespace.get(name, _MISSING)
             if value is not _MISSING:
                 self._noted[name] = value
+
+    def _begin(self) -> None:
+        """An expression is evaluated now: what is read from here on is read for it."""
+        self._sources.begin()
+
+    def _from(self, _: None, names: Names, used: Names, adds: bool, value: Any) -> Any:
+        """`value` is the expression's, and is assigned to `names` or put into what they hold."""
+        self._sources.assign(names, used, adds, value)
+        return value
 
     def _forget(self, *names: str) -> None:
         for name in names:

@@ -86,6 +86,7 @@ class SavedVariable:
 
     `ref` holds a tensor weakly; it is `None` for other kinds. `stepped` tells that the first axis
     is the steps of a generation. `refs` hold the tensors of a list, where they could be stacked.
+    `modules` are the paths of the modules that it was computed from.
     """
 
     name: str
@@ -98,6 +99,7 @@ class SavedVariable:
     ref: Any = field(default=None, repr=False, compare=False)
     stepped: bool = False
     refs: tuple[Any, ...] = field(default=(), repr=False, compare=False)
+    modules: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def tensor(self) -> Any:

@@ -167,9 +167,8 @@ def axes_for(
 
 
 def module_of(result: TraceResult, saved: SavedVariable) -> str:
-    """The real path of the module whose value was saved; "" where the text names none."""
-    named = [each for each in result.modules if each.name and each.name in saved.where]
-    return max(named, key=lambda each: len(each.name)).path if named else ""
+    """The real path of the module whose value was saved; "" where there are none or several."""
+    return saved.modules[0] if len(saved.modules) == 1 else ""
 
 
 # -- modules ----------------------------------------------------------------------------------
@@ -197,9 +196,9 @@ def notes_of(result: TraceResult) -> dict[str, ModuleNote]:
             note[each.kind] = str(tuple(each.shape))
         note["wrote"] = note.get("wrote", False) or each.wrote
     for saved in result.saved:
-        path = module_of(result, saved)
-        if path in notes:
-            notes[path]["saved"] += (saved.name,)
+        for path in saved.modules:
+            note = notes.setdefault(path, {})
+            note["saved"] = (*note.get("saved", ()), saved.name)
     for path in result.idle:
         notes.setdefault(path, {})["idle"] = True
     return {path: ModuleNote(**note) for path, note in notes.items()}

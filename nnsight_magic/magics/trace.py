@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass, field, replace
 from inspect import signature
@@ -261,7 +262,10 @@ def result_of(cell: Cell, program: Program, clean_runs: CleanRuns, number: int) 
         edits=cell.edits,
         prompts=prompts,
         saved=tuple(
-            describe_saved(s.name, s.where, s.value, s.name in program.collected)
+            replace(
+                describe_saved(s.name, s.where, s.value, s.name in program.collected),
+                modules=_modules_of(s, program, cell.model),
+            )
             for s in outcome.saved
         ),
         blocks_run=report.blocks_run,
@@ -282,6 +286,20 @@ def result_of(cell: Cell, program: Program, clean_runs: CleanRuns, number: int) 
         sizes=sizes_of(cell.model),
         on_screen=cell.on_screen,
     )
+
+
+_WHOLE = re.compile(r"(?<![\w.\])])(?:model\.)?output\b")
+
+
+def _modules_of(saved: Any, program: Program, model: Any) -> tuple[str, ...]:
+    """The modules that a saved value is of: the logits are the unembedding's, not the root's."""
+    unembed = model.names.path_of("unembed")
+    logits = "logits" in saved.where or (
+        "logits" in program.source and not _WHOLE.search(saved.where)
+    )
+    if unembed is None or not logits:
+        return saved.modules
+    return tuple(dict.fromkeys(path or unembed for path in saved.modules))
 
 
 def sizes_of(model: Any) -> dict[str, int]:

@@ -91,7 +91,7 @@ def keep_wanted(cell: Any, found: dict[str, Any]) -> tuple[ModuleTouch, ...]:
         name = re.sub(r"\W+", "_", f"{handle.name}.output").strip("_")
         value = kept(value)
         cell.namespace[name] = value
-        cell.outcome.saved += (Saved(name, f"{handle.name}.output", value),)
+        cell.outcome.saved += (Saved(name, f"{handle.name}.output", value, (handle.path,)),)
         shape = getattr(value, "shape", None)
         touched.append(ModuleTouch(handle.path, handle.name, "output", shape, False))
     return tuple(touched)

@@ -15,8 +15,23 @@ def program(source, **kwargs):
     return parse(source, NAMES, **kwargs)
 
 
+class WithoutTelling(ast.NodeTransformer):
+    """Assignments as they are but for telling what they come from."""
+
+    def visit_Call(self, node):
+        self.generic_visit(node)
+        tells = isinstance(node.func, ast.Attribute) and node.func.attr == "_from"
+        return node.args[-1] if tells else node
+
+
 def rewritten(source):
-    return ast.unparse(program(source).tree)
+    return ast.unparse(WithoutTelling().visit(program(source).tree))
+
+
+def test_an_assignment_tells_what_it_comes_from_in_its_place():
+    text = ast.unparse(program("x = layers[3].output + y").tree)
+    told = "__trace__._from(__trace__._begin(), ('x',), ('y',), False, "
+    assert text == f"x = {told}__trace__.layers[3].output + y)"
 
 
 def test_a_trace_name_becomes_an_attribute_of_the_scope():

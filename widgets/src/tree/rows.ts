@@ -141,7 +141,42 @@ export function kindAt(tree: Tree, path: string): Kind | undefined {
 
 /** What is noted about a module, or about all modules at such a place. */
 export function noteOf(notes: Record<string, any>, path: string): Record<string, any> {
-  return notes[path] ?? notes[path.replace(/(^|\.)\d+(?=\.|$)/g, "$1*").replace(/(^|\.)\d+(?=\.|$)/g, "$1*")] ?? {};
+  return notes[path] ?? notes[starred(path)] ?? {};
+}
+
+const starred = (path: string) => path.replace(/(^|\.)\d+(?=\.|$)/g, "$1*").replace(/(^|\.)\d+(?=\.|$)/g, "$1*");
+
+/** What is noted about the modules that a closed row stands for and does not show. */
+export function noteInside(notes: Record<string, any>, row: Row): Record<string, any> {
+  if (!row.opens || row.open) return {};
+  const isRun = row.id !== row.path;
+  const saved = new Set<string>();
+  let wrote = false;
+  for (const [path, note] of Object.entries(notes)) {
+    if (!(isRun ? isInRun(path, row) : isBelow(path, row.path, notes))) continue;
+    for (const name of note["s"] ?? []) saved.add(name);
+    wrote ||= Boolean(note["w"]);
+  }
+  return { ...(saved.size && { s: [...saved] }), ...(wrote && { w: 1 }) };
+}
+
+function isBelow(path: string, top: string, notes: Record<string, any>): boolean {
+  if (path === "" || path === top) return false;
+  if (top === "" || path.startsWith(`${top}.`)) return true;
+  const place = `${starred(top)}.`;
+  if (!path.includes("*") || !path.startsWith(place)) return false;
+  // What stands for all such modules is not about one that has a note of its own.
+  return !(`${top}.${path.slice(place.length)}` in notes);
+}
+
+function isInRun(path: string, row: Row): boolean {
+  const place = starred(row.path);
+  if (path === place || path.startsWith(`${place}.`)) return true;
+  const first = Number(row.path.slice(row.path.lastIndexOf(".") + 1));
+  const parent = row.path.slice(0, row.path.lastIndexOf(".") + 1);
+  if (!path.startsWith(parent)) return false;
+  const number = path.slice(parent.length).split(".", 1)[0];
+  return isNumber(number) && Number(number) >= first && Number(number) < first + row.count;
 }
 
 /** A module as it is written in a cell: `layers[3].mlp`, by its standard name where it has one. */

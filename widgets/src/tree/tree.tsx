@@ -6,7 +6,7 @@ import { tell, useTrait, type Model } from "../core/model";
 import { usePacked } from "../core/packed";
 import { Notice } from "../core/parts";
 import { Details } from "./details";
-import { addKinds, ancestors, missing, noteOf, unpack, visibleRows, type Row, type Tree } from "./rows";
+import { addKinds, ancestors, missing, noteInside, noteOf, unpack, visibleRows, type Row, type Tree } from "./rows";
 import { search } from "./search";
 
 const ROW = 24;
@@ -224,7 +224,7 @@ function Rows(props: RowsProps) {
         {rows.slice(first, last).map((row, k) => (
           <OneRow
             key={row.id} row={row} tree={tree} id={`${name}-${first + k}`} top={(first + k) * ROW}
-            note={noteOf(props.notes, row.path)} wanted={props.wanted.includes(row.path)}
+            note={row.id === row.path ? noteOf(props.notes, row.path) : {}} inside={noteInside(props.notes, row)} wanted={props.wanted.includes(row.path)}
             selected={row.path === props.selected && props.selected !== "" && row.count === 1 || row.id === props.selected && row.id !== ""}
             active={first + k === at} onToggle={() => props.onToggle(row.id)} onChoose={() => props.onChoose(row)}
           />
@@ -240,6 +240,7 @@ interface RowProps {
   id: string;
   top: number;
   note: Record<string, any>;
+  inside: Record<string, any>;
   wanted: boolean;
   selected: boolean;
   active: boolean;
@@ -247,7 +248,7 @@ interface RowProps {
   onChoose(): void;
 }
 
-function OneRow({ row, tree, id, top, note, wanted, selected, active, onToggle, onChoose }: RowProps) {
+function OneRow({ row, tree, id, top, note, inside, wanted, selected, active, onToggle, onChoose }: RowProps) {
   const kind = tree.kinds.get(row.kind);
   const repeated = row.count > 1 ? ` × ${row.count}` : "";
   const shapes = note["o"] ? `${note["i"] ? `${note["i"]} → ` : ""}${note["o"]}` : "";
@@ -268,6 +269,7 @@ function OneRow({ row, tree, id, top, note, wanted, selected, active, onToggle, 
       <span class="nnv-name" title={row.label.length > 40 ? row.label : undefined}>{row.label}{repeated && <b class="nnv-times">{repeated}</b>}</span>
       <span class="nnv-class">{kind?.className ?? "…"}{kind?.note && <span class="nnv-note">({kind.note})</span>}</span>
       <Badges note={note} wanted={wanted} most={2} />
+      <Badges note={inside} wanted={false} most={2} inside />
       <span class="nnv-shapes">{shapes}</span>
       <span class="nnv-num" title={kind ? `${kind.parameters.toLocaleString("en-US")} parameters` : ""}>{kind?.parameters ? count(kind.parameters) : ""}</span>
       <span class="nnv-num nnv-wide">{kind?.bytes ? bytes(kind.bytes) : ""}</span>
@@ -278,14 +280,24 @@ function OneRow({ row, tree, id, top, note, wanted, selected, active, onToggle, 
 }
 
 /** What is known of a module; of saved tensors at most so many by name, the others as a number. */
-export function Badges({ note, wanted, most = Infinity }: { note: Record<string, any>; wanted: boolean; most?: number }) {
+interface BadgesProps {
+  note: Record<string, any>;
+  wanted: boolean;
+  most?: number;
+  /** whether it is about the modules inside, which are not shown */
+  inside?: boolean;
+}
+
+export function Badges({ note, wanted, most = Infinity, inside = false }: BadgesProps) {
+  const where = inside ? " inside" : "";
+  const look = `nnv-badge${inside ? " nnv-inside" : ""}`;
   const saved = (note["s"] as string[] | undefined) ?? [];
   const shown = saved.length > most ? saved.slice(0, most - 1) : saved;
   return (
     <>
-      {shown.map((name) => <span class="nnv-badge nnv-saved" key={name} title={`saved as ${name}`}>{name}</span>)}
-      {saved.length > shown.length && <span class="nnv-badge nnv-saved nnv-short" title={`saved as ${saved.join(", ")}`}>+{saved.length - shown.length}</span>}
-      {note["w"] && <span class="nnv-badge nnv-wrote">written</span>}
+      {shown.map((name) => <span class={`${look} nnv-saved`} key={name} title={`saved${where} as ${name}`}>{name}</span>)}
+      {saved.length > shown.length && <span class={`${look} nnv-saved nnv-short`} title={`saved${where} as ${saved.join(", ")}`}>+{saved.length - shown.length}</span>}
+      {note["w"] && <span class={`${look} nnv-wrote`} title={inside ? "written inside" : undefined}>written</span>}
       {note["n"] && <span class="nnv-badge">not run</span>}
       {wanted && <span class="nnv-badge nnv-saved">save next</span>}
     </>
