@@ -28,6 +28,7 @@ help:
 	@echo "make demo    run the quickstart notebook on the demo model and print what it shows"
 	@echo "make lab     open the same notebook in JupyterLab"
 	@echo "make test    run all tests (ARGS=… for pytest, BROWSER=no without the browser's)"
+	@echo "make test-versions  run the fast tests with Colab's, the oldest and the newest libraries"
 	@echo "make test-gpu  run the tests that need an accelerator"
 	@echo "make bench   measure against plain forwards, hand-written hooks and nnsight"
 	@echo "make bench-views   measure the views, in a browser and beside other libraries"
@@ -53,6 +54,11 @@ test-ipython8: export PYTHONPATH := $(CURDIR)/$(IPYTHON8)
 test-ipython8: $(STAMPS)/ipython8
 	@$(BIN)/python -c 'import IPython; v = IPython.__version__; print("IPython", v); assert v[0] == "8"'
 	$(BIN)/python -m pytest tests/magics -m "not demo" $(ARGS)
+
+# For a release. VERSIONS="colab oldest" runs some of them alone.
+.PHONY: test-versions
+test-versions: $(STAMPS)/installed
+	$(BIN)/python -m tests.versions $(VERSIONS) $(ARGS)
 
 # Where nothing could be tested, it says so and fails: whoever asked for it has to know.
 .PHONY: test-gpu

@@ -15,7 +15,7 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -84,25 +84,25 @@ def requirements() -> list[str]:
     return [each for each in wanted if not re.match(rf"({'|'.join(leave)})\b", each)]
 
 
-def environment(python: str, folder: Path) -> Path:
-    """The Python of an environment with the pinned packages; made once."""
+def environment(python: str, folder: Path, constraints: Path = ROOT / "constraints.txt") -> Path:
+    """The Python of an environment with the packages as constrained; made once."""
     own, stamp = folder / "bin" / "python", folder / "installed"
-    wanted = "\n".join([python, *requirements(), (ROOT / "constraints.txt").read_text()])
+    wanted = "\n".join([python, *requirements(), constraints.read_text()])
     if stamp.is_file() and stamp.read_text() == wanted:
         return own
     subprocess.run([python, "-m", "venv", "--clear", folder], check=True)
-    pip = [own, "-m", "pip", "install", "-q", "-q", "--constraint", ROOT / "constraints.txt"]
+    pip = [own, "-m", "pip", "install", "-q", "-q", "--constraint", constraints]
     subprocess.run([*pip, "torch"], check=True)
     subprocess.run([*pip, *requirements()], check=True)
     stamp.write_text(wanted)
     return own
 
 
-def run(own: Path, arguments: list[str]) -> int:
+def run(own: Path, arguments: list[str], rings: Iterable[str] = RINGS) -> int:
     variables = {**os.environ, "PYTHONPATH": str(ROOT)}
     options = ["-q", "-p", "no:cacheprovider", "-m", "not demo and not browser", *arguments]
     return subprocess.run(
-        [own, "-m", "pytest", *RINGS, *options], cwd=ROOT, env=variables
+        [own, "-m", "pytest", *rings, *options], cwd=ROOT, env=variables
     ).returncode
 
 

@@ -138,6 +138,8 @@ def tokenizer() -> Any:
         pad_token="<|endoftext|>",
         padding_side="left",
         model_max_length=128,
+        # Before transformers 5 it would give token types as well, which `generate` refuses.
+        model_input_names=["input_ids", "attention_mask"],
     )
 
 

@@ -8,6 +8,7 @@ read beside it.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Hashable
 from functools import partial
 from typing import Any
@@ -63,3 +64,9 @@ def _value(read: Callable[[], Any]) -> Any:
         return read()
     except (RuntimeError, AttributeError):  # the new interface was used, or this torch has none
         return None
+
+
+# torch 2.9 warns at the first reading of the old interface, which nobody here has used.
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    settings()

@@ -7,6 +7,7 @@ import builtins
 import re
 
 import pytest
+from IPython import version_info
 from IPython.core import completer
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
@@ -50,7 +51,11 @@ class Shell:
 
     @property
     def plain(self):
-        return re.sub(r"\x1b\[[0-9;]*m", "", self.text)
+        plain = re.sub(r"\x1b\[[0-9;]*m", "", self.text)
+        # IPython 7 marks the line with an arrow, later ones write its number as well.
+        return (
+            plain if version_info >= (8,) else re.sub(r"(?m)^-+> (\d+) ", r"line \1\n\g<0>", plain)
+        )
 
     def _run(self, cell):
         with capture_output() as captured:

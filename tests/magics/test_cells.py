@@ -1,9 +1,11 @@
 """`%%trace` and `%%generate`: what a cell leaves in the notebook and shows."""
 
 import gc
+import importlib.util
 
 import pytest
 import torch
+from IPython import version_info
 from IPython.core import completer
 
 from nnsight_magic.language.tokens import joined
@@ -362,7 +364,8 @@ def own_matchers(shell):
 
 
 def test_autoreload_and_reload_ext_change_nothing(shell, cell):
-    shell.run("%load_ext autoreload\n%autoreload 2")
+    if importlib.util.find_spec("imp") or version_info >= (8,):  # IPython 7's needs it
+        shell.run("%load_ext autoreload\n%autoreload 2")
     shell.run("%reload_ext nnsight_magic")
     shell.run("%reload_ext nnsight_magic")
     assert shell.run(cell("h = layers[0].output")).number == 1
