@@ -9,9 +9,11 @@ from nnsight_magic.magics.result_parts import (
     prompt_with_steps,
     steps_in,
     strips_of,
+    texts_of,
 )
+from nnsight_magic.views import two_texts
 from nnsight_magic.views.still import tokens, trace
-from nnsight_magic.views.still.style import whole
+from nnsight_magic.views.still.style import frame, whole
 
 
 def html(result: TraceResult) -> str:
@@ -21,6 +23,9 @@ def html(result: TraceResult) -> str:
     if prompt is not None:
         steps = steps_in(result, prompt)
         parts.append(tokens.steps_html(prompt.tokens, steps, names_of(result)[0]))
+    texts = texts_of(result)
+    if texts:
+        parts.append(frame("".join(map(two_texts.html, texts[: two_texts.MOST]))))
     strips = strips_of(result)
     if strips:
         parts.append(tokens.html(strips))

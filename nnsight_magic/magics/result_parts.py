@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from nnsight_magic.magics.result import PromptResult, TraceResult
 from nnsight_magic.views.steps import Step
 from nnsight_magic.views.tokens import TokenStrip
+from nnsight_magic.views.two_texts import TwoTexts, two_texts
 
 
 def facts(result: TraceResult) -> list[str]:
@@ -58,11 +59,16 @@ def strips_of(result: TraceResult) -> list[TokenStrip]:
             strips.append(TokenStrip(each.tokens, name, tops(each), clean_tops(each), each.kl))
         elif each is not prompt_with_steps(result):
             strips.append(generated_strip(each, name))
-        if each.generated_clean and differs(each):
-            clean = (*each.tokens, *each.generated_clean)
-            without = " ".join(filter(None, (name, "without the writes")))
-            strips.append(TokenStrip(clean, without, generated=len(each.generated_clean)))
     return strips
+
+
+def texts_of(result: TraceResult) -> list[TwoTexts]:
+    """What was generated with the writes and without, of the prompts where that differs."""
+    return [
+        two_texts(each.generated, each.generated_clean, name)
+        for each, name in zip(result.prompts, names_of(result), strict=True)
+        if each.generated_clean and differs(each)
+    ]
 
 
 def strips_of_two(

@@ -17,6 +17,7 @@ from rich.text import Text
 
 from nnsight_magic.magics.result import PromptResult, TraceResult
 from nnsight_magic.printable import printable
+from nnsight_magic.views.two_texts import lines, two_texts
 from nnsight_magic.views.words import percent, visible
 
 PLAIN_WIDTH = 100
@@ -132,15 +133,24 @@ def _prompt(each: PromptResult, name: str, colour: bool, width: int) -> Iterable
         yield Text(f"{name}:", style="bold")
     yield tokens_line(each.tokens, colour, width)
     if each.generated:
-        arrow = Text("→ ", style=f"bold {WITH}")
-        yield tokens_line(each.generated, colour, width, arrow)
         if each.generated_clean and each.generated_clean != each.generated:
-            without = Text("without the writes → ", style="dim")
-            yield tokens_line(each.generated_clean, colour, width, without)
-        elif each.generated_clean:
+            yield _two_texts(each, width)
+        else:
+            arrow = Text("→ ", style=f"bold {WITH}")
+            yield tokens_line(each.generated, colour, width, arrow)
+        if each.generated_clean == each.generated:
             yield Text("the same without the writes", style="dim")
     if each.predictions:
         yield prediction_lines(each, width)
+
+
+def _two_texts(each: PromptResult, width: int) -> Text:
+    """The texts with the writes and without, token over token, with marks under what differs."""
+    columns = two_texts(each.generated, each.generated_clean)
+    shown = []
+    for above, below, marks in lines(columns, width):
+        shown += [Text(above, style=f"bold {WITH}"), Text(below), Text(marks, style=NOTICE)]
+    return Text("\n", no_wrap=True, overflow="fold").join(shown)
 
 
 def tokens_line(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import weakref
 from collections.abc import Callable
 from typing import Any
 
 from nnsight_magic.engine.browse import tree_of
+from nnsight_magic.errors import BadInputError
 from nnsight_magic.magics.models import title
 from nnsight_magic.magics.result import SavedVariable, TraceResult
 from nnsight_magic.magics.result_parts import (
@@ -18,6 +20,7 @@ from nnsight_magic.magics.result_parts import (
     steps_in,
     strips_of,
     strips_of_two,
+    texts_of,
 )
 from nnsight_magic.magics.result_text import plain_text
 from nnsight_magic.views.comparison import CompareView
@@ -75,6 +78,7 @@ def view_of(
         tokens=tokens_of(result, selection),
         steps=steps_of(result, selection),
         tensors=tensors_of(result, selection),
+        texts=texts_of(result),
         others=others(result),
         make_tree=make_tree,
         words=plain_text(result),
@@ -91,6 +95,7 @@ def fill(view: TraceView, result: TraceResult, make_tree: Callable[[], TreeView 
     view.facts, view.wrote = facts(result), list(result.wrote)
     view.notices, view.others = list(result.notices), others(result)
     view.put(tokens=tokens_of(result, selection), tensors=tensors_of(result, selection))
+    view.put_texts(texts_of(result))
     view.grow(make_tree)
     view.words = plain_text(result)
 
@@ -145,11 +150,19 @@ def tensor_of(result: TraceResult, saved: SavedVariable, selection: Any, stored:
 
 
 def words_for(result: TraceResult, saved: SavedVariable) -> list[str] | None:
-    """The tokens that label a token axis: those of the one prompt that the tensor is about."""
+    """The tokens that label a token axis: those of the one prompt that the tensor is about, with
+    or without its new ones; `None` where it has no axis of tokens."""
     prompts = result.prompts
     named = [p for p in prompts if p.name and saved.where.startswith(f"{p.name}.")]
     one = named[0] if named else prompts[0] if len(prompts) == 1 else None
-    return None if one is None else [*one.tokens, *one.generated]
+    if one is None or saved.shape is None:
+        return None
+    own = saved.shape[1:] if saved.stepped else saved.shape
+    for words in ([*one.tokens, *one.generated], list(one.tokens)):
+        with contextlib.suppress(BadInputError):  # they do not fit
+            infer_axes(own, None, words, result.sizes)
+            return words
+    return None
 
 
 def axes_for(

@@ -14,6 +14,7 @@ from nnsight_magic.views.steps import StepsView
 from nnsight_magic.views.tensor import TensorView
 from nnsight_magic.views.tokens import TokensView
 from nnsight_magic.views.tree import TreeView
+from nnsight_magic.views.two_texts import MOST, TwoTexts
 from nnsight_magic.views.view import Selection, ShownText, View
 
 _child = ipywidgets.widget_serialization
@@ -30,6 +31,7 @@ class TraceView(View):
         tokens, steps, tree: the views, or `None`.
         tensors: viewers of what was saved, shown as thumbnails that open.
         others: what else was saved, in words.
+        texts: texts with the writes and without, where they differ, as `TwoTexts` packs them.
         open_tensors: which of them are open, by their place.
         tree_open: whether the modules are shown.
         has_tree: whether there is a tree to show; it may be made when it is first opened.
@@ -46,6 +48,7 @@ class TraceView(View):
         traitlets.Union([traitlets.Instance(TensorView), traitlets.Instance(CompareView)])
     ).tag(sync=True, **_child)
     others = traitlets.List(ShownText()).tag(sync=True)
+    texts = traitlets.List(traitlets.Dict()).tag(sync=True)
     open_tensors = traitlets.List(traitlets.Int()).tag(sync=True)
     tree_open = traitlets.Bool(False).tag(sync=True)
     has_tree = traitlets.Bool(False).tag(sync=True)
@@ -62,12 +65,14 @@ class TraceView(View):
         tree: TreeView | None = None,
         tensors: Sequence[TensorView | CompareView] = (),
         make_tree: Callable[[], TreeView | None] | None = None,
+        texts: Sequence[TwoTexts] = (),
         words: str = "",
         **state: Any,
     ) -> None:
         """`make_tree` makes the tree when it is first opened; `words` is the result as text."""
         self.words = words
         self._make_tree = make_tree
+        self.two_texts = tuple(texts)
         selection = state.pop("selection", None) or Selection()
         for view in (tokens, steps, tree, *tensors):
             _share(selection, view)
@@ -82,6 +87,7 @@ class TraceView(View):
             steps=steps,
             tree=tree,
             tensors=list(tensors),
+            texts=[each.packed() for each in texts],
             selection=selection,
             **state,
         )
@@ -95,6 +101,11 @@ class TraceView(View):
                 for view in views:
                     _share(self.selection, view)
                 setattr(self, name, views if name == "tensors" else part)
+
+    def put_texts(self, texts: Sequence[TwoTexts]) -> None:
+        """Sets the texts with the writes and without."""
+        self.two_texts = tuple(texts)
+        self.texts = [each.packed() for each in texts]
 
     def grow(self, make_tree: Callable[[], TreeView | None]) -> None:
         """From now on there are modules to show."""
@@ -121,8 +132,12 @@ class TraceView(View):
         """The parts one after another; further tensors only as pictures while they are few."""
         from nnsight_magic.views.still.style import frame
         from nnsight_magic.views.still.trace import html
+        from nnsight_magic.views.two_texts import html as html_of_texts
 
         parts = [view.still() for view in (self.steps, self.tokens) if view]
+        if self.two_texts:
+            shown = "".join(html_of_texts(each) for each in self.two_texts[:MOST])
+            parts.insert(int(self.steps is not None), frame(shown))
         size = 0
         for view in self.tensors:
             still = view.still() if size < STILL_BUDGET else frame(escape(view.text()))

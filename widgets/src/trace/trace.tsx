@@ -1,7 +1,8 @@
 // A trace's result: small at first, with everything that was kept one click away.
 import { useEffect, useState } from "preact/hooks";
-import { shape as shapeText } from "../core/format";
+import { printable, shape as shapeText } from "../core/format";
 import { useReferred, useTrait, type Model } from "../core/model";
+import { Token } from "../core/parts";
 import { View } from "../view";
 import { TensorView } from "../tensor/tensor";
 
@@ -11,6 +12,7 @@ export function TraceView({ model, selection }: { model: Model; selection: Model
   const [notices] = useTrait<string[]>(model, "notices");
   const [open, setOpen] = useTrait<number[]>(model, "open_tensors");
   const [others] = useTrait<string[]>(model, "others");
+  const [texts] = useTrait<Texts[]>(model, "texts");
   const [hasTree] = useTrait<boolean>(model, "has_tree");
   const [treeOpen, setTreeOpen] = useTrait<boolean>(model, "tree_open");
   const references = useParts(model);
@@ -31,6 +33,7 @@ export function TraceView({ model, selection }: { model: Model; selection: Model
       </header>
       {notices.map((text, k) => <div class="nnv-notice" key={k}>{text}</div>)}
       {steps && <View model={steps} selected={selection} />}
+      {(texts ?? []).map((each, k) => <TwoTexts key={k} texts={each} />)}
       {tokens && <View model={tokens} selected={selection} />}
       {tensors.length > 0 && (
         <ul class="nnv-thumbs" aria-label="saved tensors">
@@ -42,6 +45,27 @@ export function TraceView({ model, selection }: { model: Model; selection: Model
       {treeOpen && !tree && <div class="nnv-dim">The modules come from the kernel. If they do not, run the cell again.</div>}
       {tree && treeOpen && <div class="nnv-opened"><View model={tree} selected={selection} /></div>}
     </section>
+  );
+}
+
+interface Texts {
+  name: string;
+  heads: [string, string];
+  columns: [string | null, string | null][];
+}
+
+/** Two texts, token over token, with what differs marked; columns go on in the next line. */
+function TwoTexts({ texts: { name, heads, columns } }: { texts: Texts }) {
+  return (
+    <div class="nnv-two" role="group" aria-label={[name, "new tokens with the writes and without"].filter(Boolean).join(": ")}>
+      {name && <b>{printable(name)}</b>}
+      <div class="nnv-column nnv-dim">{heads.map((head) => <span key={head}>{head}</span>)}</div>
+      {columns.map((column, k) => (
+        <div class={`nnv-column${column[0] === column[1] ? "" : " nnv-differs"}`} key={k}>
+          {column.map((token, row) => <span class={token === null ? "nnv-none" : "nnv-tok"} key={row}>{token === null ? "\u00a0" : <Token text={token} />}</span>)}
+        </div>
+      ))}
+    </div>
   );
 }
 
