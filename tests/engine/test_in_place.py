@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from nnsight_magic.errors import AlreadyRanError, WrongValueError
-from tests.hooks import hook_count
+from tests.hooks import hook_count, hooked_block
 
 IDS = torch.tensor([[1, 2, 3, 4, 5]])
 
@@ -126,16 +126,13 @@ SPELLINGS = {
 def by_hand(hf, write):
     """The logits, where a plain hook writes so into a plain tensor."""
 
-    def hook(module, args, output):
-        output = output.clone()
-        write(output)
-        return output
+    def changed(hidden):
+        hidden = hidden.clone()
+        write(hidden)
+        return hidden
 
-    handle = hf.transformer.h[1].register_forward_hook(hook)
-    try:
+    with hooked_block(hf.transformer.h[1], changed):
         return hf(IDS, use_cache=False).logits
-    finally:
-        handle.remove()
 
 
 @pytest.mark.parametrize("write", SPELLINGS.values(), ids=SPELLINGS)
