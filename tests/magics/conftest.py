@@ -53,9 +53,9 @@ class Shell:
     def plain(self):
         plain = re.sub(r"\x1b\[[0-9;]*m", "", self.text)
         # IPython 7 marks the line with an arrow, later ones write its number as well.
-        return (
-            plain if version_info >= (8,) else re.sub(r"(?m)^-+> (\d+) ", r"line \1\n\g<0>", plain)
-        )
+        if version_info < (8,):
+            plain = re.sub(r"(?m)^-+> (\d+) .*$", r"\g<0>  # line \1", plain)
+        return plain
 
     def _run(self, cell):
         with capture_output() as captured:
