@@ -21,6 +21,14 @@ class NnsightError(Exception):
         return self.message  # a KeyError would show its `repr`
 
 
+class NnsightWarning(UserWarning):
+    """Base of the warnings of this package: `warnings.simplefilter("ignore", NnsightWarning)`."""
+
+
+class ThreadsWarning(NnsightWarning, RuntimeWarning):
+    """Models run in threads of their own in this process."""
+
+
 class ModelNotFound(NnsightError):
     """No model goes by that name here."""
 

@@ -54,7 +54,7 @@ class CleanRun:
             from transformers import DynamicCache
 
             cache = DynamicCache()
-            first = {1, len(self._sweep.model.blocks)}
+            first = {1, len(self._sweep.model._blocks)}
             try:
                 self._pass_once(touches, starts | first, cache)
             except Exception:  # a hybrid's blocks keep something else, and ask for another cache
@@ -70,7 +70,7 @@ class CleanRun:
         self, touches: list[tuple[Touch, list[nn.Module]]], starts: set[int], cache: Any
     ) -> None:
         """One forward, whose keys and values go into `cache` where there is one."""
-        sweep, blocks = self._sweep, self._sweep.model.blocks
+        sweep, blocks = self._sweep, self._sweep.model._blocks
         own = {} if cache is None else {"past_key_values": cache, "use_cache": True}
         with sweep.forward(sweep.args, {**sweep.inputs, **own}) as forward:
             for block in starts - {0}:
@@ -84,7 +84,7 @@ class CleanRun:
                 forward.run_to(Site(blocks[max(starts) - 1].module, "output", 0, 0))
 
     def _keeper(self, block: int, cache: Any) -> Callable[[Any, tuple, dict], None]:
-        module = self._sweep.model.blocks[block - 1].module
+        module = self._sweep.model._blocks[block - 1].module
 
         def keep(raw: Any, args: tuple, kwargs: dict[str, Any]) -> None:
             others = [each for each in (*args, *kwargs.values()) if each is not cache]
@@ -151,7 +151,7 @@ class CleanRun:
         nothing before may change; in a packed one, behind the tokens of another variant, the
         rest must come out the same.
         """
-        sweep, blocks = self._sweep, len(self._sweep.model.blocks)
+        sweep, blocks = self._sweep, len(self._sweep.model._blocks)
         first, last = self._hidden.get(1), self._hidden.get(blocks)
         if first is None or last is None or len(self._keys) != blocks:
             return False
@@ -172,7 +172,7 @@ class CleanRun:
         )
 
     def _last_hidden(self, args: tuple, kwargs: dict, hidden: torch.Tensor) -> torch.Tensor | None:
-        last = self._sweep.model.blocks[-1]
+        last = self._sweep.model._blocks[-1]
         with self._sweep.forward(args, kwargs) as forward:
             self._sweep.start_behind(forward, 1, hidden)
             forward.hook(last.ancestors(), "output")

@@ -20,6 +20,7 @@ from greenlet import getcurrent, greenlet
 
 from nnsight_magic.engine.on_threads import Threadlet, current_threadlet, thread_of_threadlet
 from nnsight_magic.engine.stack_floor import Floor, NoFloor, make_floor
+from nnsight_magic.errors import ThreadsWarning
 
 _CHOICE = "NNSIGHT_MAGIC_THREADS"  # of the environment: "1" for threads although greenlets would do
 
@@ -57,7 +58,7 @@ def coroutine(run: Callable[[], Any]) -> Coroutine:
             "thread of the cell, so that no error of torch ends the process: what keeps a stack "
             f"sound in one thread cannot be had, since {_reason}. Results are the same; every "
             f"touch takes some 50 µs more. ({_CHOICE}=1 chooses this without a warning.)",
-            RuntimeWarning,
+            ThreadsWarning,
             stacklevel=2,
         )
     return Threadlet(run)

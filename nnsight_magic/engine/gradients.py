@@ -30,7 +30,7 @@ from nnsight_magic.engine.value import (
     plain,
     plainly,
 )
-from nnsight_magic.errors import GraphError, WrongValueError
+from nnsight_magic.errors import GraphError, NnsightWarning, WrongValueError
 
 _TORCH = torch.__file__.rpartition("__init__")[0]
 NOT_RECORDED = (
@@ -59,7 +59,9 @@ def gradient_of(value: Value) -> torch.Tensor | None:
     found = value_grad(source) if block is None else block.read(source)
     if found is None:
         if value._pause is not None and not source.requires_grad:
-            warnings.warn(f"{value.where} has no gradient.\n{NOT_RECORDED}", stacklevel=3)
+            warnings.warn(
+                f"{value.where} has no gradient.\n{NOT_RECORDED}", NnsightWarning, stacklevel=3
+            )
         return None
     return as_value(found) if type(found) is torch.Tensor else found
 

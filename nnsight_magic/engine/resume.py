@@ -16,6 +16,7 @@ forward goes on, what it is about to run is looked at again.
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections import OrderedDict
 from collections.abc import Hashable
 from typing import Any, NamedTuple
@@ -29,6 +30,8 @@ from nnsight_magic.engine.settings import settings
 from nnsight_magic.engine.value import own_copy
 from nnsight_magic.engine.weights import Weights
 from nnsight_magic.model.names import find_names
+
+_log = logging.getLogger(__name__)
 
 DEFAULT_BUDGET = 256 * 2**20  # bytes
 
@@ -108,12 +111,19 @@ class Resume:
         `None` where that cannot be told. Another state than the one before forgets everything.
         """
         if _modes_of_others():
+            _log.debug("nothing is remembered: torch functions are intercepted by other code")
             return None
         if self._fingerprint is None or self._fingerprint.root is not root:
             self._fingerprint = Fingerprint(root, find_names(root).layers)
         state = self._fingerprint.take(ours)
         arguments = _arguments(args, kwargs)
         if state is None or arguments is None:
+            _log.debug(
+                "nothing is remembered: %s",
+                "hooks of other code, or training mode"
+                if state is None
+                else "an argument that cannot be compared",
+            )
             return None
         if state != self._state:
             self._forget()
@@ -167,6 +177,7 @@ class Resume:
             found = self._outputs.get((key, index))
             if found is not None:
                 self._outputs.move_to_end((key, index))
+                _log.debug("resumed behind block %d", index)
                 return index, found
         return None
 
@@ -174,12 +185,16 @@ class Resume:
         """Keep a copy of what block `index` gave."""
         size = _size(output)
         if size > self._budget or key.age != self._age:
+            _log.debug("block %d is not remembered: too large, or the model has changed", index)
             return
+        _log.debug("remembered block %d, %d bytes", index, size)
         self._outputs[key, index] = own_copy(output)
         self._outputs.move_to_end((key, index))
         self._shrink()
 
     def _forget(self) -> None:
+        if self._outputs:
+            _log.debug("forgot %d block outputs", len(self._outputs))
         self._age += 1
         self._outputs.clear()
         self._weights = None

@@ -27,7 +27,9 @@ class Silence(logging.Filter):
             handler.addFilter(self)
 
     def filter(self, record: logging.LogRecord) -> bool:
-        return record.levelno >= logging.ERROR or not self._running()
+        # A handler may be shared with other loggers, whose records are not transformers'.
+        theirs = record.name.partition(".")[0] == _TRANSFORMERS.name
+        return not theirs or record.levelno >= logging.ERROR or not self._running()
 
     def end(self) -> None:
         """Let everything through again."""

@@ -118,7 +118,7 @@ class Sweep(Tracer):
         )
 
     def _may_pack(self) -> bool:
-        blocks = len(self.model.blocks)
+        blocks = len(self.model._blocks)
         return len(self._variants) > 1 and may_pack(self._module, blocks, self.args, self.inputs)
 
     # ── a variant touches the model ──────────────────────────────────────────────────────
@@ -270,7 +270,7 @@ class Sweep(Tracer):
 
     def start_behind(self, forward: Forward, count: int, hidden: torch.Tensor) -> None:
         """Let a forward leave out the first `count` blocks: `hidden` is what they give."""
-        *before, last = [handle.module for handle in self.model.blocks[:count]]
+        *before, last = [handle.module for handle in self.model._blocks[:count]]
         for module in before:
             bypass_once(forward, module, hidden_of)
         bypass_once(forward, last, lambda args, kwargs: hidden)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import traceback
 from types import TracebackType
 
 import accelerate
@@ -15,6 +16,27 @@ _LIBRARIES = tuple(
     os.path.dirname(os.path.abspath(module.__file__)) + os.sep
     for module in (torch, transformers, accelerate)
 )
+
+
+class FullTraceback(str):
+    """The text of a whole traceback, as Python prints it; typed at a prompt it reads the same.
+
+    Attributes:
+        entries: the traceback itself, for debuggers.
+    """
+
+    entries: TracebackType | None = None
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def full_text(error: BaseException, entries: TracebackType | None) -> FullTraceback:
+    """The text of `error` with these entries."""
+    lines = traceback.format_exception(type(error), error, entries)
+    text = FullTraceback("".join(lines))
+    text.entries = entries
+    return text
 
 
 def fold_frames(error: BaseException) -> None:
@@ -32,7 +54,7 @@ def fold_frames(error: BaseException) -> None:
     shown = [entry for entry in entries if not _hidden(entry)]
     if len(shown) == len(entries) or not shown:
         return
-    error.full_traceback = full
+    error.full_traceback = full_text(error, full)
     module = _failing_module(entries)
     if module is not None and hasattr(error, "add_note"):
         error.add_note(f"Raised in the forward of {module}. Whole traceback: error.full_traceback.")

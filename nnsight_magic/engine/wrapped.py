@@ -420,8 +420,16 @@ class Model(Handle):
         return find_names(self._root)
 
     @property
-    def blocks(self) -> list[Handle]:
-        """The decoder blocks, none for a module that has no such list."""
+    def blocks(self) -> list[Handle] | Handle:
+        """The decoder blocks, none for a module that has no such list.
+
+        A model's own child of that name comes first: `blocks` of a vision transformer.
+        """
+        own = self._root._modules.get("blocks")
+        return self._blocks if own is None else self._child("blocks")
+
+    @property
+    def _blocks(self) -> list[Handle]:
         return [] if self.names.layers is None else list(self._handle(self.names.layers))
 
     @property

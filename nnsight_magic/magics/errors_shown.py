@@ -49,7 +49,7 @@ def show_from_cell(error: BaseException, shell: Any) -> None:
         formatter = shell.InteractiveTB
         shown = own
         if getattr(formatter, "mode", "") == "Verbose":
-            shown = getattr(error, "full_traceback", None) or own
+            shown = getattr(getattr(error, "full_traceback", None), "entries", None) or own
         return formatter.structured_traceback(type(error), error, shown, tb_offset=0)
 
     try:

@@ -16,7 +16,7 @@ from typing import Any
 from packaging.version import Version
 from torch import nn
 
-from nnsight_magic.errors import LoadError
+from nnsight_magic.errors import LoadError, NnsightWarning
 from nnsight_magic.model.adapter import add_adapter, load_adapter
 from nnsight_magic.model.demo import demo_folder
 from nnsight_magic.model.failure import first_lines, remedy, require_place, told
@@ -297,6 +297,7 @@ def _warn_of_random(name: str, missing: list[str]) -> None:
         warnings.simplefilter("always")
         warnings.warn(
             f"{name} holds no weights for {len(missing)} parameters; they are random now: {shown}",
+            NnsightWarning,
             stacklevel=2,
         )
 

@@ -428,7 +428,11 @@ def test_the_traceback_has_the_users_frames_alone(model, hf):
         handle.remove()
     frames = [entry.path.name for entry in caught.traceback]
     assert set(frames) == {"test_trace.py"}
-    assert caught.value.full_traceback is not None
+    whole = caught.value.full_traceback
+    assert repr(whole) == str(whole)
+    assert whole.startswith("Traceback (most recent call last):")
+    assert "modeling_gpt2.py" in whole and type(caught.value).__name__ in whole
+    assert whole.entries.tb_next is not None
     assert "GPT2" in caught.value.__notes__[0] or "LayerNorm" in caught.value.__notes__[0]
 
 

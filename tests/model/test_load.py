@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from nnsight_magic import LanguageModel
-from nnsight_magic.errors import LoadError, ModelNotFound
+from nnsight_magic.errors import LoadError, ModelNotFound, NnsightWarning
 from nnsight_magic.model.load import open_source
 from tests import tiny as tiny_models
 
@@ -251,7 +251,7 @@ def test_parameters_that_the_files_lack_are_warned_of(tmp_path, tiny):
     (tmp_path / "config.json").write_text(
         json.dumps({**config, "architectures": ["LlamaForCausalLM"]})
     )
-    with pytest.warns(UserWarning, match=r"1 parameters; they are random now: lm_head\.weight"):
+    with pytest.warns(NnsightWarning, match=r"1 parameters; they are random now: lm_head\.weight"):
         open_source(tmp_path).weights()
 
 
