@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import zipfile
@@ -23,3 +24,7 @@ def test_the_wheel_brings_the_front_end(tmp_path):
     for name in ("loader.js", "views.js", "page.js"):
         assert f"nnsight_magic/views/static/{name}" in names
     assert {name.split("/")[0].split("-")[0] for name in names} == {"nnsight_magic"}
+    notices = zipfile.ZipFile(wheel).read("nnsight_magic/views/NOTICES.txt").decode()
+    for bundled in json.loads((ROOT / "widgets" / "package.json").read_text())["dependencies"]:
+        assert f"contains {bundled} " in notices
+    assert "Permission is hereby granted" in notices and "Copyright (c)" in notices
