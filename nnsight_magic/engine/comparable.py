@@ -34,6 +34,12 @@ def add_comparable(values: Iterable[Any], state: list, alive: list) -> None:
     _Walk(state, alive).add(values)
 
 
+def lasts(value: Any) -> bool:
+    """Whether a value is told by what it is once for all, as long as it is the same object."""
+    kind = type(value)
+    return kind in _PLAIN or _way(kind) in (_identity, _method)
+
+
 class _Walk:
     def __init__(self, state: list, alive: list):
         self.state, self.alive = state, alive

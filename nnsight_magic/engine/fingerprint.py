@@ -12,14 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from itertools import chain
-from operator import itemgetter
+from operator import is_, itemgetter
 from typing import Any
 
 import torch
 from torch import nn
 
 from nnsight_magic.engine.bypass import own_forward
-from nnsight_magic.engine.comparable import add_comparable, of_tensor
+from nnsight_magic.engine.comparable import add_comparable, lasts, of_tensor
 from nnsight_magic.engine.model_code import code_of
 from nnsight_magic.engine.torch_insides import any_global_hook
 
@@ -88,13 +88,18 @@ class Fingerprint:
 
 
 class _Part:
-    """Some modules of a model, with all that they compute with."""
+    """Some modules of a model, with all that they compute with.
+
+    Most of what stands in their attributes cannot change in itself: it is looked at once, and
+    anew where another object stands in an attribute.
+    """
 
     def __init__(self, modules: list[nn.Module]):
         self.modules = modules
         self._owns = [*map(vars, modules)]
         self._children = _children(self._owns)
         self._types = tuple(map(type, modules))
+        self._values: list[Any] = []
         self._alive: list[Any] = []
         self._code_alive: list[Any] = []
 
@@ -111,28 +116,41 @@ class _Part:
 
     def state(self, ours: type, known: dict[Any, tuple[list, list]]) -> tuple | None:
         """What the modules hold; `None` with foreign hooks, or in training mode."""
-        owns = self._owns
-        if any(own.get("training") for own in owns):  # torch.compile's module has none of its own
+        values = [*chain.from_iterable(map(dict.values, self._owns))]
+        if len(values) != len(self._values) or not all(map(is_, values, self._values)):
+            self._sort_out(values)
+        if self._trains:
             return None
-        for hooks in chain.from_iterable(map(_hooks, owns)):
-            if hooks and not _are_all_of(ours, hooks):
-                return None
-        held = chain(map(itemgetter("_parameters"), owns), map(itemgetter("_buffers"), owns))
-        tensors = [t for some in held for t in some.values() if t is not None]
+        if any(self._hooks) and not all(_are_all_of(ours, hooks) for hooks in self._hooks):
+            return None
+        tensors = [t for some in self._held for t in some.values() if t is not None]
         state: list = [
+            self._lasting,
             *map(type, self.modules),
             *map(id, tensors),
             *map(torch.Tensor.data_ptr, tensors),
             *map(of_tensor, tensors),
         ]
         alive: list = [tensors]
-        configs = {id(own["config"]): own["config"] for own in owns if "config" in own}
-        plain = [v for own in owns for v in _attributes(own) if id(v) not in configs]
-        add_comparable(plain, state, alive)
-        for each, config in configs.items():
+        add_comparable(self._changing, state, alive)
+        for each, config in self._configs.items():
             _add_known(each, getattr(config, "__dict__", {}).values, state, alive, known)
         self._alive = alive
         return tuple(state)
+
+    def _sort_out(self, values: list[Any]) -> None:
+        """Tell what can change in itself from what cannot."""
+        owns, self._values = self._owns, values
+        # torch.compile's module has no `training` of its own.
+        self._trains = any(own.get("training") for own in owns)
+        self._hooks = [*chain.from_iterable(map(_hooks, owns))]
+        self._held = [each for own in owns for each in (own["_parameters"], own["_buffers"])]
+        self._configs = {id(own["config"]): own["config"] for own in owns if "config" in own}
+        given = [v for own in owns for v in _attributes(own) if id(v) not in self._configs]
+        lasting: list = []
+        add_comparable([value for value in given if lasts(value)], lasting, [])
+        self._lasting = tuple(lasting)
+        self._changing = [value for value in given if not lasts(value)]
 
 
 def _parts_of(root: nn.Module, layers: str | None) -> list[_Part]:

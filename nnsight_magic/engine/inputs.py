@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from nnsight_magic.engine.options import takes
 from nnsight_magic.errors import BadInputError
 
 
@@ -42,7 +42,7 @@ def inputs_among(kwargs: dict[str, Any], module: nn.Module) -> dict[str, Any] | 
     if all(kwargs.get(name) is None for name in names):
         return None
     found = {n: kwargs.pop(n) for n in (*names, *_BESIDE) if kwargs.get(n) is not None}
-    if "inputs" in found and "inputs" not in inspect.signature(module.forward).parameters:
+    if "inputs" in found and not takes(module, "inputs"):
         found[_main_name(module)] = found.pop("inputs")
     return found
 
@@ -150,7 +150,7 @@ def with_positions(kwargs: dict[str, Any], module: nn.Module) -> dict[str, Any]:
     mask = kwargs.get("attention_mask")
     if mask is None or "position_ids" in kwargs or mask.ndim != 2 or bool(mask[:, 0].all()):
         return kwargs
-    if "position_ids" not in inspect.signature(module.forward).parameters:
+    if not takes(module, "position_ids"):
         return kwargs
     positions = (mask.long().cumsum(-1) - 1).clamp(min=0)
     padding = _position_of_padding(module)
@@ -224,7 +224,7 @@ def _check_ids(given: Any, module: nn.Module) -> None:
 
 
 def _check_range(least: int, greatest: int, module: nn.Module) -> None:
-    if "pixel_values" in inspect.signature(module.forward).parameters:
+    if takes(module, "pixel_values"):
         return  # a picture's place may have an id beyond the embedding
     get = getattr(module, "get_input_embeddings", None)
     try:

@@ -22,7 +22,7 @@ def check_options(call: str, own: Iterable[str], given: Iterable[str], module: n
     Raises:
         UnknownOptionError: an option that is unknown.
     """
-    given = set(given)
+    given = set(given).difference(own, _parameters(type(module).forward)[0])
     if not given:
         return
     forward, is_open = _taken_by(module)
@@ -81,6 +81,13 @@ _OF_TRANSFORMERS = (
 
 # What `generate` of transformers takes out of its keyword arguments without naming it.
 _OF_GENERATE = ("tokenizer", "assistant_tokenizer", "trust_remote_code")
+
+
+def takes(module: nn.Module, name: str) -> bool:
+    """Whether a module's forward names this argument."""
+    if "forward" in vars(module):
+        return name in inspect.signature(module.forward).parameters
+    return name in _parameters(type(module).forward)[0]
 
 
 @lru_cache(maxsize=1024)
