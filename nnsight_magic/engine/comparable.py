@@ -28,6 +28,10 @@ _PLAIN = frozenset({bool, int, float, complex, str, type(None), torch.dtype, tor
 of_tensor = attrgetter("_version", "dtype")
 
 
+class Same:
+    """Something that was looked at already, and is told by which it is."""
+
+
 def add_comparable(values: Iterable[Any], state: list, alive: list) -> None:
     """Add to `state` what can be compared of these values, and to `alive` what is told by its
     identity: nothing else can come to stand at its address as long as that is held."""
@@ -165,7 +169,7 @@ def _slots(kind: type) -> tuple[str, ...]:
 _WAYS: tuple[tuple[Any, Callable[[Any, _Walk], None]], ...] = (
     (FunctionType, _function),
     (MethodType, _method),
-    ((CodeType, type, nn.Module, Enum, ModuleType, BuiltinFunctionType, Logger), _identity),
+    ((Same, CodeType, type, nn.Module, Enum, ModuleType, BuiltinFunctionType, Logger), _identity),
     (torch.Generator, _identity),
     (partial, _partial),
     ((dict, list, tuple, set), _container),

@@ -16,6 +16,8 @@ from typing import Any
 
 from torch import nn
 
+from nnsight_magic.engine.comparable import Same, lasts
+
 _code, _content = attrgetter("__code__"), attrgetter("cell_contents")
 _WITHIN = {
     staticmethod: "__func__",
@@ -26,7 +28,8 @@ _WITHIN = {
 
 
 def code_of(classes: Iterable[type]) -> list[Any]:
-    """The methods of these module classes, and what stands behind the names that they use.
+    """What these module classes run, to be compared: one object for the code, as long as all of it
+    stands where it stood, and with it what can change in itself, such as a registry of attentions.
 
     Functions of a method's own file are followed, those of other files are named alone.
     """
@@ -36,24 +39,24 @@ def code_of(classes: Iterable[type]) -> list[Any]:
         if len(_followed) >= _MOST:
             _followed.clear()
         known = _followed[key] = _Followed(key)
-    return known.found
+    return [known, *known.changing]
 
 
 _MOST = 64  # sets of classes that are remembered
 _followed: dict[tuple[type, ...], _Followed] = {}
 
 
-class _Followed:
+class _Followed(Same):
     """The code of some classes, with every place that was looked at on the way to it.
 
     Following names takes long; whether the same things stand in the same places is soon seen.
 
     Attributes:
-        found: what was found.
+        changing: what was found that can change in itself.
     """
 
     def __init__(self, classes: tuple[type, ...]):
-        self.found: list[Any] = []
+        self.changing: list[Any] = []
         self._places: list[tuple[Mapping[str, Any], str]] = []
         self._there: list[Any] = []
         self._functions: list[FunctionType] = []
@@ -98,7 +101,6 @@ class _Followed:
             return
         seen.add(function)
         code, around = function.__code__, function.__globals__
-        self.found += (function, code)
         self._functions.append(function)
         self._codes.append(code)
         inside = self._in_closures(function)
@@ -115,9 +117,12 @@ class _Followed:
             if kind is FunctionType and value.__module__ == function.__module__:
                 self._follow(value, seen)
             elif kind is ModuleType:
-                self.found += self._used_of(value, names)
-            elif value is not None:
-                self.found.append(value)
+                self._note(self._used_of(value, names))
+            else:
+                self._note([value])
+
+    def _note(self, values: list[Any]) -> None:
+        self.changing += (each for each in values if not lasts(each))
 
     def _used_of(self, module: ModuleType, names: Iterable[str]) -> list[Any]:
         """What stands in a module by these names; see `replaced` for what stands in torch."""

@@ -60,10 +60,14 @@ class _Look:
     """Where the numbers of some modules' tensors stand."""
 
     def __init__(self, modules: list[nn.Module], lattices: dict[Any, torch.Tensor]):
-        groups: dict[tuple, list[tuple[torch.Tensor, torch.Tensor]]] = {}
+        # Of a vector every number is looked at: nothing has to be picked out of it.
+        groups: dict[tuple, list[tuple[torch.Tensor, torch.Tensor | None]]] = {}
         with torch._C.DisableTorchFunctionSubclass():
             for tensor in _tensors_of(modules):
                 bits = _bits(tensor)
+                if bits.ndim == 1 and bits.is_contiguous() and len(bits) <= MOST:
+                    groups.setdefault((bits.dtype, bits.device), []).append((bits, None))
+                    continue
                 layout = (bits.shape, bits.stride(), bits.device)
                 if layout not in lattices:
                     lattices[layout] = lattice(bits.shape, bits.stride()).to(bits.device)
@@ -73,7 +77,10 @@ class _Look:
         self._groups = [*groups.values()]
 
     def now(self) -> list[torch.Tensor]:
-        return [torch.cat([flat.index_select(0, at) for flat, at in g]) for g in self._groups]
+        return [
+            torch.cat([flat if at is None else flat.index_select(0, at) for flat, at in group])
+            for group in self._groups
+        ]
 
 
 def lattice(shape: Iterable[int], strides: Iterable[int]) -> torch.Tensor:
