@@ -52,7 +52,7 @@ def parse(
         displays = _last_expression(tree, python)
         rewriter.visit(tree)
         if displays:
-            _display_last(tree)
+            _display_last(tree, python, first_line)
         code = compile(tree, filename, "exec", dont_inherit=True)
     except REFUSALS as error:
         raise refusal(error, positions, source) from None
@@ -136,13 +136,16 @@ def _last_expression(tree: ast.Module, source: str) -> bool:
     return not re.search(r";\s*(#[^'\"]*)?$", last)
 
 
-def _display_last(tree: ast.Module) -> None:
+def _display_last(tree: ast.Module, source: str, first_line: int) -> None:
+    """Hands the last expression to what shows it, with its text."""
     last = tree.body[-1]
     if not isinstance(last, ast.Expr):  # a statement was put behind it
         return
     scope = ast.copy_location(ast.Name(SCOPE_NAME, ast.Load()), last.value)
     method = ast.copy_location(ast.Attribute(scope, "_show_last", ast.Load()), last.value)
-    last.value = ast.copy_location(ast.Call(method, [last.value], []), last.value)
+    written = ast.Constant(_on_one_line(source.split("\n"), last.value, first_line))
+    text = ast.copy_location(written, last.value)
+    last.value = ast.copy_location(ast.Call(method, [last.value, text], []), last.value)
 
 
 def _expressions(rewriter: CellRewriter, source: str, first_line: int) -> dict[str, str]:
@@ -150,11 +153,13 @@ def _expressions(rewriter: CellRewriter, source: str, first_line: int) -> dict[s
     shown = {}
     lines = source.split("\n")
     for name, value in rewriter.values.items():
-        text = " ".join(_segment(lines, value, first_line).split())
-        if len(text) > EXPRESSION_WIDTH:
-            text = text[: EXPRESSION_WIDTH - 1] + "…"
-        shown[name] = text
+        shown[name] = _on_one_line(lines, value, first_line)
     return shown
+
+
+def _on_one_line(lines: list[str], node: ast.AST, first_line: int) -> str:
+    text = " ".join(_segment(lines, node, first_line).split())
+    return text if len(text) <= EXPRESSION_WIDTH else text[: EXPRESSION_WIDTH - 1] + "…"
 
 
 def _segment(lines: list[str], node: ast.AST, first_line: int) -> str:

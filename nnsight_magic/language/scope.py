@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from inspect import signature
 from typing import Any
 
 import torch
@@ -26,7 +27,8 @@ class Scope:
         tracer: the running trace.
         namespace: the notebook's variables.
         names: names of the prompts, in the order of the rows; empty where they have none.
-        show: displays a value in the notebook.
+        show: displays a value in the notebook; where it takes `text`, it is told how the value is
+            written.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class Scope:
         put(self, "_namespace", namespace)
         put(self, "_names", names)
         put(self, "_show", show)
+        put(self, "_told", "text" in _parameters(show))
         put(self, "_step", None)
         put(self, "_collected", {})
         put(self, "_noted", {})
@@ -101,13 +104,17 @@ class Scope:
     def show(self, *values: Any) -> None:
         """Displays values where the cell stands, and keeps none of them."""
         for value in values:
-            self._show(kept(_copied(value)))
+            self._display(value, value.where if isinstance(value, torch.Tensor) else "")
 
     # -- what the rewriting calls ---------------------------------------------------------------
 
-    def _show_last(self, value: Any) -> None:
+    def _show_last(self, value: Any, text: str) -> None:
         if value is not None:
-            self.show(value)
+            self._display(value, text)
+
+    def _display(self, value: Any, text: Any) -> None:
+        told = {"text": text} if self._told and isinstance(text, str) else {}
+        self._show(kept(_copied(value)), **told)
 
     def _of_model(self, name: str) -> Any:
         """`model.name`, where `name` may also stand in the model's child called `model`."""
@@ -175,6 +182,13 @@ def prompt_rows(tracer: Any, names: tuple[str, ...] = ()) -> tuple[PromptRow, ..
         name = names[index] if index < len(names) else None
         rows.append(PromptRow(index, start, len(row_ids), tuple(texts), name))
     return tuple(rows)
+
+
+def _parameters(function: Callable[..., None]) -> Mapping[str, Any]:
+    try:
+        return signature(function).parameters
+    except (TypeError, ValueError):  # a function of C that says nothing of itself
+        return {}
 
 
 def _copied(value: Any) -> Any:

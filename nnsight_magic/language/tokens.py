@@ -25,6 +25,20 @@ def token_texts(tokenizer: Any, ids: Sequence[int]) -> list[str]:
     return [_own_text(text, str(piece)) for text, piece in zip(texts, pieces, strict=True)]
 
 
+@dataclass(frozen=True)
+class Spelled:
+    """Gives the text of a token id."""
+
+    tokenizer: Any
+
+    def __call__(self, token: int) -> str:
+        """Raises `LookupError` where the tokenizer has no such token: logits may be longer than
+        its vocabulary."""
+        if not 0 <= token < len(self.tokenizer):
+            raise LookupError(token)
+        return token_texts(self.tokenizer, [token])[0]
+
+
 # How byte-level tokenizers write bytes (Radford et al. 2019, GPT-2): those that are printable
 # characters of Latin-1 as they are, the others as the characters from U+0100 on, in order.
 _AS_THEY_ARE = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from IPython.core.magic import (
@@ -185,12 +186,14 @@ class NNsightMagic(Magics, Configurable):
         self, name: str, model: Any, magic: str, read: Line, body: str, place: Place, line: str
     ) -> Any:
         __tracebackhide__ = True
+        from nnsight_magic.language.run import Outcome
         from nnsight_magic.magics import trace as running
         from nnsight_magic.magics.predict import CleanRuns
         from nnsight_magic.magics.unfinished import unfinished
 
         if self._clean_runs is None:
             self._clean_runs = CleanRuns()
+        outcome = Outcome()
         cell = running.Cell(
             magic,
             read,
@@ -199,7 +202,8 @@ class NNsightMagic(Magics, Configurable):
             model,
             self.shell.user_ns,
             self._transform,
-            self._show,
+            partial(self._show, model=model, outcome=outcome),
+            outcome=outcome,
             on_screen=self._screen(read, model),
             number=self.runs_made.next_number,
             variable=name,
@@ -236,19 +240,11 @@ class NNsightMagic(Magics, Configurable):
 
         return OnScreen(model)
 
-    def _show(self, value: Any) -> None:
-        from nnsight_magic.magics.result_text import terminal_map
+    def _show(self, value: Any, text: str = "", model: Any = None, outcome: Any = None) -> None:
+        from nnsight_magic.magics.shown import show_value
 
-        if hasattr(value, "untyped_storage") and hasattr(self.shell, "kernel"):
-            from nnsight_magic.views import show
-
-            display(show(value))
-            return
-        drawn = terminal_map(value)
-        if drawn is not None:
-            print(drawn)
-        else:
-            display(value)
+        rows = outcome.rows if outcome is not None else ()
+        show_value(hasattr(self.shell, "kernel"), value, text, model, rows)
 
     # -- lines --------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ import weakref
 from dataclasses import dataclass, field
 from typing import Any
 
-from nnsight_magic.language.tokens import joined
+from nnsight_magic.language.tokens import PromptRow, joined
 
 TOP = 5
 MOST_STACKED = 1 << 26  # bytes of a list of tensors that is looked at as one
@@ -41,6 +41,7 @@ class PromptResult:
             writes; empty where nobody looks, as in a console.
         kl: the divergence KL(clean ‖ with writes) at each token, in nats.
         steps: for each new token the candidates it was chosen from.
+        padding: columns of the batch before its tokens and behind them.
     """
 
     text: str
@@ -53,6 +54,7 @@ class PromptResult:
     top_clean: tuple[Guesses, ...] = ()
     kl: tuple[float, ...] = ()
     steps: tuple[Guesses, ...] = ()
+    padding: tuple[int, int] = (0, 0)
 
     @property
     def new_text(self) -> str:
@@ -67,6 +69,15 @@ class PromptResult:
     @property
     def compared(self) -> bool:
         return any(each.clean is not None for each in self.predictions)
+
+
+def prompt_of(row: PromptRow, text: str | None = None) -> PromptResult:
+    """A prompt as it stands in the batch, before anything is known of what the model makes of it;
+    `text` as it was given, where that is known."""
+    padding = (row.start, row.width - row.stop)
+    return PromptResult(
+        joined(row.tokens) if text is None else text, row.tokens, row.name, padding=padding
+    )
 
 
 @dataclass(frozen=True)
@@ -85,8 +96,9 @@ class SavedVariable:
     """A saved variable in words.
 
     `ref` holds a tensor weakly; it is `None` for other kinds. `stepped` tells that the first axis
-    is the steps of a generation. `refs` hold the tensors of a list, where they could be stacked.
-    `modules` are the paths of the modules that it was computed from.
+    is the steps of a generation. `refs` hold the tensors of a list, where they could be stacked;
+    `parts` are those of another container, each by its name. `modules` are the paths of the modules
+    that it was computed from.
     """
 
     name: str
@@ -100,6 +112,7 @@ class SavedVariable:
     stepped: bool = False
     refs: tuple[Any, ...] = field(default=(), repr=False, compare=False)
     modules: tuple[str, ...] = field(default=(), compare=False)
+    parts: tuple[SavedVariable, ...] = field(default=(), repr=False, compare=False)
 
     @property
     def tensor(self) -> Any:
@@ -173,7 +186,18 @@ def describe_saved(name: str, where: str, value: Any, stepped: bool = False) -> 
         alike = shape is not None and len(dtypes) == len(devices) == 1
         refs = tuple(map(weakref.ref, tensors)) if alike else ()
     dtype, device = ", ".join(sorted(dtypes)), ", ".join(sorted(devices))
-    return SavedVariable(name, kind, shape, dtype, device, where, size, refs=refs)
+    parts = () if refs or not tensors else _parts(name, value)
+    return SavedVariable(name, kind, shape, dtype, device, where, size, refs=refs, parts=parts)
+
+
+def _parts(name: str, value: Any) -> tuple[SavedVariable, ...]:
+    """The tensors in a container by their names, such as `h['a'][0]`."""
+    from nnsight_magic.views.containers import found_in, is_container
+
+    if not is_container(value):
+        return ()
+    tensors = found_in(value, name).tensors.items()
+    return tuple(describe_saved(own, own, each) for own, each in tensors)
 
 
 def _tensors_in(value: Any, depth: int = 4):
@@ -209,6 +233,7 @@ class TraceResult:
         modules: the modules that were read or written.
         idle: paths of the blocks that were not run.
         sizes: the model's own sizes by role, such as `{"feature": 576}`.
+        vocabulary: gives the text of a token id.
     """
 
     magic: str
@@ -233,6 +258,7 @@ class TraceResult:
     modules: tuple[ModuleTouch, ...] = ()
     idle: tuple[str, ...] = ()
     sizes: dict[str, int] = field(default_factory=dict, compare=False)
+    vocabulary: Any = field(default=None, repr=False, compare=False)
     on_screen: Any = field(default=None, repr=False, compare=False)
 
     @property
@@ -307,7 +333,7 @@ class TraceResult:
         self.view.save_html(path)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "on_screen": None}
+        return {**self.__dict__, "on_screen": None, "vocabulary": None}
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
         from nnsight_magic.magics.result_text import terminal_text

@@ -34,7 +34,8 @@ def others(result: TraceResult) -> list[str]:
     found = []
     for each in result.saved:
         gone = each.kind == "tensor" and each.tensor is None
-        if not gone and each.drawable is None:
+        drawn = each.drawable is not None or any(p.drawable is not None for p in each.parts)
+        if not gone and not drawn:
             shape = f" {tuple(each.shape)}" if each.shape is not None else ""
             found.append(f"{each.name} ({each.kind}{shape})")
     return found

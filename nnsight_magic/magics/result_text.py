@@ -17,6 +17,7 @@ from rich.text import Text
 
 from nnsight_magic.magics.result import PromptResult, TraceResult
 from nnsight_magic.printable import printable
+from nnsight_magic.views.roles import Axis
 from nnsight_magic.views.two_texts import lines, two_texts
 from nnsight_magic.views.words import percent, visible
 
@@ -55,15 +56,23 @@ def terminal_width() -> int:
     return max(40, shutil.get_terminal_size((PLAIN_WIDTH, 24)).columns)
 
 
-def terminal_map(value: Any) -> str | None:
-    """A matrix, or several of one size, as a small map in a terminal; `None` for all else."""
+def terminal_map(value: Any, axes: Sequence[Axis] = ()) -> str | None:
+    """A matrix, or several of one size, as a small map in a terminal; `None` for all else.
+
+    `axes` are named below it, with the words that they have.
+    """
     if not hasattr(value, "untyped_storage") or not _in_terminal():
         return None
     from nnsight_magic.views.still.half_blocks import text_of
 
     width = terminal_width()
-    drawn = text_of(value, width)
+    drawn = text_of(value, width, axes)
     return None if drawn is None else _printed(drawn, _console(width, colour=True))
+
+
+def in_terminal() -> bool:
+    """Whether what is printed goes to a terminal that shows colours."""
+    return _in_terminal()
 
 
 def _in_terminal() -> bool:

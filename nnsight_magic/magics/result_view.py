@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import weakref
 from collections.abc import Callable
 from typing import Any
 
 from nnsight_magic.engine.browse import tree_of
-from nnsight_magic.errors import BadInputError
 from nnsight_magic.magics.models import title
 from nnsight_magic.magics.result import SavedVariable, TraceResult
+from nnsight_magic.magics.result_labels import labels_of
 from nnsight_magic.magics.result_parts import (
     facts,
     names_of,
@@ -25,7 +24,6 @@ from nnsight_magic.magics.result_parts import (
 from nnsight_magic.magics.result_text import plain_text
 from nnsight_magic.views.comparison import CompareView
 from nnsight_magic.views.modules import ModuleNote
-from nnsight_magic.views.roles import infer_axes
 from nnsight_magic.views.steps import StepsView
 from nnsight_magic.views.tensor import TensorView
 from nnsight_magic.views.tokens import TokensView
@@ -126,7 +124,8 @@ def steps_of(result: TraceResult, selection: Any) -> StepsView | None:
 def tensors_of(result: TraceResult, selection: Any) -> list[TensorView]:
     """Viewers of the saved tensors, and lists of them, that are still there, within the result's
     share of a file."""
-    alive = [each for each in result.saved if each.drawable is not None]
+    parts = [part for each in result.saved for part in each.parts or (each,)]
+    alive = [each for each in parts if each.drawable is not None]
     return [
         tensor_of(result, each, selection, stored_share(len(alive), place))
         for place, each in enumerate(alive)
@@ -134,49 +133,16 @@ def tensors_of(result: TraceResult, selection: Any) -> list[TensorView]:
 
 
 def tensor_of(result: TraceResult, saved: SavedVariable, selection: Any, stored: int) -> TensorView:
-    tensor = saved.drawable
-    words = words_for(result, saved)
     return TensorView(
-        tensor,
+        saved.drawable,
         saved.name,
-        axes=axes_for(result, saved, words),
-        tokens=words,
+        **labels_of(result, saved),
         expression=saved.where,
         weak=True,
         stored=stored,
         module=module_of(result, saved),
         selection=selection,
     )
-
-
-def words_for(result: TraceResult, saved: SavedVariable) -> list[str] | None:
-    """The tokens that label a token axis: those of the one prompt that the tensor is about, with
-    or without its new ones; `None` where it has no axis of tokens."""
-    prompts = result.prompts
-    named = [p for p in prompts if p.name and saved.where.startswith(f"{p.name}.")]
-    one = named[0] if named else prompts[0] if len(prompts) == 1 else None
-    if one is None or saved.shape is None:
-        return None
-    own = saved.shape[1:] if saved.stepped else saved.shape
-    for words in ([*one.tokens, *one.generated], list(one.tokens)):
-        with contextlib.suppress(BadInputError):  # they do not fit
-            infer_axes(own, None, words, result.sizes)
-            return words
-    return None
-
-
-def axes_for(
-    result: TraceResult, saved: SavedVariable, words: list[str] | None
-) -> list[str] | None:
-    """Roles of the axes. The first of a tensor that a generation stacked is its steps; that of a
-    list its items, which are blocks where there are as many."""
-    own = saved.shape[1:] if saved.stepped else saved.shape
-    roles = [axis.role for axis in infer_axes(own, None, words, result.sizes)]
-    if saved.stepped:
-        return ["step", *roles]
-    if saved.tensor is None:
-        return ["block" if len(saved.refs) == result.blocks else "item", *roles]
-    return roles
 
 
 def module_of(result: TraceResult, saved: SavedVariable) -> str:
@@ -241,7 +207,6 @@ def comparison_of(first: TraceResult, second: TraceResult) -> TraceView:
             notices.append(f"{one.name} has shapes {tuple(a.shape)} and {tuple(b.shape)}")
         else:
             share = stored_share(len(pairs), len(tensors))
-            words = words_for(first, one)
             tensors.append(
                 CompareView(
                     a,
@@ -250,8 +215,7 @@ def comparison_of(first: TraceResult, second: TraceResult) -> TraceView:
                     names=titles,
                     stored=share,
                     selection=selection,
-                    axes=axes_for(first, one, words),
-                    tokens=words,
+                    **labels_of(first, one),
                 )
             )
     return TraceView(

@@ -32,7 +32,14 @@ from nnsight_magic.magics.predict import (
     next_tokens,
     predictions,
 )
-from nnsight_magic.magics.result import ModuleTouch, PromptResult, TraceResult, describe_saved
+from nnsight_magic.magics.result import (
+    ModuleTouch,
+    PromptResult,
+    TraceResult,
+    describe_saved,
+    prompt_of,
+)
+from nnsight_magic.magics.result_labels import sizes_of, vocabulary_of
 from nnsight_magic.magics.wanted import asked_for, gathered, keep_wanted
 from nnsight_magic.magics.where import Place
 
@@ -284,6 +291,7 @@ def result_of(cell: Cell, program: Program, clean_runs: CleanRuns, number: int) 
         ),
         idle=_idle(cell.model, report) if cell.magic == "trace" else (),
         sizes=sizes_of(cell.model),
+        vocabulary=vocabulary_of(cell.model),
         on_screen=cell.on_screen,
     )
 
@@ -300,15 +308,6 @@ def _modules_of(saved: Any, program: Program, model: Any) -> tuple[str, ...]:
     if unembed is None or not logits:
         return saved.modules
     return tuple(dict.fromkeys(path or unembed for path in saved.modules))
-
-
-def sizes_of(model: Any) -> dict[str, int]:
-    """The model's sizes by the role that an axis of such a size has."""
-    config = getattr(model, "config", None)
-    config = getattr(config, "text_config", config)
-    names = {"head": "num_attention_heads", "feature": "hidden_size", "vocabulary": "vocab_size"}
-    sizes = {role: getattr(config, name, None) for role, name in names.items()}
-    return {role: size for role, size in sizes.items() if isinstance(size, int)}
 
 
 def _idle(model: Any, report: Any) -> tuple[str, ...]:
@@ -357,10 +356,10 @@ def _predictions(
     prompts = []
     for index, (text, row) in enumerate(_texts(cell)):
         if now is None or index >= len(now.rows):
-            prompts.append(PromptResult(text, row.tokens, row.name))
+            prompts.append(prompt_of(row, text))
             continue
         mine, beside = now.rows[index], None if clean is None else clean.rows[index]
-        prompt = PromptResult(text, row.tokens, row.name, predictions(mine, beside, tokenizer))
+        prompt = replace(prompt_of(row, text), predictions=predictions(mine, beside, tokenizer))
         if cell.on_screen is not None and row.tokens:
             count = len(row.tokens)
             top, top_clean = guesses(mine, beside, tokenizer, count)
@@ -396,7 +395,8 @@ def _generations(
         after, before = (_first_text(texts, index, cell) for texts in (now, clean))
         steps = cell.stream.candidates(index) if cell.stream else ()
         steps = steps[: len(after)]
-        prompts.append(PromptResult(text, row.tokens, row.name, (), after, before, steps=steps))
+        prompt = prompt_of(row, text)
+        prompts.append(replace(prompt, generated=after, generated_clean=before, steps=steps))
     return tuple(prompts)
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from nnsight_magic.language.program import Program
-from nnsight_magic.language.tokens import joined
 from nnsight_magic.magics.models import title
-from nnsight_magic.magics.result import PromptResult, TraceResult, describe_saved
+from nnsight_magic.magics.result import TraceResult, describe_saved, prompt_of
 
 
 def unfinished(cell: Any, program: Program, error: BaseException, number: int) -> TraceResult:
@@ -21,9 +20,7 @@ def unfinished(cell: Any, program: Program, error: BaseException, number: int) -
         model=title(cell.model),
         variable=cell.variable,
         edits=cell.edits,
-        prompts=tuple(
-            PromptResult(joined(row.tokens), row.tokens, row.name) for row in outcome.rows
-        ),
+        prompts=tuple(map(prompt_of, outcome.rows)),
         saved=tuple(
             describe_saved(s.name, s.where, s.value, s.name in program.collected)
             for s in outcome.saved

@@ -63,6 +63,11 @@ class Labels:
             return None
         return text if isinstance(text, str) else None
 
+    def spelled_all(self) -> list[str | None]:
+        """The texts of the whole vocabulary."""
+        size = next(axis.size for axis in self.axes if axis.role == "vocabulary")
+        return [self.spelled(token) for token in range(size)]
+
 
 def _check(axes: Sequence[Axis], vocabulary: Vocabulary) -> None:
     """Raises where no axis can be that of the vocabulary."""

@@ -13,6 +13,7 @@ from nnsight_magic.printable import escape
 from nnsight_magic.views import bundle
 from nnsight_magic.views.still.style import whole, writable
 from nnsight_magic.views.tensor import TensorView
+from nnsight_magic.views.tokens import pack_json
 from nnsight_magic.views.view import View
 
 STORED_ON_PAGE = 1 << 20  # values of all tensors of a page together
@@ -52,7 +53,23 @@ def models_of(view: ipywidgets.Widget, values: int = 0) -> dict[str, dict[str, A
     for each in tensors if values else ():
         more = each.stored_in(values // len(tensors)) | {"axes": each.axes_with_words()}
         found[each.model_id] |= {name: _plain(value) for name, value in more.items()}
+    if values:
+        _spell(tensors, found)
     return found
+
+
+def _spell(tensors: list[TensorView], found: dict[str, dict[str, Any]]) -> None:
+    """The texts of vocabularies, which a kernel tells one by one; each of them once."""
+    known: list[tuple[Any, str]] = []
+    for each in tensors:
+        texts = each.labels.vocabulary
+        if texts is None:
+            continue
+        same = next((first for other, first in known if other == texts), None)
+        if same is None:
+            known.append((texts, each.model_id))
+        words = each.labels.spelled_all() if same is None else None
+        found[each.model_id]["spelled"] = same or _plain(pack_json(words))
 
 
 def _widgets(value: Any) -> list[ipywidgets.Widget]:

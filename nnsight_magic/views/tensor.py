@@ -14,6 +14,7 @@ import traitlets
 from nnsight_magic.errors import BadInputError
 from nnsight_magic.views.array import PARTS, Array, Ends, GoneError, Plane
 from nnsight_magic.views.colouring import all_seen, automatic, marks_of, standing_out
+from nnsight_magic.views.containers import holds_tensors
 from nnsight_magic.views.dense import as_tensor
 from nnsight_magic.views.held import HELD
 from nnsight_magic.views.labels import Labels, Vocabulary
@@ -408,10 +409,16 @@ def _facts(plane: Plane) -> dict[str, Any]:
     }
 
 
-def show(tensor: Any, title: str = "", **options: Any) -> TensorView:
+def show(tensor: Any, title: str = "", **options: Any) -> View:
     """A viewer of any tensor or array; see `TensorView` for what can be given.
+
+    Of a dict, list or tuple with tensors of several shapes in it each is shown by its name.
 
     >>> show([[1.0, 2.0], [3.0, 4.0]], "numbers", axes=("token", "feature")).text()
     'numbers (2, 2) float64, cpu'
     """
+    if holds_tensors(tensor):
+        from nnsight_magic.views.several import several
+
+        return several(tensor, title, **options)
     return TensorView(tensor, title, **options)

@@ -297,11 +297,12 @@ def test_a_list_of_tensors_of_one_shape_is_shown_as_one_tensor():
     )
     sizes = {"feature": 8}
     result = a_result(saved=saved, blocks=4, sizes=sizes)
-    first, second = tensors_of(result, Selection())
+    first, second, *parts = tensors_of(result, Selection())
+    assert [part.title for part in parts] == ["mixed[0]", "mixed[1]"]
     assert first.about["shape"] == [4, 1, 4, 8]
     assert [axis["role"] for axis in first.axes] == ["block", "batch", "token", "feature"]
     assert [axis["role"] for axis in second.axes] == ["item", "batch", "token", "feature"]
-    assert others(result) == ["mixed (list of 2)", "numbers (list of 2)"]
+    assert others(result) == ["numbers (list of 2)"]
     pickle.loads(pickle.dumps(saved))
     del hidden[2]
     assert others(result)[0] == "resid (list of 4 (1, 4, 8))"

@@ -6,6 +6,7 @@ pooled. Colours, limits and what is drawn of a block are those of the views.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,15 +15,18 @@ from rich.text import Text
 from nnsight_magic.views.colouring import automatic, marks_of, outside, standing_out
 from nnsight_magic.views.dense import as_tensor
 from nnsight_magic.views.pooling import pool
+from nnsight_magic.views.roles import Axis, drawn_axes
 from nnsight_magic.views.still.colours import colours_of, scale
+from nnsight_magic.views.words import visible
 
 ROWS = 40  # of numbers at most: twenty lines
 ZOOMED = 40  # a small matrix is drawn larger, up to this many characters across and rows down
 FEW = 12  # so few numbers are better read than looked at
 GAP = 2  # characters between matrices
+PROMPTS, WORDS = 8, 200  # whose tokens are told, and how many of them
 
 
-def text_of(tensor: Any, width: int) -> Text | None:
+def text_of(tensor: Any, width: int, axes: Sequence[Axis] = ()) -> Text | None:
     """A real tensor as a map: of rank 1 as one line, of rank 3 as several maps, beside each other
     where they are narrow, else below each other; axes of size 1 aside.
 
@@ -58,7 +62,29 @@ def text_of(tensor: Any, width: int) -> Text | None:
             text.append("\n")
     if len(planes) > len(drawn):
         text.append(f"{len(drawn)} of {len(planes)} are shown\n", style="dim")
+    for line in _words(axes):
+        text.append(f"{line}\n", style="dim")
     return text
+
+
+def _words(axes: Sequence[Axis]) -> Iterator[str]:
+    """The names of the axes that are drawn, and the words along them."""
+    down, across = drawn_axes(axes)
+    if across < 0 or all(axis.role == "axis" for axis in axes):
+        return
+    arrows = ((down, "↓"), (across, "→"))
+    names = [
+        f"{f'axis {k}' if axes[k].role == 'axis' else axes[k].role} {arrow}"
+        for k, arrow in arrows
+        if k >= 0
+    ]
+    yield "  ".join(names)
+    for axis in dict.fromkeys(axes[k].rows or (axes[k].labels,) for k, _ in arrows if k >= 0):
+        for row in axis[:PROMPTS]:
+            if row:
+                yield "|".join(map(visible, row[:WORDS])) + " …" * (len(row) > WORDS)
+        if len(axis) > PROMPTS:
+            yield f"… and {len(axis) - PROMPTS} more prompts"
 
 
 def _limits(low: np.ndarray, high: np.ndarray, pooled: bool) -> tuple[tuple[float, float], str]:

@@ -5,7 +5,7 @@ import { useReferred, useTrait, type Model } from "../core/model";
 import { Notice } from "../core/parts";
 import { TensorView, type Pointed } from "../tensor/tensor";
 
-const PLACE = ["drawn", "index", "window", "part", "ordered", "cell"] as const;
+const PLACE = ["axes", "drawn", "index", "window", "part", "ordered", "cell"] as const;
 const COLOURS = ["limits", "palette"] as const;
 
 export function CompareView({ model, selection }: { model: Model; selection: Model | null }) {

@@ -1,13 +1,8 @@
 // The axes of a tensor: which are drawn, what they stand for, and where on the others one is.
 import { visible } from "../core/format";
+import type { Axis } from "./labels";
 
-export interface Axis {
-  role: string;
-  size: number;
-  labels: string[];
-}
-
-const ROLES = ["batch", "prompt", "step", "token", "head", "feature", "vocabulary", "axis"];
+const ROLES = ["batch", "prompt", "step", "token", "query", "key", "head", "feature", "vocabulary", "axis"];
 
 interface Props {
   axes: Axis[];

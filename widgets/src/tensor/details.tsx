@@ -4,7 +4,7 @@ import { count, number } from "../core/format";
 import { floatsOf, kernelOf } from "../core/kernel";
 import type { Model } from "../core/model";
 import { Histogram } from "../core/parts";
-import type { Axis } from "./axes";
+import type { Axis } from "./labels";
 import { keyOf, type Place } from "./planes";
 
 interface Props {

@@ -6,9 +6,10 @@ import { kernelOf, Refused } from "../core/kernel";
 import { tell, useTrait, type Model } from "../core/model";
 import { Menu, Notice, useWidth } from "../core/parts";
 import { useGround } from "../core/theme";
-import { Axes, type Axis } from "./axes";
+import { Axes } from "./axes";
 import { Details } from "./details";
 import { exports } from "./exports";
+import { ofTokens, padding, placed, useSpelled, wordAt, type Axis } from "./labels";
 import { imageOf, NAME, paint, type Labels, type Scene } from "./paint";
 import { extent, outside, valuesAt, type Picture, type Window } from "./picture";
 import { usePlanes, type Place } from "./planes";
@@ -55,9 +56,10 @@ function Viewer({ model, selection, thumb = false, pane = false, follows = false
   const shape = about.shape as number[];
   const root = useRef<HTMLElement>(null);
   const ground = useGround(() => root.current);
-  const [axes, setAxes] = useTrait<Axis[]>(model, "axes");
+  const [roles, setAxes] = useTrait<Axis[]>(model, "axes");
   const [drawn, setDrawn] = useTrait<[number, number]>(model, "drawn");
   const [index, setIndex] = useTrait<number[]>(model, "index");
+  const axes = useMemo(() => placed(roles, drawn, index), [roles, drawn, index]);
   const [window, setWindow] = useTrait<number[]>(model, "window");
   const [limits, setLimits] = useTrait<number[]>(model, "limits");
   const [chosen, setPalette] = useTrait<string>(model, "palette");
@@ -280,7 +282,11 @@ function useMarked(selection: Model | null, axes: Axis[], drawn: [number, number
     selection.on("change:token", changed);
     return () => selection.off("change:token", changed);
   }, [selection]);
-  const on = (axis: number) => (token >= 0 && axis >= 0 && axes[axis].labels.length > token ? token : null);
+  const on = (axis: number) => {
+    if (token < 0 || !ofTokens(axes[axis])) return null;
+    const at = token + padding(axes[axis]);
+    return at < axes[axis].labels.length ? at : null;
+  };
   return { rows: on(drawn[0]), columns: on(drawn[1]) };
 }
 
@@ -316,9 +322,11 @@ function select(selection: Model | null, role: string, to: number): void {
 }
 
 function selectToken(selection: Model | null, axes: Axis[], drawn: [number, number], at: [number, number]): void {
-  const way = drawn.findIndex((axis) => axis >= 0 && axes[axis].labels.length > 0);
+  const way = drawn.findIndex((axis) => ofTokens(axes[axis]));
   if (!selection || way < 0) return;
-  selection.set("token", at[way]);
+  const token = at[way] - padding(axes[drawn[way]]);
+  if (token < 0) return;
+  selection.set("token", token);
   tell(selection);
 }
 
@@ -394,14 +402,15 @@ function Readout({ model, at, axes, drawn, index, planes, place, order }: Readou
   const path = index.slice();
   if (at && drawn[0] >= 0) path[drawn[0]] = at[0];
   if (at && drawn[1] >= 0) path[drawn[1]] = order ? order[at[1]] : at[1];
-  const [exact, setExact] = useState<{ key: string; text: string; index: number[] } | null>(null);
+  const [exact, setExact] = useState<{ key: string; text: string; index: number[]; words?: (string | null)[] } | null>(null);
+  const spelled = useSpelled(model);
   const key = at ? `${path}|${place.part}|${place.ordered}` : "";
   useEffect(() => {
     if (!at || model.get("about").complex && place.part !== "real" || kernelOf(model).cut) return;
     const timer = setTimeout(() => {
       const ordered = place.ordered && !order;
       kernelOf(model).ask("text", { ...place, index: path, ordered }).then(
-        ({ info }) => setExact({ key, text: String(info["text"]), index: info["index"] }),
+        ({ info }) => setExact({ key, text: String(info["text"]), index: info["index"], words: info["words"] }),
         (error) => { if (error instanceof Refused) setExact({ key, text: "", index: path }); },
       );
     }, 90);
@@ -412,8 +421,8 @@ function Readout({ model, at, axes, drawn, index, planes, place, order }: Readou
   const known = exact?.key === key && exact.text ? exact : null;
   const shown = known?.index ?? path;
   const words = shown.map((place, axis) => {
-    const label = axes[axis]?.labels[place];
-    return label === undefined ? null : <span class="nnv-token" key={axis}>{visible(label)}</span>;
+    const label = known?.words?.[axis] ?? (axes[axis]?.role === "vocabulary" ? spelled?.[place] : wordAt(axes, axis, shown));
+    return label === undefined || label === null ? null : <span class="nnv-token" key={axis}>{visible(label)}</span>;
   });
   const about = !found ? "" : found[0] === found[1] ? `≈ ${number(found[0])}` : `${number(found[0])} … ${number(found[1])}`;
   return (
