@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from itertools import chain
 from operator import is_, itemgetter
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -188,8 +189,11 @@ def _are_all_of(ours: type, hooks: dict[int, Any]) -> bool:
 def _attributes(own: dict[str, Any]) -> list[Any]:
     """The attributes that a module's author gave it."""
     if "forward" in own:
-        own = dict(own, forward=own_forward(own["forward"]))
-        if own["forward"] is None:
+        forward = own_forward(own["forward"])
+        # What wraps it (accelerate's, nnsight's) may hold the whole program: it is told by itself.
+        told = forward if isinstance(forward, FunctionType | None) else id(forward)
+        own = dict(own, forward=told)
+        if told is None:
             del own["forward"]
     values = [*own.values()]
     # torch's own stand first, unless the author set some before torch's __init__.
