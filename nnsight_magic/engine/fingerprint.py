@@ -24,8 +24,7 @@ from nnsight_magic.engine.comparable import add_comparable, lasts, of_tensor
 from nnsight_magic.engine.model_code import code_of
 from nnsight_magic.engine.torch_insides import any_global_hook
 
-_TORCHS_OWN = [*vars(nn.Module())]  # what torch keeps in every module
-_LAST = len(_TORCHS_OWN) - 1
+_TORCHS_OWN = frozenset(vars(nn.Module()))  # what torch keeps in every module
 
 _hooks = itemgetter("_forward_hooks", "_forward_pre_hooks")
 
@@ -195,8 +194,5 @@ def _attributes(own: dict[str, Any]) -> list[Any]:
         own = dict(own, forward=told)
         if told is None:
             del own["forward"]
-    values = [*own.values()]
-    # torch's own stand first, unless the author set some before torch's __init__.
-    if len(values) > _LAST and values[_LAST] is own[_TORCHS_OWN[_LAST]]:
-        return values[_LAST + 1 :]
-    return [value for name, value in own.items() if name not in _TORCHS_OWN]
+    # Names with two underscores are the bookkeeping of other libraries, such as nnsight's.
+    return [value for name, value in own.items() if name not in _TORCHS_OWN and name[:2] != "__"]
