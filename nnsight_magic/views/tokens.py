@@ -27,7 +27,8 @@ class TokenStrip:
         top: for each position, the likeliest next tokens, the likeliest first.
         clean: the same without the cell's writes.
         kl: for each position, the divergence of the two predictions, in nats.
-        numbers: any other numbers by their name, one for each position.
+        numbers: any other numbers by their name, one for each position; a plain list goes by the
+            name `number`.
         generated: how many tokens at the end were generated.
         heads: what `top` and `clean` go by.
     """
@@ -37,11 +38,13 @@ class TokenStrip:
     top: Sequence[Sequence[Guess]] = ()
     clean: Sequence[Sequence[Guess]] = ()
     kl: Sequence[float] = ()
-    numbers: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    numbers: Mapping[str, Sequence[float]] | Sequence[float] = field(default_factory=dict)
     generated: int = 0
     heads: tuple[str, str] = ("with writes", "without")
 
     def __post_init__(self) -> None:
+        if not isinstance(self.numbers, Mapping):
+            object.__setattr__(self, "numbers", {"number": self.numbers})
         columns = {"top": self.top, "clean": self.clean, "kl": self.kl, **self.numbers}
         for name, column in columns.items():
             if len(column) not in (0, len(self.tokens)):
@@ -49,6 +52,10 @@ class TokenStrip:
                     f"{name} has {len(column)} entries for {len(self.tokens)} tokens; there "
                     "must be one for each"
                 )
+
+    def _ipython_display_(self) -> None:
+        """A cell that ends in a strip shows it."""
+        TokensView(self)._ipython_display_()
 
     def packed(self) -> dict[str, Any]:
         """JSON: tokens that occur often stand once, numbers with four digits."""
@@ -161,12 +168,9 @@ class GridView(View):
         super().__init__(kind="grid", title=title, packed=pack_json(grid), **state)
 
     def text(self) -> str:
-        lines = [
-            f"{strip.name:>8}  "
-            + " ".join(f"{(top[0][0] if top else '')!r:>12}" for top in strip.top)
-            for strip in self.strips
-        ]
-        return "\n".join([self.title, *lines] if self.title else lines)
+        from nnsight_magic.views.still.tokens import grid_text
+
+        return grid_text(self)
 
     def still(self) -> str:
         from nnsight_magic.views.still.tokens import grid_html

@@ -66,3 +66,36 @@ def test_a_deleted_model_leaves_its_tree_and_says_so(notebook: Notebook) -> None
 
 def test_the_console_stays_quiet(notebook: Notebook) -> None:
     assert notebook.errors == []
+
+
+MANY = """
+from nnsight_magic.views import *
+guesses = [[(f" w{k}", 0.5)] for k in range(9)]
+display(GridView([guesses] * 30, [f" t{k}" for k in range(9)], title="thirty"))
+display(GridView([[guesses[0]] * 60] * 90, [f" t{k}" for k in range(60)], title="large"))
+display(tokens_view([TokenStrip([f" a{k}", " b"], name=f"p{k}") for k in range(200)], "many"))
+TokenStrip([" a", " b", " c"], numbers=[0.0, 0.5, 1.0])
+"""
+
+
+def test_a_grid_is_seen_whole_or_from_its_answer_and_many_prompts_fold(notebook: Notebook) -> None:
+    notebook.run_new_cell(MANY)
+    notebook.await_idle()
+    whole = view(notebook, "token grid thirty").locator(".nnv-grid-box")
+    expect(whole.locator("tbody tr")).to_have_count(30)
+    assert whole.evaluate("box => box.scrollHeight <= box.clientHeight + 1")
+    large = view(notebook, "token grid large").locator(".nnv-grid-box")
+    answer = large.locator("tbody tr").last.locator("td").last
+    expect(answer).to_be_in_viewport()
+    assert answer.evaluate(
+        "cell => cell.getBoundingClientRect().right"
+        " <= cell.closest('.nnv-grid-box').getBoundingClientRect().right"
+    )
+    many = view(notebook, "tokens many")
+    expect(many.get_by_role("listbox")).to_have_count(8)
+    many.get_by_role("button", name="show 192 more prompts").click()
+    expect(many.get_by_role("listbox")).to_have_count(200)
+    many.get_by_role("button", name="show fewer prompts").click()
+    expect(many.get_by_role("listbox")).to_have_count(8)
+    coloured = notebook.page.locator("section.nnv-tokens").last.get_by_role("combobox")
+    expect(coloured).to_have_value("number")

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 TOKENS = 400
 STRIPS = 8
-CELLS = 900
+ROWS, COLUMNS, CELLS = 100, 40, 2000  # of a grid, at most
+LINE, CELL = 100, 9  # characters of a line and of a token in a grid's text
 LEAST_KL = 0.1  # nats: a prediction that hardly moved is not to look as if it had
 SIGNS = "·⏎⇥␍∅"
 
@@ -140,24 +141,29 @@ def _after(strip: TokenStrip, at: int) -> str:
 def text(strips: Sequence[TokenStrip]) -> str:
     """Tokens between bars, and the best guess after the last."""
     lines = []
-    for strip in strips:
+    for strip in strips[:STRIPS]:
         line = (f"{strip.name}: " if strip.name else "") + "|".join(map(visible, strip.tokens))
         if len(strip.top) and strip.top[-1]:
             token, p = strip.top[-1][0]
             line += f" → {visible(token)} {percent(p)}"
         lines.append(line)
+    if len(strips) > STRIPS:
+        lines.append(f"… and {len(strips) - STRIPS} more prompts")
     return "\n".join(lines)
 
 
 def grid_html(view: GridView) -> str:
-    """The best token of each place, coloured by its probability."""
+    """The best token of each place, coloured by its probability; of a large grid the last rows and
+    positions, where the model's answer stands."""
     tokens = view.strips[0].tokens if view.strips else ()
-    width = min(len(tokens), 40)
-    head = "".join(f"<th class='m'>{escape(visible(token)[:9])}</th>" for token in tokens[:width])
+    strips = view.strips[-ROWS:]
+    first = max(0, len(tokens) - max(1, min(COLUMNS, CELLS // max(1, len(strips)))))
+    shown = tokens[first:]
+    head = "".join(f"<th class='m'>{escape(visible(token)[:9])}</th>" for token in shown)
     lines = []
-    for strip in view.strips[: max(1, CELLS // max(1, width))]:
+    for strip in strips:
         cells = []
-        for top in strip.top[:width]:
+        for top in strip.top[first:]:
             token, p = top[0] if top else ("", 0.0)
             kind, style = shade(p)
             cells.append(
@@ -166,7 +172,34 @@ def grid_html(view: GridView) -> str:
             )
         lines.append(f"<tr><th>{escape(strip.name)}</th>{''.join(cells)}</tr>")
     title = f"<div><b>{escape(view.title)}</b></div>" if view.title else ""
-    return frame(f"{shade_rules()}{title}<table><tr><th></th>{head}</tr>{''.join(lines)}</table>")
+    left_out = _left_out(len(view.strips) - len(strips), first)
+    left_out = f"<div class='d'>{left_out}</div>" if left_out else ""
+    table = f"<table><tr><th></th>{head}</tr>{''.join(lines)}</table>"
+    return frame(f"{shade_rules()}{title}{table}{left_out}")
+
+
+def grid_text(view: GridView) -> str:
+    """The best token of each place, of as many of the last positions as a line holds."""
+    names = [visible(strip.name) for strip in view.strips]
+    width = max(map(len, names), default=0)
+    tokens = view.strips[0].tokens if view.strips else ()
+    first = max(0, len(tokens) - (LINE - width) // (CELL + 1))
+    rows = [("", [visible(token) for token in tokens[first:]])]
+    for name, strip in zip(names, view.strips, strict=True):
+        rows.append((name, [visible(top[0][0]) if top else "" for top in strip.top[first:]]))
+    lines = [
+        " ".join([f"{name:>{width}}", *(f"{each[:CELL]:<{CELL}}" for each in cells)]).rstrip()
+        for name, cells in rows
+    ]
+    title, left_out = [view.title] * bool(view.title), _left_out(0, first)
+    return "\n".join([*title, *lines, *([left_out] if left_out else [])])
+
+
+def _left_out(rows: int, positions: int) -> str:
+    """What does not stand in a grid, in words."""
+    parts = [f"{n} {what}{'s' * (n > 1)}" for n, what in ((rows, "row"), (positions, "position"))]
+    told = [part for part, n in zip(parts, (rows, positions), strict=True) if n]
+    return f"the first {' and the first '.join(told)} left out" if told else ""
 
 
 def steps_html(

@@ -1,5 +1,5 @@
 // The lens grid: layers down, positions across, in each place the likeliest token.
-import { useRef, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import { cachedScale, css, inkOn, place } from "../core/colour";
 import { percent, visible } from "../core/format";
 import { useTrait, type Model } from "../core/model";
@@ -16,7 +16,10 @@ export function GridView({ model, selection }: { model: Model; selection: Model 
   const [token, setToken] = useSelectedNumber(selection, "token");
   const [hover, setHover] = useState<[number, number] | null>(null);
   const root = useRef<HTMLElement>(null);
+  const box = useRef<HTMLDivElement>(null);
   const ground = useGround(() => root.current);
+  // Where not all of it has room, the last row and position are seen first: the model's answer.
+  useEffect(() => box.current?.scrollTo(box.current.scrollWidth, box.current.scrollHeight), [grid]);
   if (trouble) return <Notice text={trouble} />;
   if (!grid) return <section aria-busy="true" style={{ minHeight: "200px" }} />;
   const colours = cachedScale("sequential", ground);
@@ -41,7 +44,7 @@ export function GridView({ model, selection }: { model: Model; selection: Model 
   return (
     <section class="nnv-grid" aria-label={`token grid ${title}`} ref={root}>
       {title && <header><b>{title}</b></header>}
-      <div class="nnv-grid-box" tabIndex={0} role="region" aria-label={`likeliest tokens ${title}; arrow keys walk`} onKeyDown={keys} onMouseLeave={() => setHover(null)}>
+      <div ref={box} class="nnv-grid-box" tabIndex={0} role="region" aria-label={`likeliest tokens ${title}; arrow keys walk`} onKeyDown={keys} onMouseLeave={() => setHover(null)}>
         <table>
           <thead>
             <tr>

@@ -10,6 +10,7 @@ import { Bars } from "./bars";
 import { limitsOf, mostRows, unpackStrips, type Strip } from "./strips";
 
 const SHOWN = 1200;
+const PROMPTS = 8; // more are folded away, as in what is stored beside
 const LEAST_KL = 0.1; // nats: a prediction that hardly moved is not to look as if it had
 const MEANING_OF_KL = "how far the prediction after each token moved: the Kullback–Leibler divergence of the one without the writes from the one with them";
 
@@ -19,10 +20,14 @@ export function TokensView({ model, selection }: { model: Model; selection: Mode
   const [at, setAt] = useTrait<number>(model, "strip");
   const [token, setToken] = useSelectedNumber(selection, "token");
   const [hover, setHover] = useState<[number, number] | null>(null);
+  const [open, setOpen] = useState(false);
   const root = useRef<HTMLElement>(null);
   const ground = useGround(() => root.current);
   if (trouble) return <Notice text={trouble} />;
   if (!strips) return <section aria-busy="true" style={{ minHeight: "150px" }} />;
+  // A fold that would hide one alone is none; the chosen prompt is never hidden.
+  const folds = strips.length > PROMPTS + 1;
+  const seen = open || !folds ? strips.length : Math.max(PROMPTS, Math.min(at, strips.length - 1) + 1);
   const known = strips.flatMap((strip) => strip.numbers[coloured] ?? []);
   const limits = limitsOf(known, coloured === "KL" ? LEAST_KL : 0);
   const names = [...new Set(strips.flatMap((strip) => Object.keys(strip.numbers)))];
@@ -47,13 +52,15 @@ export function TokensView({ model, selection }: { model: Model; selection: Mode
         </header>
       )}
       <div class="nnv-lines">
-        {strips.map((each, k) => (
+        {strips.slice(0, seen).map((each, k) => (
           <Line
             key={k} strip={each} coloured={coloured} limits={limits} ground={ground} selected={token} own={k === at || strips.length === 1}
             onHover={(position) => setHover(position === null ? null : [k, position])}
             onSelect={(position) => { setAt(k); setToken(position === token && k === at ? -1 : position); }}
           />
         ))}
+        {folds && seen < strips.length && <button onClick={() => setOpen(true)}>show {strips.length - seen} more prompts</button>}
+        {folds && open && <button onClick={() => setOpen(false)}>show fewer prompts</button>}
       </div>
       <Prediction strips={strips} strip={told ?? strips[strip]} position={position} />
     </section>
