@@ -18,25 +18,52 @@ _LIBRARIES = tuple(
 )
 
 
-class FullTraceback(str):
-    """The text of a whole traceback, as Python prints it; typed at a prompt it reads the same.
+class FullTraceback:
+    """A whole traceback, which is printed as Python prints it: `print(error.full_traceback)`.
+
+    Its text is made when it is asked for: most errors are mended without.
 
     Attributes:
         entries: the traceback itself, for debuggers.
     """
 
-    entries: TracebackType | None = None
+    def __init__(self, error: BaseException, entries: TracebackType | None):
+        self.entries = entries
+        # Not the error itself: it holds this, and would live until the collector comes by.
+        self._said = traceback.format_exception_only(type(error), error)
+        self._cause = error.__cause__
+        self._context = None if error.__suppress_context__ else error.__context__
 
-    def __repr__(self) -> str:
-        return str(self)
+    def __str__(self) -> str:
+        parts = [_before(self._cause, _CAUSED) or _before(self._context, _MEANWHILE)]
+        parts += ["Traceback (most recent call last):\n", *_lines(self.entries), *self._said]
+        return "".join(parts)
+
+    __repr__ = __str__
 
 
-def full_text(error: BaseException, entries: TracebackType | None) -> FullTraceback:
-    """The text of `error` with these entries."""
-    lines = traceback.format_exception(type(error), error, entries)
-    text = FullTraceback("".join(lines))
-    text.entries = entries
-    return text
+_CAUSED = "The above exception was the direct cause of the following exception:"
+_MEANWHILE = "During handling of the above exception, another exception occurred:"
+
+
+def _before(error: BaseException | None, words: str) -> str:
+    """The text of an error that came before, and how it goes on."""
+    if error is None:
+        return ""
+    return "".join([*traceback.format_exception(error), f"\n{words}\n\n"])
+
+
+def _lines(entries: TracebackType | None) -> list[str]:
+    try:
+        return traceback.format_tb(entries)
+    except (RuntimeError, StopIteration):  # code that was changed has places without a line
+        lines, step = [], entries
+        while step is not None:
+            code = step.tb_frame.f_code
+            place = f'  File "{code.co_filename}", line {step.tb_lineno}, in {code.co_name}\n'
+            lines.append(place)
+            step = step.tb_next
+        return lines
 
 
 def fold_frames(error: BaseException) -> None:
@@ -54,7 +81,7 @@ def fold_frames(error: BaseException) -> None:
     shown = [entry for entry in entries if not _hidden(entry)]
     if len(shown) == len(entries) or not shown:
         return
-    error.full_traceback = full_text(error, full)
+    error.full_traceback = FullTraceback(error, full)
     module = _failing_module(entries)
     if module is not None and hasattr(error, "add_note"):
         error.add_note(f"Raised in the forward of {module}. Whole traceback: error.full_traceback.")

@@ -430,8 +430,9 @@ def test_the_traceback_has_the_users_frames_alone(model, hf):
     assert set(frames) == {"test_trace.py"}
     whole = caught.value.full_traceback
     assert repr(whole) == str(whole)
-    assert whole.startswith("Traceback (most recent call last):")
-    assert "modeling_gpt2.py" in whole and type(caught.value).__name__ in whole
+    text = str(whole)
+    assert text.startswith("Traceback (most recent call last):")
+    assert "modeling_gpt2.py" in text and type(caught.value).__name__ in text
     assert whole.entries.tb_next is not None
     assert "GPT2" in caught.value.__notes__[0] or "LayerNorm" in caught.value.__notes__[0]
 
