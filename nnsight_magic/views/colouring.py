@@ -89,7 +89,8 @@ def marks_of(drawn: np.ndarray) -> list[float]:
     if not len(some):
         return []
     low, high = np.quantile(values, [OUTERMOST, 1 - OUTERMOST], method="nearest")
-    return [float(low), float(np.median(some)), float(high)]
+    usual = float(np.median(some / 2)) * 2  # of two in the middle it is half of their sum
+    return [float(low), usual, float(high)]
 
 
 def outside(drawn: np.ndarray, limits: Sequence[float]) -> tuple[bool, bool]:

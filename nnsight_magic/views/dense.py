@@ -25,10 +25,17 @@ def as_tensor(value: Any) -> Any:
     """
     import torch
 
-    if isinstance(value, torch.Tensor):
-        return _dense(value)
-    if is_list_of_tensors(value):
-        return torch.stack([_dense(each).detach() for each in value])
+    try:
+        if isinstance(value, torch.Tensor):
+            return _dense(value)
+        if is_list_of_tensors(value):
+            return torch.stack([_dense(each).detach() for each in value])
+    except (RuntimeError, NotImplementedError) as error:
+        first = value if isinstance(value, torch.Tensor) else value[0]
+        raise BadInputError(
+            f"torch cannot read the values of this tensor ({first.dtype}, {first.layout}): "
+            f"{str(error).splitlines()[0][:160]}; convert it first, such as x.to_dense().float()"
+        ) from None
     if type(value).__module__.startswith("torch") and hasattr(value, "data"):
         value = value.data
     try:
@@ -102,11 +109,14 @@ def _dense(tensor: Any) -> Any:
     if tensor.is_nested:
         with torch.no_grad():
             rows = [_floating(each.detach()) for each in tensor.unbind()]
+            if not any(each.numel() for each in rows):  # torch pads none of those
+                longest = [max(sizes) for sizes in zip(*(each.shape for each in rows), strict=True)]
+                return torch.zeros(len(rows), *longest)
             return torch.nested.nested_tensor(rows).to_padded_tensor(float("nan"))
     if tensor.layout != torch.strided:
         if tensor.numel() > LARGEST:
             raise BadInputError("a sparse tensor this large cannot be shown; slice it first")
-        tensor = tensor.detach().to_dense()
+        tensor = _written_out(tensor.detach())
     if tensor.is_quantized:
         return tensor.dequantize()
     if "float4" in str(tensor.dtype):
@@ -120,6 +130,17 @@ def _dense(tensor: Any) -> Any:
             "torch.uint8 and unpack it first"
         )
     return tensor
+
+
+def _written_out(tensor: Any) -> Any:
+    """A sparse tensor in full; torch does not write out every dtype as it is."""
+    import torch
+
+    try:
+        return tensor.to_dense()
+    except (RuntimeError, NotImplementedError):
+        floating = tensor.dtype.is_floating_point
+        return tensor.to(torch.float32 if floating else torch.int64).to_dense()
 
 
 def _floating(tensor: Any) -> Any:

@@ -138,6 +138,14 @@ class TensorView(View):
             **state,
         )
 
+    @traitlets.validate("limits")
+    def _check_limits(self, proposal: Any) -> list[float]:
+        """Colours end at numbers, and no message can carry others."""
+        limits = list(proposal["value"])
+        if not all(map(math.isfinite, limits)):
+            raise traitlets.TraitError(f"limits are two finite numbers, or none; found {limits}")
+        return limits
+
     @traitlets.observe("index", "drawn")
     def _relabel(self, _: Any = None) -> None:
         """The words on the axes are those of the prompt that is looked at."""
