@@ -35,17 +35,14 @@ def test_the_tokens_of_the_prompt_stand_on_every_axis_of_tokens(shell, cell):
     assert view.labels.vocabulary(40) == shell.ns["model"].tokenizer.decode([40])
 
 
-def test_the_last_expression_has_them_too(shell, cell):
+def test_the_axes_of_the_last_expression_are_known_too(shell, cell):
     shell.ip.kernel = object()  # there is a front end that shows views
     try:
         shell.run(cell("logits"))
     finally:
         del shell.ip.kernel
     stills = [out.data["text/html"] for out in shell.outputs if "text/html" in out.data]
-    drawn = next(each for each in stills if "vocabulary" in each)
-    # A low picture has a word at every other row.
-    words = [word.replace(" ", "·") for word in tokens(shell, PROMPT)]
-    assert sum(f">{word}<" in drawn for word in words) >= len(words) // 2
+    assert any("<b>logits</b>" in each and "token ↓ vocabulary →" in each for each in stills)
 
 
 @pytest.mark.parametrize("row", [0, 1])
