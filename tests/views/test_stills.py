@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import warnings
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from traitlets import TraitError
 
 from nnsight_magic.errors import BadInputError
 from nnsight_magic.views import TensorView, TokenStrip, compare, show, tokens_view
@@ -258,7 +260,8 @@ NONSENSE = [
 def test_a_state_that_makes_no_sense_counts_as_not_set(state: dict[str, Any], gone: bool) -> None:
     tensor = torch.rand(3, 40, 50)
     view = TensorView(tensor, "x", weak=True)
-    view.set_state(state)
+    with contextlib.suppress(TraitError):  # refused by the trait: not set either
+        view.set_state(state)
     if gone:
         del tensor
     assert place_of(view).size in {(40, 50), (3, 50), (3, 40)}
