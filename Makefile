@@ -95,7 +95,7 @@ widgets: $(STATIC)/.built
 
 # Converted once into the user's cache folder; looking for it there takes no time.
 demo-model: $(STAMPS)/installed
-	@$(BIN)/python -m nnsight_magic.model.demo > /dev/null
+	@$(BIN)/python -m nnsight_magic.loading.demo > /dev/null
 
 $(STAMPS)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -28,7 +28,7 @@ MOST = 150_000  # bytes of a picture
 SETUP = """
 import torch
 from nnsight_magic.views import *
-from nnsight_magic.model.load import open_source
+from nnsight_magic.loading.load import open_source
 source = open_source("demo")
 model, tokenizer = source.weights(), source.tokenizer
 model.set_attn_implementation("eager")

@@ -10,22 +10,22 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nnsight_magic.engine.language_model import LanguageModel
-    from nnsight_magic.engine.wrapped import Model
+    from nnsight_magic.engine.model.language_model import LanguageModel
+    from nnsight_magic.engine.model.model import Model
     from nnsight_magic.errors import NnsightError
 
 __all__ = ["LanguageModel", "Model", "NnsightError", "__version__", "save"]
 __version__ = "0.1.0"
 
 _HOMES = {
-    "LanguageModel": "nnsight_magic.engine.language_model",
-    "Model": "nnsight_magic.engine.wrapped",
+    "LanguageModel": "nnsight_magic.engine.model.language_model",
+    "Model": "nnsight_magic.engine.model.model",
     "NnsightError": "nnsight_magic.errors",
 }
 # What users of nnsight import; see docs/coming-from-nnsight.md.
 _CALLED_OTHERWISE = {
-    "Envoy": ("nnsight_magic.engine.handle", "Handle"),
-    "NNsight": ("nnsight_magic.engine.wrapped", "Model"),
+    "Envoy": ("nnsight_magic.engine.places.handle", "Handle"),
+    "NNsight": ("nnsight_magic.engine.model.model", "Model"),
 }
 _SPELLINGS = frozenset(
     ["CONFIG", "apply", "dict", "float", "int", "list", "log", "set", "str", "tuple"]
@@ -48,7 +48,7 @@ def _spelling(name: str) -> Any:
     if name in _CALLED_OTHERWISE:
         home, own_name = _CALLED_OTHERWISE[name]
         return getattr(importlib.import_module(home), own_name)
-    spellings = importlib.import_module("nnsight_magic.engine.spellings")
+    spellings = importlib.import_module("nnsight_magic.engine.places.spellings")
     return spellings.SAVED.get(name) or getattr(spellings, name)
 
 

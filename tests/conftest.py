@@ -54,13 +54,13 @@ def tiny_gpt2_folder(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: A
 @pytest.fixture(scope="session")
 def demo_model() -> nn.Module:
     """The demo model as transformers gives it. Leave it as it was found."""
-    from nnsight_magic.model.load import open_source
+    from nnsight_magic.loading.load import open_source
 
     return open_source("demo").weights()
 
 
 @pytest.fixture(scope="session")
 def demo_tokenizer() -> Any:
-    from nnsight_magic.model.load import open_source
+    from nnsight_magic.loading.load import open_source
 
     return open_source("demo").tokenizer

@@ -13,7 +13,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from nnsight_magic.engine.heads import has_heads
+from nnsight_magic.engine.places.heads import has_heads
+from nnsight_magic.engine.places.standard_names import ROOT_NAMES
 from nnsight_magic.language.names import (
     HANDLE_ATTRIBUTES,
     OF_ATTENTION,
@@ -39,7 +40,6 @@ from nnsight_magic.language.tree import (
     numbered,
     standard,
 )
-from nnsight_magic.model.names import ROOT_NAMES
 
 USUAL_IMPORTS = {
     "np": "import numpy as np",

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from nnsight_magic.engine.heads import has_heads
+from nnsight_magic.engine.places.heads import has_heads
 from nnsight_magic.language.names import (
     HANDLE_ATTRIBUTES,
     OF_ATTENTION,

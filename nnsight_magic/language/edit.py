@@ -10,7 +10,7 @@ from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
-from nnsight_magic.engine.edits import Edit, EditError
+from nnsight_magic.engine.editing.edits import Edit, EditError
 from nnsight_magic.language.keep import Notebook, Saved
 from nnsight_magic.language.problems import Problem
 from nnsight_magic.language.program import Program

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from nnsight_magic.engine.step import Step
-from nnsight_magic.engine.value import Parts, Value, plain, plainly
+from nnsight_magic.engine.tracing.step import Step
+from nnsight_magic.engine.values.value import Parts, Value, plain, plainly
 from nnsight_magic.language.program import Program
 from nnsight_magic.language.rows import RowParts
 

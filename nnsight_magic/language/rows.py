@@ -10,10 +10,10 @@ from typing import Any
 
 import torch
 
-from nnsight_magic.engine.attention import pattern_of
-from nnsight_magic.engine.axes import Batch, axes_of, part_of
-from nnsight_magic.engine.heads import Heads, head_layout
-from nnsight_magic.engine.value import (
+from nnsight_magic.engine.places.heads import Heads, head_layout
+from nnsight_magic.engine.places.pattern import pattern_of
+from nnsight_magic.engine.sweeping.axes import Batch, axes_of, part_of
+from nnsight_magic.engine.values.value import (
     entries,
     handed_out,
     is_container,

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from nnsight_magic.engine.axes import Batch
-from nnsight_magic.engine.step import Step
+from nnsight_magic.engine.sweeping.axes import Batch
+from nnsight_magic.engine.tracing.step import Step
 from nnsight_magic.language.keep import kept, stacked
 from nnsight_magic.language.names import VALUE_ATTRIBUTES
 from nnsight_magic.language.rows import Row

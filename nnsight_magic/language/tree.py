@@ -37,7 +37,11 @@ def numbered(handle: Any) -> list[Any]:
 def standard(handle: Any) -> dict[str, Any]:
     """The modules that go by a standard name here (`layers` at the root, `mlp` in a block), and
     by a name of the user's own."""
-    from nnsight_magic.model.names import BLOCK_NAMES, ROOT_NAMES, part_of_block  # brings torch
+    from nnsight_magic.engine.places.standard_names import (  # brings torch
+        BLOCK_NAMES,
+        ROOT_NAMES,
+        part_of_block,
+    )
 
     model = handle._model
     paths: dict[str, str | None] = {}

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, MutableMapping
 from typing import Any
 
-from nnsight_magic.engine.edits import Edit, Edits
+from nnsight_magic.engine.editing.edits import Edit, Edits
 from nnsight_magic.errors import NnsightError, OptionError
 from nnsight_magic.language.edit import edit_problems, record
 from nnsight_magic.language.problems import did_you_mean

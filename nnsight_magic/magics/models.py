@@ -25,7 +25,7 @@ class Models:
 
     def all(self) -> dict[str, Any]:
         """Every wrapped model of the notebook by its variable's name."""
-        engine = sys.modules.get("nnsight_magic.engine.wrapped")
+        engine = sys.modules.get("nnsight_magic.engine.model.model")
         if engine is None:  # nothing has loaded the engine, so there is no model
             return {}
         return {
@@ -78,8 +78,8 @@ class Models:
 
 def adopt(module: Any, namespace: MutableMapping[str, Any]) -> Any:
     """Wraps a model object of the notebook; the notebook's `tokenizer` goes with it."""
-    from nnsight_magic.engine.language_model import LanguageModel
-    from nnsight_magic.engine.wrapped import Model
+    from nnsight_magic.engine.model.language_model import LanguageModel
+    from nnsight_magic.engine.model.model import Model
 
     if hasattr(module, "config") and hasattr(module.config, "vocab_size"):
         tokenizer = namespace.get("tokenizer")
@@ -91,8 +91,8 @@ def load(
     source: str, namespace: MutableMapping[str, Any], device: str | None, dtype: str | None
 ) -> Any:
     """The model that `%model SOURCE` means: a variable of the notebook, or a name or path."""
-    from nnsight_magic.engine.language_model import LanguageModel
-    from nnsight_magic.engine.wrapped import Model
+    from nnsight_magic.engine.model.language_model import LanguageModel
+    from nnsight_magic.engine.model.model import Model
 
     value = namespace.get(source)
     if isinstance(value, Model):

@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 
-from nnsight_magic.engine.forward import Forward
-from nnsight_magic.engine.greenthread import ThreadState
-from nnsight_magic.engine.value import plain
+from nnsight_magic.engine.running.forward import Forward
+from nnsight_magic.engine.running.thread_state import ThreadState
+from nnsight_magic.engine.values.value import plain
 from nnsight_magic.language.tokens import PromptRow, token_texts
 from nnsight_magic.magics.result import TOP, Guesses, Prediction
 

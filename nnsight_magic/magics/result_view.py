@@ -6,7 +6,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-from nnsight_magic.engine.browse import tree_of
+from nnsight_magic.engine.model.browse import tree_of
 from nnsight_magic.magics.models import title
 from nnsight_magic.magics.result import SavedVariable, TraceResult
 from nnsight_magic.magics.result_labels import labels_of

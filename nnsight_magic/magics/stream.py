@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from transformers import LogitsProcessor, StoppingCriteria
 
-from nnsight_magic.engine.settings_of_generation import Settings
+from nnsight_magic.engine.tracing.settings_of_generation import Settings
 from nnsight_magic.language.tokens import token_texts
 from nnsight_magic.magics.models import title
 from nnsight_magic.magics.predict import Guesses

@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 
-from nnsight_magic.engine.inputs import WholeText
-from nnsight_magic.engine.settings_of_generation import Settings, settings_of
+from nnsight_magic.engine.running.inputs import WholeText
+from nnsight_magic.engine.tracing.settings_of_generation import Settings, settings_of
 from nnsight_magic.errors import OptionError
 from nnsight_magic.language.names import TRACE_NAMES
 from nnsight_magic.language.problems import did_you_mean

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from nnsight_magic import LanguageModel
-from nnsight_magic.engine.edits import EditError
+from nnsight_magic.engine.editing.edits import EditError
 from nnsight_magic.errors import (
     AlreadyRanError,
     NoSuchModuleError,

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from nnsight_magic import LanguageModel
-from nnsight_magic.engine.inputs import with_positions
+from nnsight_magic.engine.running.inputs import with_positions
 from nnsight_magic.errors import NoSuchModuleError, NoSuchOperationError
 from tests.architectures import families, models
 from tests.hooks import hook_count

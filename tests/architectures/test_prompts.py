@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from nnsight_magic import LanguageModel
-from nnsight_magic.engine.axes import Batch
-from nnsight_magic.engine.inputs import with_positions
+from nnsight_magic.engine.running.inputs import with_positions
+from nnsight_magic.engine.sweeping.axes import Batch
 from nnsight_magic.errors import NnsightError, WrongValueError
 from nnsight_magic.language.rows import Row
 from nnsight_magic.language.tokens import PromptRow

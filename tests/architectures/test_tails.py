@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from nnsight_magic import LanguageModel
-from nnsight_magic.engine.edits import EditError
+from nnsight_magic.engine.editing.edits import EditError
 from nnsight_magic.errors import WrongValueError
 from tests.architectures import models, reference
 from tests.architectures.test_promises import TEXT, one_core  # noqa: F401

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from nnsight_magic import LanguageModel
-from nnsight_magic.engine.wrapped import Model
+from nnsight_magic.engine.model.model import Model
 from nnsight_magic.errors import NeverRanError
 from tests.architectures import models, reference
 from tests.hooks import hook_count

@@ -4,7 +4,7 @@ SETUP = """
 import time, torch
 from nnsight_magic import views
 from nnsight_magic.views import *
-from nnsight_magic.model.load import open_source
+from nnsight_magic.loading.load import open_source
 source = open_source("demo")
 model, tokenizer = source.weights(), source.tokenizer
 torch.set_num_threads(2)

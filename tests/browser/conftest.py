@@ -71,7 +71,7 @@ def page(browser: Any) -> Iterator[Any]:
 @pytest.fixture(scope="package")
 def demo_cached() -> None:
     """Converted before a notebook wants it."""
-    from nnsight_magic.model.load import open_source
+    from nnsight_magic.loading.load import open_source
 
     open_source("demo").weights()
 

@@ -20,8 +20,8 @@ import pytest
 import torch
 
 from nnsight_magic import LanguageModel
-from nnsight_magic.engine.site import PACKAGE
-from nnsight_magic.engine.turn import Turn
+from nnsight_magic.engine.sites.caller import PACKAGE
+from nnsight_magic.engine.tracing.turn import Turn
 from tests.hooks import hook_count
 
 IDS = torch.tensor([[1, 2, 3, 4, 5]])

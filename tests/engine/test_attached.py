@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from nnsight_magic import LanguageModel
-from nnsight_magic.engine.wrapped import Model
+from nnsight_magic.engine.model.model import Model
 from nnsight_magic.errors import AlreadyRanError, NeverRanError, NnsightError, NoSuchModuleError
 from tests.hooks import hook_count, hooked, hooked_block
 from tests.tiny import HIDDEN

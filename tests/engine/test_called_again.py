@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from nnsight_magic import Model
-from nnsight_magic.engine.called_again import called_again
+from nnsight_magic.engine.running.called_again import called_again
 from nnsight_magic.errors import AlreadyRanError
 
 SIZE = 4

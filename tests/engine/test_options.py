@@ -6,7 +6,7 @@ from torch import nn
 from transformers import GenerationConfig
 
 from nnsight_magic import LanguageModel
-from nnsight_magic.engine.wrapped import Model
+from nnsight_magic.engine.model.model import Model
 from nnsight_magic.errors import BadInputError
 from tests import tiny as tiny_models
 

@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from nnsight_magic.engine.wrapped import Model
+from nnsight_magic.engine.model.model import Model
 from nnsight_magic.errors import AlreadyRanError
 from tests.hooks import hook_count
 

@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers.models.llama import modeling_llama
 
 from nnsight_magic import LanguageModel
-from nnsight_magic.engine.wrapped import Model
+from nnsight_magic.engine.model.model import Model
 from tests.hooks import hook_count, hooked, hooked_block
 
 IDS = torch.tensor([[5, 6, 7, 8, 9, 10]])

@@ -21,7 +21,7 @@ from torch import nn
 
 import nnsight_magic
 from nnsight_magic import LanguageModel
-from nnsight_magic.engine.wrapped import Model
+from nnsight_magic.engine.model.model import Model
 from nnsight_magic.errors import NoTraceError, TraceInsideTraceError
 from tests.hooks import hook_count
 

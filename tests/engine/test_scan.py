@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from nnsight_magic import LanguageModel
-from nnsight_magic.engine.scan import ScanError, Shape
-from nnsight_magic.engine.wrapped import Model
+from nnsight_magic.engine.model.model import Model
+from nnsight_magic.engine.running.scan import ScanError, Shape
 from tests import tiny as tiny_models
 from tests.hooks import hook_count
 

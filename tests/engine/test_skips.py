@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from nnsight_magic import LanguageModel
-from nnsight_magic.engine import block_layout
+from nnsight_magic.engine.running import block_layout
 from nnsight_magic.errors import WrongValueError
 from tests import tiny
 from tests.hooks import hooked

@@ -16,8 +16,8 @@ import torch
 from torch import nn
 
 from nnsight_magic import LanguageModel
-from nnsight_magic.engine.coroutine import coroutine
-from nnsight_magic.engine.stack_floor import make_floor
+from nnsight_magic.engine.running.coroutine import coroutine
+from nnsight_magic.engine.running.stack_floor import make_floor
 from tests.engine.provoke import deeper
 from tests.hooks import hook_count
 
@@ -121,7 +121,7 @@ def test_what_is_called_gives_and_raises_what_it_does_without_a_floor():
 
 NO_NEW_INSTRUCTIONS = """
 import ctypes, platform
-from nnsight_magic.engine.stack_floor import NoFloor, make_floor
+from nnsight_magic.engine.running.stack_floor import NoFloor, make_floor
 if ctypes.CDLL(None).prctl(65, 1, 0, 0, 0) != 0:  # PR_SET_MDWE: nothing becomes executable
     platform.machine = lambda: "an unknown machine"  # a Linux before 6.3
 try:

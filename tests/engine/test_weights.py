@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from nnsight_magic import LanguageModel
-from nnsight_magic.engine.weights import Weights, lattice
+from nnsight_magic.engine.memory.weights import Weights, lattice
 from tests import tiny
 from tests.hooks import hooked_block
 

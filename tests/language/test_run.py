@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from nnsight_magic import LanguageModel
-from nnsight_magic.engine.value import Value
+from nnsight_magic.engine.values.value import Value
 from nnsight_magic.errors import CellError, TokenTextError, WrongValueError
 from nnsight_magic.language.check import check
 from nnsight_magic.language.names import SCOPE_NAME, bound_names

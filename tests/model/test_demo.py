@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from nnsight_magic.errors import LoadError, ModelNotFound
-from nnsight_magic.model import demo
-from nnsight_magic.model.load import open_source
+from nnsight_magic.loading import demo
+from nnsight_magic.loading.load import open_source
 
 pytestmark = pytest.mark.demo
 
@@ -58,7 +58,7 @@ def test_its_tokenizer_knows_its_special_tokens_and_its_chat_format(demo_tokeniz
 
 
 def test_two_processes_that_need_it_at_once_convert_it_once(tmp_path):
-    command = [sys.executable, "-m", "nnsight_magic.model.demo"]
+    command = [sys.executable, "-m", "nnsight_magic.loading.demo"]
     environment = {**os.environ, "NNSIGHT_MAGIC_CACHE": str(tmp_path), "OMP_NUM_THREADS": "1"}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     both = [subprocess.Popen(command, env=environment, **pipes) for _ in range(2)]
@@ -140,7 +140,7 @@ def test_a_disk_without_room_is_told_and_nothing_is_left(tmp_path):
     program = textwrap.dedent("""
         import pathlib, resource, signal, sys
         from nnsight_magic.errors import LoadError
-        from nnsight_magic.model import demo
+        from nnsight_magic.loading import demo
         from tests import tiny
         from tests.model.test_gguf import write_gguf
 

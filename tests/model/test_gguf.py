@@ -10,7 +10,7 @@ import torch
 from gguf import GGUFWriter
 
 from nnsight_magic.errors import LoadError, ModelNotFound
-from nnsight_magic.model.load import open_source
+from nnsight_magic.loading.load import open_source
 from tests import tiny as tiny_models
 
 IDS = torch.tensor([[1, 2, 3, 4]])

@@ -17,9 +17,9 @@ COMMIT = "a" * 40
 
 SCRIPT = """
 import json, sys
-import nnsight_magic.model.hub as hub
+import nnsight_magic.loading.hub as hub
 from nnsight_magic.errors import NnsightError
-from nnsight_magic.model.load import open_source
+from nnsight_magic.loading.load import open_source
 hub.PATIENCE = float(sys.argv[1])
 for name in sys.argv[2:]:
     try:

@@ -12,7 +12,7 @@ from torch import nn
 
 from nnsight_magic import LanguageModel
 from nnsight_magic.errors import LoadError, ModelNotFound, NnsightWarning
-from nnsight_magic.model.load import open_source
+from nnsight_magic.loading.load import open_source
 from tests import tiny as tiny_models
 
 IDS = torch.tensor([[1, 2, 3, 4]])

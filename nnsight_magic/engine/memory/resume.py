@@ -1,0 +1,237 @@
+"""Block outputs remembered from earlier forwards, so that a later one can start further on.
+
+A forward on inputs and weights that were run before gives the same block outputs, to the bit.
+What stands here is keyed by everything that can change them; where that cannot be told (foreign
+hooks, torch modes of the user's, training mode, arguments that cannot be compared) nothing is
+remembered.
+
+Weights are told apart by identity, memory address and version counter. Writes through `.data`
+leave the counter alone, so some numbers of each are compared as well, see `weights`: what can
+escape that is a write to a few single numbers; call `model.resume.clear()` after such.
+
+The user's code runs between the touches of one trace, and may change the model there: before a
+forward goes on, what it is about to run is looked at again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections import OrderedDict
+from collections.abc import Hashable
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+from torch.utils._device import DeviceContext
+
+from nnsight_magic.engine.memory.fingerprint import Fingerprint
+from nnsight_magic.engine.memory.settings import settings
+from nnsight_magic.engine.memory.weights import Weights
+from nnsight_magic.engine.places.standard_names import find_names
+from nnsight_magic.engine.values.value import own_copy
+
+_log = logging.getLogger(__name__)
+
+DEFAULT_BUDGET = 256 * 2**20  # bytes
+
+
+class Key(NamedTuple):
+    """What a forward's block outputs depend on, besides the model."""
+
+    age: int  # of the memory: another one for another state of the model
+    arguments: Hashable
+    settings: Hashable
+    autocast: Hashable
+
+
+class Resume:
+    """The remembered block outputs of one model: `model.resume`.
+
+    Attributes:
+        enabled: switch it off to run every forward from its start.
+        budget: bytes that may be held, on the tensors' own device; the least recently used go
+            first.
+    """
+
+    def __init__(self, budget: int = DEFAULT_BUDGET):
+        self.enabled = True
+        self._budget = budget
+        self._outputs: OrderedDict[tuple[Key, int], torch.Tensor] = OrderedDict()
+        self._fingerprint: Fingerprint | None = None
+        self._state: tuple | None = None
+        self._weights: Weights | None = None
+        self._age = 0  # how often everything was forgotten
+
+    @property
+    def budget(self) -> int:
+        return self._budget
+
+    @budget.setter
+    def budget(self, size: int) -> None:
+        self._budget = size
+        self._shrink()
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held now."""
+        return sum(_size(tensor) for tensor in self._outputs.values())
+
+    def __len__(self) -> int:
+        return len(self._outputs)
+
+    def __repr__(self) -> str:
+        state = "" if self.enabled else ", off"
+        return f"Resume({len(self)} block outputs, {self.nbytes} of {self.budget} bytes{state})"
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._forget()
+        self._fingerprint = self._state = None
+
+    def key(self, root: nn.Module, args: tuple, kwargs: dict[str, Any], forward: Any) -> Key | None:
+        """What the block outputs of a forward depend on that is about to begin.
+
+        `None` if they cannot be remembered.
+        """
+        if not self.enabled or self._budget <= 0:
+            return None
+        return self.conditions(root, args, kwargs, type(forward), forward.autocast)
+
+    def conditions(
+        self,
+        root: nn.Module,
+        args: tuple,
+        kwargs: dict[str, Any],
+        ours: type,
+        autocast: Hashable = None,
+    ) -> Key | None:
+        """What the outcome of this call depends on besides the model, whose state is noted.
+
+        `None` where that cannot be told. Another state than the one before forgets everything.
+        """
+        if _modes_of_others():
+            _log.debug("nothing is remembered: torch functions are intercepted by other code")
+            return None
+        if self._fingerprint is None or self._fingerprint.root is not root:
+            self._fingerprint = Fingerprint(root, find_names(root).layers)
+        state = self._fingerprint.take(ours)
+        arguments = _arguments(args, kwargs)
+        if state is None or arguments is None:
+            _log.debug(
+                "nothing is remembered: %s",
+                "hooks of other code, or training mode"
+                if state is None
+                else "an argument that cannot be compared",
+            )
+            return None
+        if state != self._state:
+            self._forget()
+            self._state = state
+        return Key(self._age, arguments, settings(), autocast)
+
+    def same(
+        self,
+        key: Key,
+        args: tuple,
+        kwargs: dict[str, Any],
+        forward: Any,
+        blocks: range,
+        code: bool,
+    ) -> bool:
+        """Whether a forward that began under `key` still stands under it, as far as these blocks.
+
+        The user's code runs between two touches, and may have changed anything meanwhile.
+
+        Args:
+            code: look at the code of the blocks' classes too.
+        """
+        if key.age != self._age or torch._C._len_torch_dispatch_stack():
+            return False
+        if key.settings != settings() or key.arguments != _arguments(args, kwargs):
+            return False
+        then = (self._state[0], *self._state[blocks.start + 1 : blocks.stop + 1])
+        return self._fingerprint.still(then, type(forward), blocks, code)
+
+    def weights_hold(self, blocks: range, start: bool) -> bool:
+        """Whether the weights of these blocks are those known; if not, everything is forgotten.
+
+        At the start of a forward also those outside of all blocks, which are used before them.
+        """
+        if self._weights is None:
+            self._weights = Weights(self._fingerprint.modules)
+        if self._weights.hold([0] * start + [block + 1 for block in blocks]):
+            return True
+        self._forget()
+        return False
+
+    def state(self) -> Hashable:
+        """The state noted last, for those who remember by it; with the weights as they are."""
+        weights = self._weights = self._weights or Weights(self._fingerprint.modules)
+        numbers = (each for part in range(len(self._state)) for each in weights.now(part))
+        return hash(self._state), hash(tuple(n.cpu().numpy().tobytes() for n in numbers))
+
+    def best(self, key: Key, before: int, after: int) -> tuple[int, torch.Tensor] | None:
+        """The last remembered output of a block in `range(after, before)`."""
+        for index in range(before - 1, after - 1, -1):
+            found = self._outputs.get((key, index))
+            if found is not None:
+                self._outputs.move_to_end((key, index))
+                _log.debug("resumed behind block %d", index)
+                return index, found
+        return None
+
+    def remember(self, key: Key, index: int, output: torch.Tensor) -> None:
+        """Keep a copy of what block `index` gave."""
+        size = _size(output)
+        if size > self._budget or key.age != self._age:
+            _log.debug("block %d is not remembered: too large, or the model has changed", index)
+            return
+        _log.debug("remembered block %d, %d bytes", index, size)
+        self._outputs[key, index] = own_copy(output)
+        self._outputs.move_to_end((key, index))
+        self._shrink()
+
+    def _forget(self) -> None:
+        if self._outputs:
+            _log.debug("forgot %d block outputs", len(self._outputs))
+        self._age += 1
+        self._outputs.clear()
+        self._weights = None
+
+    def _shrink(self) -> None:
+        held = self.nbytes
+        while self._outputs and held > self._budget:
+            _, oldest = self._outputs.popitem(last=False)
+            held -= _size(oldest)
+
+
+def _size(tensor: torch.Tensor) -> int:
+    return tensor.numel() * tensor.element_size()
+
+
+def _modes_of_others() -> bool:
+    """Whether torch functions are being intercepted, by anything but a default device."""
+    if torch._C._len_torch_dispatch_stack():
+        return True
+    depth = torch._C._len_torch_function_stack()
+    return any(
+        not isinstance(torch._C._get_function_stack_at(i), DeviceContext) for i in range(depth)
+    )
+
+
+def _arguments(args: tuple, kwargs: dict[str, Any]) -> Hashable | None:
+    """The arguments by value; `None` if one of them cannot be compared."""
+    parts: list[Hashable] = []
+    for name, value in [*enumerate(args), *sorted(kwargs.items())]:
+        if isinstance(value, torch.Tensor):
+            if value.requires_grad:
+                return None
+            data = value.detach().to("cpu", copy=False).contiguous().flatten().view(torch.uint8)
+            digest = hashlib.blake2b(data.numpy().tobytes(), digest_size=16).digest()
+            parts.append((name, tuple(value.shape), value.dtype, value.device, digest))
+        elif value is None or isinstance(value, str | int | float | bool):
+            parts.append((name, value))
+        else:
+            return None
+    return tuple(parts)

@@ -1,0 +1,258 @@
+"""`LanguageModel`: load a language model, trace it, generate with it."""
+
+from __future__ import annotations
+
+from functools import cached_property, partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from nnsight_magic.engine.model.model import Model
+from nnsight_magic.engine.model.travel import state_of
+from nnsight_magic.engine.places.handle import Handle, touching
+from nnsight_magic.engine.places.spellings import without_foreign_options
+from nnsight_magic.engine.running.filled import filled_among
+from nnsight_magic.engine.running.inputs import (
+    Inputs,
+    inputs_among,
+    prepare,
+    refuse_twice,
+    without_inputs,
+)
+from nnsight_magic.engine.running.options import check_generation, check_options
+from nnsight_magic.engine.running.scan import Scan, scan
+from nnsight_magic.engine.tracing.generated import Generator
+from nnsight_magic.engine.tracing.generation import Generation, GenerationTracer
+from nnsight_magic.engine.tracing.tracer import Tracer
+from nnsight_magic.loading.given import taken
+from nnsight_magic.loading.load import open_source
+
+
+class LanguageModel(Model):
+    """A language model of transformers, by name or as an object.
+
+    Args:
+        source: `"demo"`, a hub name, a local folder (of an adapter too), a GGUF file, or a model
+            that is in memory: a module, a pipeline, or what another library has wrapped.
+        tokenizer: for a model in memory; loaded beside the weights otherwise.
+        device_map: `"cpu"`, `"cuda"`, `"auto"`, … as `from_pretrained` takes it.
+        dtype: of the weights, such as `torch.bfloat16` or `"bfloat16"`.
+        dispatch: load the weights now. By default the first trace loads them, and until then
+            the module tree stands on the meta device.
+        block_index_zero, rename: see `Model`.
+        kwargs: go to `from_pretrained`.
+
+    Raises:
+        ModelNotFound: nothing goes by that name.
+
+    >>> model = LanguageModel("demo")
+    >>> with model.trace("The Eiffel Tower is in the city of"):
+    ...     hidden = model.layers[5].output.save()
+    ...     best = model.logits[0, -1].argmax()
+    >>> hidden.shape, model.tokenizer.decode(best)
+    (torch.Size([1, 9, 576]), ' Paris')
+    """
+
+    def __init__(
+        self,
+        source: Any,
+        tokenizer: Any = None,
+        *,
+        device_map: Any = None,
+        dtype: Any = None,
+        dispatch: bool = False,
+        block_index_zero: bool = True,
+        rename: dict[str, str | list[str]] | None = None,
+        **kwargs: Any,
+    ):
+        source, tokenizer = taken(source, tokenizer)
+        own = {"block_index_zero": block_index_zero, "rename": rename}
+        if isinstance(source, nn.Module):
+            super().__init__(source, **own)
+            self.__dict__.update(
+                _source=None, _recipe=None, _given_tokenizer=tokenizer, loaded=True
+            )
+            return
+        opened = open_source(str(source), **kwargs)
+        super().__init__(opened.skeleton(), **own)
+        recipe = {"device_map": device_map, "dtype": dtype, **own, **kwargs}
+        self.__dict__.update(
+            _source=opened,
+            _recipe={"source": str(source), "tokenizer": tokenizer, **recipe},
+            _given_tokenizer=tokenizer,
+            _placement={"device_map": device_map, "dtype": dtype},
+            loaded=False,
+        )
+        if dispatch:
+            self._load()
+
+    @property
+    def module(self) -> nn.Module:
+        """The transformers model itself; loads the weights if they are not."""
+        self._load()
+        return self._root
+
+    @property
+    def tokenizer(self) -> Any:
+        """The tokenizer, `None` for a model in memory that was given none."""
+        if self._given_tokenizer is not None or self._source is None:
+            return self._given_tokenizer
+        return self._source.tokenizer
+
+    def dispatch(self) -> None:
+        """Load the weights now, as `dispatch=True` does."""
+        self._load()
+
+    def _load(self) -> None:
+        if self.loaded:
+            return
+        original = self.__dict__.get("_shares_with")
+        root = self._source.weights(**self._placement) if original is None else original.module
+        self.__dict__.update(_root=root, loaded=True, _as_loaded=state_of(root))
+
+    def trace(
+        self,
+        inputs: Any = None,
+        *,
+        full: bool = False,
+        grad: bool | None = None,
+        resume: bool = True,
+        trace: bool = True,
+        **kwargs: Any,
+    ) -> Tracer:
+        """A block in which the values of one forward can be read and written.
+
+        Args:
+            inputs: a prompt, a list of prompts (a padded batch), token ids `(tokens,)` or
+                `(batch, tokens)`, or a dict of the model's own arguments. These may also be given
+                as transformers takes them: `trace(**tokenizer(prompt, return_tensors="pt"))`.
+            full: run the forward to its end, even where nothing later is wanted.
+            grad: record for autograd. By default, if the block uses `backward`, `grad` or
+                `requires_grad_`, or what it binds is asked for gradients behind it.
+            resume: start from remembered block outputs where they are the same to the bit; see
+                `model.resume`.
+            trace: off, the model is run at once, and what it returns is given.
+            kwargs: further arguments of the model's `forward`.
+
+        Raises:
+            BadInputError: no forward can be run on `inputs`.
+            TraceInsideTraceError: this model is being traced in this thread.
+        """
+        if not trace:
+            return self._at_once(inputs, full=True, grad=grad, resume=resume, **kwargs)
+        kwargs = without_foreign_options("trace", kwargs)
+        options = without_inputs(kwargs, self._root)
+        again = partial(self.trace, full=full, grad=grad, resume=resume, **options)
+        if inputs is None and not kwargs:
+            return Tracer(self, None, full=full, grad=grad, again=again)
+        prepared = self._prepared(inputs, kwargs, self.module)
+        return self._tracer_for(
+            prepared, self._arguments(prepared, kwargs), full, grad, resume, again
+        )
+
+    def scan(self, inputs: Any = None, **kwargs: Any) -> Scan:
+        """Shapes and dtypes of every module's input and output, without weights.
+
+        Nothing is loaded and nothing is computed: a model of 70 billion parameters is scanned in
+        seconds.
+
+        Args:
+            inputs: as in `trace`.
+            kwargs: as in `trace`.
+
+        Raises:
+            ScanError: the model looks at numbers to decide what it does next.
+
+        >>> model = LanguageModel("demo")
+        >>> model.scan("The Eiffel Tower")["model.layers.3.mlp"].output
+        float32 (1, 4, 576)
+        >>> model.loaded
+        False
+        """
+        kwargs = without_foreign_options("scan", kwargs)
+        given = self._prepared(inputs, kwargs, self._root)
+        check_options("scan", (), kwargs, self._root)
+        return scan(self._root, given, self._arguments(given, kwargs)).of(self)
+
+    def _arguments(self, prepared: Inputs, kwargs: dict) -> dict[str, Any]:
+        """What the model's `forward` is given beside the inputs."""
+        arguments = dict(kwargs)
+        if self._is_decoder and not filled_among((*kwargs.values(), *prepared.kwargs.values())):
+            # A trace is one forward: nothing reads the cache that it would leave behind.
+            arguments.setdefault("use_cache", False)
+        config = getattr(self._root, "config", None)
+        if getattr(config, "is_encoder_decoder", False):
+            start = getattr(config, "decoder_start_token_id", None)
+            given = arguments.keys() | prepared.kwargs.keys()
+            rows = next(iter(prepared.kwargs.values()), None)
+            if not (start is None or rows is None or {"decoder_input_ids", "labels"} & given):
+                ids = torch.full((rows.shape[0], 1), start, device=rows.device)
+                arguments.setdefault("decoder_input_ids", ids)
+        return arguments
+
+    def generate(
+        self, inputs: Any = None, *, full: bool = True, grad: bool | None = None, **kwargs: Any
+    ) -> Generation:
+        """Generate text: as a `with` block for interventions, or at once.
+
+        Without `with` the result is used like the tensor of sequences `(batch, tokens)` that
+        transformers' `generate` returns. In a block, step 0 processes the prompt and step k the
+        k-th new token; `tracer.steps` visits them, and `tracer.result` has the sequences.
+
+        Args:
+            inputs: as in `trace`.
+            full: finish the text when the block is left; otherwise it ends with the last touch.
+            grad: as in `trace`.
+            kwargs: `max_new_tokens`, `do_sample`, … as transformers' `generate` takes them.
+
+        Raises:
+            BadInputError: no text can be generated from `inputs`.
+        """
+        kwargs = without_foreign_options("generate", kwargs)
+        options = without_inputs(kwargs, self._root)
+        again = partial(self._generation, full=full, grad=grad, **options)
+        return Generation(self._generation(inputs, full=full, grad=grad, again=again, **kwargs))
+
+    def _generation(
+        self, inputs: Any = None, *, full, grad, again=None, **kwargs
+    ) -> GenerationTracer:
+        prepared = self._prepared(inputs, kwargs, self.module)
+        if hasattr(self.module, "generation_config"):
+            check_generation(("full", "grad"), kwargs, self.module)
+        return GenerationTracer(self, prepared, kwargs, full=full, grad=grad, again=again)
+
+    @cached_property
+    def _is_decoder(self) -> bool:
+        return hasattr(self._root, "generate") and hasattr(self._root.config, "use_cache")
+
+    def _prepared(self, inputs: Any, kwargs: dict, module: nn.Module) -> Inputs:
+        """What to run on: `inputs`, or what stands for them in `kwargs`, which is taken out."""
+        if inputs is None:
+            inputs = inputs_among(kwargs, module)
+        if inputs is None:
+            return Inputs()
+        prepared = prepare(inputs, module, self.tokenizer)
+        refuse_twice(prepared, kwargs, module)
+        return prepared
+
+    @property
+    def generator(self) -> Any:
+        """The text being generated: `model.generator.output` is `tracer.result`."""
+        if "generator" in self._root._modules:
+            return self._child("generator")
+        return Generator(self)
+
+    @touching
+    def logits(self) -> Any:
+        """The final logits `(batch, tokens, vocabulary)`; in a generation of the last position."""
+        return self._speaker().output.logits
+
+    @logits.setter
+    def logits(self, new: Any) -> None:
+        self._speaker().output.logits = new
+
+    def _speaker(self) -> Handle:
+        """The module that gives logits in the run that goes on."""
+        tracer = self._tracer(self, "logits")
+        return tracer.speaker if isinstance(tracer, GenerationTracer) else self

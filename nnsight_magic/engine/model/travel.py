@@ -1,0 +1,113 @@
+"""How a wrapped model travels: into a copy, a file, another process.
+
+A model that was loaded by name travels as that name, its options and its edits; whoever receives it
+loads the weights when it first needs them. So a worker of a cluster gets some hundred bytes and
+not some gigabytes. What a name does not say, weights that were changed since they were loaded or
+modules that were attached, would be missing there without a word: it is refused.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from nnsight_magic.errors import LoadError
+
+if TYPE_CHECKING:
+    from nnsight_magic.engine.model.model import Model
+    from nnsight_magic.engine.places.handle import Handle
+
+
+class CannotTravelError(LoadError, TypeError):
+    """A model that cannot be pickled; a TypeError too, as Python's own is."""
+
+
+def by_name(model: Model) -> tuple:
+    """What pickle stores of a model: how to make it again.
+
+    Raises:
+        CannotTravelError: the model has no name, or is not any more what the name stands for.
+    """
+    recipe = model.__dict__.get("_recipe")
+    if recipe is None:
+        raise CannotTravelError(
+            "This model is in memory and has no name by which another process could load it.\n"
+            "Save it, module.save_pretrained(folder), and load that: LanguageModel(folder). A copy "
+            "in this process: copy.deepcopy(model)."
+        )
+    _refuse_attached(model)
+    if model.loaded and state_of(model._root) != model._as_loaded:
+        raise CannotTravelError(
+            f"The weights of {recipe['source']!r} were changed since they were loaded; where they "
+            "are loaded by that name they are the old ones.\n"
+            "Save them, model.module.save_pretrained(folder), and load that: LanguageModel(folder)."
+        )
+    return _made, (type(model), recipe, edits_of(model))
+
+
+def deep_copy(model: Model, memo: dict) -> Model:
+    """A copy with weights of its own, of a model in memory; of another by its name."""
+    if model.__dict__.get("_recipe") is not None:
+        return _made(*by_name(model)[1])
+    _refuse_attached(model)
+    return _like(model, copy.deepcopy(model._root, memo))
+
+
+def shallow_copy(model: Model) -> Model:
+    """Another wrapper of the same module; of a model that was loaded by name, one of its own."""
+    if model.__dict__.get("_recipe") is not None:
+        return _made(*by_name(model)[1])
+    _refuse_attached(model)
+    return _like(model, model._root)
+
+
+def state_of(root: nn.Module) -> list[tuple]:
+    """What says whether weights were changed: their identity, type and count of changes."""
+    return [(id(each), each._version, each.dtype) for each in root.parameters()]
+
+
+def part(handle: Handle) -> tuple:
+    """What pickle stores of a handle: its model, and where in it."""
+    return _part, (handle._model, handle.path, handle.call)
+
+
+def _part(model: Model, path: str, call: int) -> Handle:
+    handle = model._handle(path) if path else model
+    return handle.calls[call] if call else handle
+
+
+def _made(kind: type, recipe: dict[str, Any], edits: list[Any]) -> Model:
+    return with_edits(kind(**recipe), edits)
+
+
+def _like(model: Model, root: nn.Module) -> Model:
+    options = {"block_index_zero": model.block_index_zero, "rename": model._rename}
+    if "_given_tokenizer" in model.__dict__:
+        options["tokenizer"] = model._given_tokenizer
+    return with_edits(type(model)(root, **options), edits_of(model))
+
+
+def edits_of(model: Model) -> list[tuple]:
+    """A model's edits as plain data."""
+    return [
+        (edit.name, list(edit.writes), edit.enabled, edit.steps) for edit in model.edits.values()
+    ]
+
+
+def with_edits(model: Model, edits: list[tuple]) -> Model:
+    """The model, with the edits that `edits_of` gave."""
+    from nnsight_magic.engine.editing.edits import Edit
+
+    for name, writes, enabled, steps in edits:
+        model.edits._add(Edit(name, writes, enabled, steps, model))
+    return model
+
+
+def _refuse_attached(model: Model) -> None:
+    if model._attached:
+        raise CannotTravelError(
+            f"A copy of this model would lack what was attached to its tree: "
+            f"{', '.join(model._attached)}.\nCopy it first, and attach the modules to the copy."
+        )

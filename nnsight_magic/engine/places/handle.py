@@ -1,0 +1,438 @@
+"""The module tree as the user writes it: `model.layers[3].mlp.output`."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from torch import nn
+
+from nnsight_magic.engine.model.travel import part as travelling_part
+from nnsight_magic.engine.places.attach import attach, call_module, detach, tree_text
+from nnsight_magic.engine.places.heads import Heads, head_layout
+from nnsight_magic.engine.places.pattern import pattern_of
+from nnsight_magic.engine.places.spellings import fluent, refuse_block_of_steps
+from nnsight_magic.engine.places.standard_names import BLOCK_NAMES, ROOT_NAMES, part_of_block
+from nnsight_magic.errors import NoSuchIndexError, NoSuchModuleError, NotAListError
+
+if TYPE_CHECKING:
+    from nnsight_magic.engine.model.model import Model
+    from nnsight_magic.engine.places.operations import Operations
+    from nnsight_magic.engine.places.source import Source
+    from nnsight_magic.engine.tracing.tracer import Tracer
+
+_LISTS = (nn.ModuleList, nn.Sequential)
+
+
+class touching(property):
+    """A property whose getter runs the model, where an AttributeError means what it says.
+
+    Python takes an AttributeError in a property for a missing attribute and calls
+    `__getattr__`, which would hide an error of the model behind "has no 'output'". So the error
+    is kept for that very call, of this property on this handle, and shown by no other.
+    """
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, handle, owner=None):
+        try:
+            return super().__get__(handle, owner)
+        except AttributeError as error:
+            handle._model.__dict__["_raised"] = (handle, self._name, error)
+            raise
+
+
+def raise_what_failed(handle: Handle, name: str) -> None:
+    """Raise again what the getter of `name` has just raised, if it is a property that touches."""
+    if not isinstance(getattr(type(handle), name, None), touching):
+        return
+    failed = handle._model.__dict__.pop("_raised", None)
+    if failed is not None and failed[0] is handle and failed[1] == name:
+        raise failed[2]
+
+
+class Handle:
+    """One module of a wrapped model.
+
+    Attributes and indices mirror the module tree; anything else falls through to the real
+    module (`.weight`, `.in_features`). A child whose name is taken here (`output`, `input`) is
+    reached by its name in brackets: `handle["output"]`.
+
+    Attributes:
+        path: the real dotted path, `"model.layers.3.mlp"`; `""` for the root.
+        parts: the same as a tuple of names.
+        name: as a user writes it, `"layers[3].mlp"`.
+        module: the `torch.nn.Module` itself.
+    """
+
+    __slots__ = ("__weakref__", "_model", "call", "parts", "path")
+    _operation = None  # see operations.py
+    _called: str | None = None  # what a value is called that has a name of its own
+
+    def __init__(self, model: Model, path: str, call: int = 0):
+        put = object.__setattr__
+        put(self, "_model", model)
+        put(self, "path", path)
+        put(self, "parts", tuple(path.split(".")) if path else ())
+        put(self, "call", call)
+
+    # ── values ───────────────────────────────────────────────────────────────────────────
+
+    @touching
+    def output(self) -> Any:
+        """What the module returns; assign to it, or into it, to change what flows on.
+
+        A tensor is `(batch, tokens, features)` for most modules of a language model. Tuples,
+        dicts and model outputs are given as `Parts`.
+        """
+        return self._model._tracer(self, "output").read(self, "output")
+
+    @output.setter
+    def output(self, new: Any) -> None:
+        self._model._tracer(self, "output").write(self, "output", new)
+
+    @touching
+    def _output(self) -> Any:
+        """The raw return value, without the meaning that `[0]` has on a block."""
+        return self._model._tracer(self, "output").read(self, "output", raw=True)
+
+    @_output.setter
+    def _output(self, new: Any) -> None:
+        self._model._tracer(self, "output").write(self, "output", new, raw=True)
+
+    @touching
+    def input(self) -> Any:
+        """The first argument that the module is called with."""
+        return self._model._tracer(self, "input").read_input(self)
+
+    @input.setter
+    def input(self, new: Any) -> None:
+        self._model._tracer(self, "input").write_input(self, new)
+
+    @touching
+    def inputs(self) -> Any:
+        """All arguments: `(args, kwargs)`."""
+        return self._model._tracer(self, "input").read(self, "input")
+
+    @inputs.setter
+    def inputs(self, new: Any) -> None:
+        self._model._tracer(self, "input").write(self, "input", new)
+
+    @touching
+    def pattern(self) -> Any:
+        """Of an attention module: how much each token attends to each, by head.
+
+        `(batch, heads, tokens, tokens)`: rows are queries, columns keys, each row sums to 1. It
+        can be written to. It is the output of the module's softmax (`ops.softmax[0]`, whose input
+        are the scores), and is there whether or not attention runs fused.
+
+        Raises:
+            NoSuchModuleError: the module is no attention module.
+
+        >>> from nnsight_magic import LanguageModel
+        >>> model = LanguageModel("demo")
+        >>> with model.trace("The Eiffel Tower"):
+        ...     model.layers[5].attn.pattern[:, 3] = 0      # head 3 attends to nothing
+        ...     pattern = model.layers[5].attn.pattern
+        >>> pattern.shape, float(pattern[0, 3].sum())
+        (torch.Size([1, 9, 4, 4]), 0.0)
+        """
+        return pattern_of(self).output
+
+    @pattern.setter
+    def pattern(self, new: Any) -> None:
+        pattern_of(self).output = new
+
+    def trace(
+        self, *inputs: Any, full: bool = False, grad: bool | None = None, **kwargs: Any
+    ) -> Tracer:
+        """A trace of this module alone, called with these arguments.
+
+        >>> from nnsight_magic import LanguageModel
+        >>> model = LanguageModel("demo")
+        >>> with model.trace("The Eiffel Tower"):
+        ...     given, expected = model.layers[3].mlp.input, model.layers[3].mlp.output
+        >>> with model.layers[3].mlp.trace(given.value):
+        ...     alone = model.layers[3].mlp.output
+        >>> bool((alone == expected).all())
+        True
+        """
+        return self._model._trace_of(self, inputs, kwargs, full, grad)
+
+    def next(self) -> Handle:
+        """Move on to the following step of a generation; gives the handle back."""
+        self._model._tracer(self, "next").advance(self)
+        return self
+
+    def all(self) -> NoReturn:
+        """Of nnsight: every step. Here a loop visits them.
+
+        Raises:
+            SpellingError: always.
+        """
+        refuse_block_of_steps(f"{self.name or 'model'}.all()")
+
+    def skip(self, value: Any) -> None:
+        """Do not run this module: `value` is what it gives.
+
+        On a decoder block `value` is the hidden states `(batch, tokens, hidden)`; on any other
+        module it is whatever the module returns. `block.skip(block.input)` leaves a block out.
+
+        Raises:
+            AlreadyRanError: the module has begun to run.
+        """
+        self._model._tracer(self, "skip").skip(self, value)
+
+    @property
+    def calls(self) -> _Calls:
+        """The calls of a module that runs more than once in a forward: `shared.calls[1].output`."""
+        return _Calls(self)
+
+    @property
+    def ops(self) -> Operations:
+        """The torch operations of the module's forward: `attn.ops.softmax[0].output`."""
+        from nnsight_magic.engine.places.operations import Operations  # handles come first
+
+        return Operations(self)
+
+    @property
+    def source(self) -> Source:
+        """The module's forward as it is written, with its operations beside their lines."""
+        from nnsight_magic.engine.places.source import source_of
+
+        return source_of(self)
+
+    # ── the tree ─────────────────────────────────────────────────────────────────────────
+
+    @property
+    def module(self) -> nn.Module:
+        """The real module (on the meta device until the weights are loaded)."""
+        return self.ancestors()[-1]
+
+    @property
+    def _module(self) -> nn.Module:
+        """The same, as nnsight calls it."""
+        return self.module
+
+    def get(self, path: str) -> Any:
+        """`model[path]`, as nnsight spells it."""
+        return self[path]
+
+    @property
+    def is_attached(self) -> bool:
+        """Whether the user attached this module, or one that it lies in, to the tree."""
+        attached = self._model._attached
+        return bool(attached) and any(
+            self.path == path or self.path.startswith(f"{path}.") for path in attached
+        )
+
+    @property
+    def name(self) -> str:
+        """The path as a user writes it, with standard names where there are any."""
+        names = self._model._names_written
+        name = names.get(self.path)
+        if name is None:
+            name = names[self.path] = self._model._written(self.path)
+        return name
+
+    @property
+    def is_block(self) -> bool:
+        """Whether this is one of the model's decoder blocks."""
+        return self._model.names.is_block(self.path) and self._model.block_index_zero
+
+    def ancestors(self) -> list[nn.Module]:
+        """The modules from the root down to this one."""
+        module = self._model._root
+        line = [module]
+        for depth, part in enumerate(self.parts, 1):
+            child = module._modules.get(part)
+            if child is None:
+                child = self._model._attached[".".join(self.parts[:depth])]
+            module = child
+            line.append(module)
+        return line
+
+    def children(self) -> dict[str, Handle]:
+        """The child modules, by their real names."""
+        return {name: self._child(name) for name in self._children()}
+
+    def _children(self) -> list[str]:
+        own = self.ancestors()[-1]._modules
+        names = [name for name, child in own.items() if child is not None]
+        if self._model._attached:
+            parents = (path.rpartition(".") for path in self._model._attached)
+            names += [name for parent, _, name in parents if parent == self.path]
+        return names
+
+    def _has_attached(self, name: str) -> bool:
+        attached = self._model._attached
+        return bool(attached) and (f"{self.path}.{name}" if self.path else name) in attached
+
+    def _child(self, name: str) -> Handle:
+        return self._model._handle(f"{self.path}.{name}" if self.path else name)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        raise_what_failed(self, name)
+        module = self.ancestors()[-1]  # the tree is there before the weights are
+        if module._modules.get(name) is not None or self._has_attached(name):
+            return self._child(name)
+        other = self._standard(name, module) or self._renamed(name)
+        if other is not None:
+            return self._model._handle(other)
+        if name == "heads" and not hasattr(module, name):
+            return Heads(self, *head_layout(self))
+        try:
+            value = getattr(self.module, name)
+        except AttributeError:
+            raise NoSuchModuleError(self._no_such(name)) from None
+        if isinstance(value, nn.Module):
+            path = self._model._paths().get(id(value))
+            return value if path is None else self._model._handle(path)
+        return fluent(self, name, value)
+
+    def _standard(self, name: str, module: nn.Module) -> str | None:
+        if not self.path and name in ROOT_NAMES:
+            return self._model.names.path_of(name)
+        if name in BLOCK_NAMES and self._model.names.is_block(self.path):
+            part = part_of_block(module, name)
+            return f"{self.path}.{part}" if part else None
+        return None
+
+    def _renamed(self, name: str) -> str | None:
+        """The real path of a child that the user calls otherwise."""
+        for real, alias in self._model._rename.items():
+            if name == alias or (not isinstance(alias, str) and name in alias):
+                module = self.ancestors()[-1]
+                for part in real.split("."):
+                    module = module._modules.get(part) if module is not None else None
+                if module is not None:
+                    return f"{self.path}.{real}" if self.path else real
+        return None
+
+    def __setattr__(self, name: str, new: Any) -> None:
+        if isinstance(getattr(type(self), name, None), property):
+            object.__setattr__(self, name, new)
+            return
+        if isinstance(new, nn.Module) and self._operation is None:
+            attach(self, name, new)
+            return
+        where = f"{self.name}.{name}" if self.name else name
+        raise NoSuchModuleError(
+            f"{where} cannot be assigned.\n"
+            "What can be written is output, input and inputs of a module, such as "
+            f"{self.name or 'model'}.output = x. A torch.nn.Module is attached to the tree."
+        )
+
+    def __delattr__(self, name: str) -> None:
+        if name in getattr(self, "__dict__", ()):
+            object.__delattr__(self, name)
+            return
+        detach(self, name)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the module on these values, in your own code.
+
+        In a trace this is no call of the forward: no touch sees it, and nothing flows on unless
+        you write it somewhere. (A logit lens is right in every architecture as
+        `model.layers[-1].output = early` and `model.logits`: some cap or scale behind `unembed`.)
+
+        >>> from nnsight_magic import LanguageModel
+        >>> model = LanguageModel("demo")
+        >>> with model.trace("The Eiffel Tower is in the city of"):
+        ...     early = model.unembed(model.norm(model.layers[28].output))
+        >>> model.tokenizer.decode(early[0, -1].argmax())
+        ' Paris'
+        """
+        return call_module(self, args, kwargs)
+
+    def __getitem__(self, index: int | slice | str) -> Any:
+        if isinstance(index, str):
+            handle = self
+            for part in re.findall(r"[^.\[\]]+", index):
+                handle = handle._named(part)
+            return handle
+        module = self.module
+        if not isinstance(module, _LISTS):
+            raise NotAListError(
+                f"{self.name or 'The model'} is a {type(module).__name__} and cannot be indexed by "
+                f"{index!r}.\nIts children: {', '.join(self._children()) or 'none'}."
+            )
+        if isinstance(index, slice):
+            return [self._child(str(i)) for i in range(len(module))[index]]
+        try:
+            return self._child(str(range(len(module))[index]))
+        except IndexError:
+            raise NoSuchIndexError(
+                f"{self.name}[{index}] is out of range: {self.name} has {len(module)} modules, "
+                f"0 to {len(module) - 1}."
+            ) from None
+
+    def _named(self, part: str) -> Handle:
+        """The child with this real or standard name, or at this index."""
+        module = self.ancestors()[-1]
+        if module._modules.get(part) is not None or self._has_attached(part):
+            return self._child(part)
+        other = self._standard(part, module) or self._renamed(part)
+        if other is not None:
+            return self._model._handle(other)
+        if isinstance(module, _LISTS) and part.lstrip("-").isdigit():
+            return self[int(part)]
+        raise NoSuchModuleError(self._no_such(part))
+
+    def __len__(self) -> int:
+        return len(self.module)
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __iter__(self) -> Iterator[Handle]:
+        module = self.module
+        if not isinstance(module, _LISTS):
+            raise NotAListError(
+                f"{self.name or 'The model'} is a {type(module).__name__} and no list of modules."
+            )
+        return (self._child(str(i)) for i in range(len(module)))
+
+    def __dir__(self) -> list[str]:
+        names = [*super().__dir__(), *self._children(), *dir(self.module)]
+        if not self.path:
+            names += ROOT_NAMES
+        elif self._model.names.is_block(self.path):
+            names += BLOCK_NAMES
+        return sorted({name for name in names if name.isidentifier()})
+
+    def __repr__(self) -> str:
+        return tree_text(self)
+
+    def __reduce__(self):
+        if self._operation is not None:
+            raise TypeError("An operation belongs to the trace of a model and cannot be pickled.")
+        return travelling_part(self)
+
+    def _no_such(self, name: str) -> str:
+        known = self._children()
+        if not self.path:
+            known = [*known, *(n for n in ROOT_NAMES if self._model.names.path_of(n))]
+        elif self._model.names.is_block(self.path):
+            known = [*known, *(n for n in BLOCK_NAMES if part_of_block(self.module, n))]
+        known = [*known, "output", "input", "inputs"]
+        near = difflib.get_close_matches(name, known, 1, 0.5)
+        where = self.name or "The model"
+        found = f"{where} ({type(self.module).__name__}) has no {name!r}."
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        return f"{found}{hint}\nIt has: {', '.join(known[:12])}{', …' if len(known) > 12 else ''}."
+
+
+class _Calls:
+    """Indexing gives a handle to one call of a module that runs several times in a forward."""
+
+    def __init__(self, handle: Handle):
+        self._handle = handle
+
+    def __getitem__(self, call: int) -> Handle:
+        return Handle(self._handle._model, self._handle.path, call)

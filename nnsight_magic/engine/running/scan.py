@@ -1,0 +1,337 @@
+"""`model.scan(x)`: what every module takes and gives, without weights and without computing.
+
+The forward runs on fake tensors: shapes and dtypes flow, numbers do not, and no memory is used.
+It runs in a copy of the module tree, so nothing is hooked or moved in the user's model.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from nnsight_magic.engine.running.inputs import Inputs
+from nnsight_magic.engine.values.value import BlockValue, Parts, as_value, is_container
+from nnsight_magic.errors import NnsightError
+
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+
+
+class ScanError(NnsightError):
+    """A model that cannot be run on shapes alone."""
+
+
+class Shape(NamedTuple):
+    """Shape and dtype of one tensor."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+    def __repr__(self) -> str:
+        return f"{str(self.dtype).removeprefix('torch.')} {self.shape}"
+
+
+@dataclass
+class Scanned:
+    """What one module takes and gives, at its first call.
+
+    Attributes:
+        kind: the name of its class.
+        inputs: `(args, kwargs)`, with a `Shape` in the place of every tensor.
+        output: what it returns, likewise.
+        calls: how often it is called in one forward.
+        order: when it has run, counted over all modules from 0; the root is the last.
+    """
+
+    kind: str
+    inputs: tuple[tuple, dict]
+    output: Any = None
+    calls: int = 1
+    order: int = -1
+
+    @property
+    def input(self) -> Any:
+        """The first argument."""
+        args, kwargs = self.inputs
+        return args[0] if args else next(iter(kwargs.values()), None)
+
+
+class Scan(Mapping):
+    """Modules by path, `""` for the root, in the order in which they begin to run.
+
+    A handle may stand in the brackets too. Modules that this input does not reach are missing.
+    """
+
+    def __init__(self, modules: dict[str, Scanned], lists: set[str]):
+        self._modules = modules
+        self._lists = lists
+        self._model: Any = None
+        self._reader: Any = None
+
+    def of(self, model: Any) -> Scan:
+        """The same, which can be entered: `with model.scan(x):`."""
+        self._model = model
+        return self
+
+    def __enter__(self) -> Scan:
+        """A block in which `.output` and `.input` are tensors without numbers, on `"meta"`."""
+        self._reader = ScanReader(self)
+        self._model._begin(self._reader, None)
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._model._end(self._reader, None)
+        self._reader = None
+
+    def __getitem__(self, module: Any) -> Scanned:
+        return self._modules[getattr(module, "path", module)]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._modules)
+
+    def __len__(self) -> int:
+        return len(self._modules)
+
+    def __repr__(self) -> str:
+        return "\n".join(self._lines())
+
+    def _lines(self) -> Iterator[str]:
+        """One line a module; of equal modules in a row only the first is shown."""
+        shown = {path: self._signature(path) for path in self._modules}
+        rows, skipped = [], ""
+        for path, scanned in self._modules.items():
+            if skipped and path.startswith(skipped):
+                continue
+            skipped = ""
+            parent, _, name = path.rpartition(".")
+            count = self._equal(parent, name, shown) if name.isdigit() else 1
+            if count == 0:
+                skipped = path + "."
+                continue
+            label = f"{path} … {int(name) + count - 1}" if count > 1 else path or "(the model)"
+            times = f", {scanned.calls} times" if scanned.calls > 1 else ""
+            rows.append(
+                (label, scanned.kind + times, _brief(scanned.input), _brief(scanned.output))
+            )
+        widths = [max(len(row[i]) for row in rows) for i in range(3)] if rows else []
+        for label, kind, given, gives in rows:
+            yield f"{label:{widths[0]}}  {kind:{widths[1]}}  {given:{widths[2]}} → {gives}"
+
+    def _signature(self, path: str) -> str:
+        scanned = self._modules[path]
+        return f"{scanned.kind} {scanned.inputs} {scanned.output} {scanned.calls}"
+
+    def _equal(self, parent: str, name: str, shown: dict[str, str]) -> int:
+        """How many modules of a list are equal from here on; 0 if the one before is."""
+        if parent not in self._lists:
+            return 1
+
+        def same(index: int) -> bool:
+            other = f"{parent}.{index}"
+            return shown.get(other) == shown[f"{parent}.{name}"]
+
+        first = int(name)
+        if first and same(first - 1):
+            return 0
+        last = first
+        while same(last + 1):
+            last += 1
+        return last - first + 1
+
+
+class ScanReader:
+    """Stands where the running trace stands otherwise, and knows shapes alone."""
+
+    def __init__(self, scanned: Scan):
+        self._scanned = scanned
+        self._values: dict[tuple[str, str], Any] = {}
+
+    def read(self, handle: Any, kind: str, path: tuple = (), raw: bool = False) -> Any:
+        """The value of a site, its tensors without numbers."""
+        found = self._value(handle, "inputs" if kind == "input" else kind)
+        if kind == "output" and not raw and handle.is_block:
+            hidden = found[0] if isinstance(found, tuple) else found
+            return as_value(hidden, BlockValue)
+        return self._given(found, handle, kind)
+
+    def read_input(self, handle: Any) -> Any:
+        """The first argument."""
+        return self._given(self._value(handle, "input"), handle, "input")
+
+    def write(self, handle: Any, kind: str, new: Any, path: tuple = (), raw: bool = False) -> None:
+        """What is written is what a later read gives; nothing runs that it could change."""
+        self._values[handle.path, "inputs" if kind == "input" else kind] = new
+
+    def write_input(self, handle: Any, new: Any) -> None:
+        """The same of the first argument."""
+        self._values[handle.path, "input"] = new
+
+    def call(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> Any:
+        """Run a module on values without numbers: what it gives has none either."""
+        memo: dict[int, Any] = {}
+        for tensor in (*module.parameters(), *module.buffers()):
+            meta = torch.empty_like(tensor, device="meta")
+            parameter = isinstance(tensor, nn.Parameter)
+            memo[id(tensor)] = nn.Parameter(meta, requires_grad=False) if parameter else meta
+        with torch.no_grad():
+            return copy.deepcopy(module, memo)(*args, **kwargs)
+
+    def _value(self, handle: Any, kind: str) -> Any:
+        if handle._operation is not None:
+            raise ScanError(
+                f"{handle.name}: a scan knows modules, and no operations in them.\n"
+                "Run a trace instead: every value there has its .shape and .dtype."
+            )
+        if handle.path not in self._scanned._modules:
+            raise ScanError(f"{handle.name} does not run on this input, so it has no {kind}.")
+        key = (handle.path, kind)
+        if key not in self._values:
+            self._values[key] = _without_numbers(getattr(self._scanned[handle], kind))
+        return self._values[key]
+
+    def _given(self, found: Any, handle: Any, kind: str) -> Any:
+        if not is_container(found):
+            return found
+        parts = Parts(None, (), f"{handle.name}.{kind}")
+        parts._hold(found)
+        return parts
+
+    def __getattr__(self, name: str) -> Any:
+        raise ScanError(
+            f"A scan knows shapes, and {name} needs a run.\nUse model.trace(x) instead."
+        )
+
+
+def _without_numbers(value: Any) -> Any:
+    if isinstance(value, Shape):
+        return as_value(torch.empty(value.shape, dtype=value.dtype, device="meta"))
+    if isinstance(value, tuple):
+        return tuple(_without_numbers(item) for item in value)
+    if isinstance(value, dict):
+        return {key: _without_numbers(item) for key, item in value.items()}
+    return value
+
+
+def scan(root: nn.Module, inputs: Inputs, arguments: dict[str, Any]) -> Scan:
+    """Run `root` on the shapes of its arguments.
+
+    Raises:
+        ScanError: what the model computes next depends on numbers, which nobody has here.
+    """
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    with mode:
+        twin = _twin(root)
+        args, kwargs = _faked((inputs.args, {**inputs.kwargs, **arguments}), mode)
+        if kwargs.get("attention_mask") is not None:
+            del kwargs["attention_mask"]  # models look into it; the shapes are the same without
+        scanned: dict[str, Scanned] = {}
+        finished = iter(range(10**9))
+        for path, module in twin.named_modules():
+            _watch(path, module, scanned, finished)
+        with torch.no_grad(), _quiet():
+            try:
+                twin(*args, **kwargs)
+            except Exception as error:
+                last = next(reversed(scanned), "")
+                raise ScanError(
+                    f"{type(root).__name__} cannot be scanned: it needs numbers, not shapes alone, "
+                    f"in {last or 'its forward'}.\nFound: {type(error).__name__}: "
+                    f"{str(error).strip().splitlines()[0] if str(error).strip() else ''}\n"
+                    "Run a trace instead: every value there has its .shape and .dtype."
+                ) from error
+    lists = {p for p, m in root.named_modules() if isinstance(m, nn.ModuleList | nn.Sequential)}
+    return Scan(scanned, lists)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """torch logs the whole traceback of what fails on shapes; the error says it."""
+    logger = logging.getLogger("torch._subclasses.fake_tensor")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _twin(root: nn.Module) -> nn.Module:
+    """A copy of the module tree with fake weights and without anybody's hooks."""
+    instead: dict[int, Any] = {}
+    for module in root.modules():
+        for hooks in _HOOKS:
+            instead[id(module.__dict__.get(hooks))] = OrderedDict()
+        for tensors in (module._parameters, module._buffers):
+            for tensor in tensors.values():
+                if tensor is not None and id(tensor) not in instead:
+                    fake = torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu")
+                    if isinstance(tensor, nn.Parameter):
+                        fake = nn.Parameter(fake, requires_grad=False)
+                    instead[id(tensor)] = fake
+    instead.pop(id(None), None)
+    twin = copy.deepcopy(root, instead)
+    if any(hasattr(module, "_hf_hook") for module in twin.modules()):
+        from accelerate.hooks import remove_hook_from_module
+
+        remove_hook_from_module(twin, recurse=True)
+    for module in twin.modules():
+        config = getattr(module, "config", None)
+        if getattr(config, "_experts_implementation", None) is not None:
+            # The other ways to run experts look which tokens go where.
+            config._experts_implementation = "batched_mm"
+    return twin
+
+
+def _watch(path: str, module: nn.Module, scanned: dict[str, Scanned], finished: Iterator) -> None:
+    def begins(module: nn.Module, args: tuple, kwargs: dict) -> None:
+        if path in scanned:
+            scanned[path].calls += 1
+        else:
+            scanned[path] = Scanned(type(module).__name__, _shapes((args, kwargs)))
+
+    def ends(module: nn.Module, args: tuple, output: Any) -> None:
+        if scanned[path].order < 0:
+            scanned[path].output, scanned[path].order = _shapes(output), next(finished)
+
+    module.register_forward_pre_hook(begins, with_kwargs=True)
+    module.register_forward_hook(ends)
+
+
+def _faked(value: Any, mode: FakeTensorMode) -> Any:
+    if isinstance(value, torch.Tensor):
+        return torch.empty(value.shape, dtype=value.dtype, device="cpu")
+    if type(value) in (tuple, list):
+        return type(value)(_faked(item, mode) for item in value)
+    if isinstance(value, dict):
+        return {key: _faked(item, mode) for key, item in value.items()}
+    return value
+
+
+def _shapes(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return Shape(tuple(value.shape), value.dtype)
+    if isinstance(value, tuple | list):
+        return tuple(_shapes(item) for item in value)
+    if isinstance(value, Mapping):
+        return {key: _shapes(item) for key, item in value.items()}
+    return value if value is None or isinstance(value, bool | int | float | str) else type(value)
+
+
+def _brief(value: Any) -> str:
+    if isinstance(value, Shape):
+        return repr(value)
+    if isinstance(value, tuple):
+        return f"({', '.join(_brief(item) for item in value)})"
+    if isinstance(value, dict):
+        return ", ".join(
+            f"{key}: {_brief(item)}" for key, item in value.items() if item is not None
+        )
+    return value.__name__ if isinstance(value, type) else repr(value)

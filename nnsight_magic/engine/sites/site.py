@@ -1,0 +1,55 @@
+"""Sites: the places of a forward pass that can be looked at and written to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from torch import nn
+
+
+class Operation(NamedTuple):
+    """One torch operation of a module's forward: `softmax` number 0."""
+
+    name: str
+    index: int
+
+
+# What a module's first softmax gives, laid out as `(batch, heads, queries, keys)`.
+PATTERN = Operation("pattern", 0)
+
+
+class Site(NamedTuple):
+    """One input or output of one call of one module, or of an operation in its forward.
+
+    `step` counts the forwards of a generation (0 elsewhere), `call` the calls of the module
+    within that step: a shared module is called more than once.
+    """
+
+    module: nn.Module
+    kind: str  # "input" or "output"
+    step: int
+    call: int
+    operation: Operation | None = None
+
+
+@dataclass(slots=True)
+class Touch:
+    """A site as the user touched it: what the report lists and errors point to."""
+
+    name: str  # "layers[3].mlp"
+    kind: str  # "input" or "output"
+    step: int
+    line: int | None
+    parts: tuple[str, ...] = ()  # the real path, ("model", "layers", "3", "mlp")
+    wrote: bool = False
+    shape: tuple[int, ...] | None = None  # of the value, where it is one tensor
+    site: Site | None = None  # forgotten when the trace ends
+    called: str | None = None  # where the value has a name of its own, "layers[3].attn.pattern"
+
+    @property
+    def where(self) -> str:
+        """As the user writes it, such as `layers[3].mlp.output`."""
+        step = f" at step {self.step}" if self.step else ""
+        called = self.called or (f"{self.name}.{self.kind}" if self.name else self.kind)
+        return f"{called}{step}"

@@ -1,0 +1,223 @@
+"""The run of a sweep's inputs without any change: what all its variants begin with.
+
+It gives the values of the sites that variants touch first, the hidden states that batches start
+from, and the keys and values that packed variants attend to (see `layout`).
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from nnsight_magic.engine.memory.fingerprint import Fingerprint
+from nnsight_magic.engine.memory.shortcut import Shortcut
+from nnsight_magic.engine.running.forward import Forward
+from nnsight_magic.engine.sites.site import Site
+from nnsight_magic.engine.sweeping.layout import Keys, NotTokenwise, Packed
+from nnsight_magic.engine.values.value import copy_tree, own_copy
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from nnsight_magic.engine.sites.site import Touch
+    from nnsight_magic.engine.sweeping.sweep import Sweep
+
+# Attention whose mask may be any tensor that is added to the scores.
+_ATTENTION = ("eager", "sdpa")
+_ARGUMENTS = {"input_ids", "attention_mask", "use_cache", "logits_to_keep"}
+# A packed run adds numbers up in another order: relative to the length of a token's vector.
+_TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-8}
+_COARSE = 3e-2  # half precision
+
+
+class CleanRun:
+    """The sweep's inputs without any change, run as far as it is asked for."""
+
+    def __init__(self, sweep: Sweep):
+        self._sweep = sweep
+        self._values: dict[Site, Any] = {}
+        self._hidden: dict[int, torch.Tensor] = {}
+        self._keys: Keys = []
+        self._running: Forward | None = None
+
+    def learn(self, touches: list[tuple[Touch, list[nn.Module]]], starts: set[int]) -> None:
+        """Run past the sites of these touches, and as far as batches start.
+
+        Args:
+            touches: each with the modules from the root down to its own.
+            starts: after how many blocks batches start.
+        """
+        if self._sweep.packs:
+            from transformers import DynamicCache
+
+            cache = DynamicCache()
+            first = {1, len(self._sweep.model._blocks)}
+            try:
+                self._pass_once(touches, starts | first, cache)
+            except Exception:  # a hybrid's blocks keep something else, and ask for another cache
+                self._sweep.packs = False
+                self._values.clear()
+                self._hidden.clear()
+            else:
+                self._keys = _keys_of(cache)
+                return
+        self._pass_once(touches, starts, None)
+
+    def _pass_once(
+        self, touches: list[tuple[Touch, list[nn.Module]]], starts: set[int], cache: Any
+    ) -> None:
+        """One forward, whose keys and values go into `cache` where there is one."""
+        sweep, blocks = self._sweep, self._sweep.model._blocks
+        own = {} if cache is None else {"past_key_values": cache, "use_cache": True}
+        with sweep.forward(sweep.args, {**sweep.inputs, **own}) as forward:
+            for block in starts - {0}:
+                keep = self._keeper(block, cache)
+                forward.record(blocks[block - 1].ancestors(), keep)
+            sites = {touch.site for touch, _ in touches}
+            for touch, line in touches:
+                forward.attend(touch.site, line)
+            self._pass_by(forward, sites)
+            if starts - {0} - self._hidden.keys() and not forward.finished:
+                forward.run_to(Site(blocks[max(starts) - 1].module, "output", 0, 0))
+
+    def _keeper(self, block: int, cache: Any) -> Callable[[Any, tuple, dict], None]:
+        module = self._sweep.model._blocks[block - 1].module
+
+        def keep(raw: Any, args: tuple, kwargs: dict[str, Any]) -> None:
+            others = [each for each in (*args, *kwargs.values()) if each is not cache]
+            hidden = Shortcut.hidden_alone(module, raw, others)
+            if hidden is not None:
+                self._hidden[block] = own_copy(hidden)
+
+        return keep
+
+    def _pass_by(self, forward: Forward, sites: set[Site]) -> None:
+        """Keep the values of these sites, in whichever order they come."""
+        waiting = set(sites)
+        while waiting:
+            pause = forward.run_to_any(waiting)
+            if pause is None:
+                break
+            self._values[pause.site] = copy_tree(pause.current)
+            waiting.discard(pause.site)
+
+    def has(self, site: Site) -> bool:
+        return site in self._values
+
+    def value(self, touch: Touch, line: list[nn.Module]) -> Any:
+        """The clean value of a site; runs a forward there if none has passed it with an eye on it.
+
+        Raises:
+            NotTokenwise: no forward on all tokens comes there.
+        """
+        site, sweep = touch.site, self._sweep
+        for _ in range(2):  # what runs already may have left the site behind
+            if site in self._values:
+                break
+            if self._running is None:
+                self._running = sweep.new_forward(sweep.args, sweep.inputs)
+            self._running.attend(site, line)
+            self._pass_by(self._running, {site})
+            if site not in self._values:
+                self.close()
+        if site not in self._values:
+            raise NotTokenwise
+        return self._values[site]
+
+    def hidden(self, block: int) -> torch.Tensor | None:
+        """`(rows, tokens, hidden)` behind the first `block` blocks, where that is all there is."""
+        return self._hidden.get(block)
+
+    def packed(self, starts: list[int]) -> Packed:
+        """A layout for variants that change nothing before these tokens."""
+        sweep = self._sweep
+        kept = sweep.inputs.get("logits_to_keep", 0)
+        return Packed(sweep.tokens, starts, self._keys, min(kept, sweep.tokens))
+
+    def close(self) -> None:
+        if self._running is not None:
+            self._running.cancel()
+            self._running = None
+
+    # ── whether variants may be packed ───────────────────────────────────────────────────
+
+    def packs_truly(self) -> bool:
+        """Whether this model, run packed behind its first block, gives what it gives in a row.
+
+        The hidden states are changed from the middle of the prompt on. In a run of all tokens
+        nothing before may change; in a packed one, behind the tokens of another variant, the
+        rest must come out the same.
+        """
+        sweep, blocks = self._sweep, len(self._sweep.model._blocks)
+        first, last = self._hidden.get(1), self._hidden.get(blocks)
+        if first is None or last is None or len(self._keys) != blocks:
+            return False
+        middle = sweep.tokens // 2
+        changed = first.clone()
+        changed[:, middle:] = changed[:, middle:].roll(1, -1)
+        layout = self.packed([sweep.tokens - 1, middle])
+        try:
+            alone = self._last_hidden(sweep.args, sweep.inputs, changed)
+            args, kwargs = layout.arguments(sweep.args, sweep.inputs)
+            packed = self._last_hidden(args, kwargs, layout.spread(changed))
+        except Exception:  # whatever a model says to a mask or a cache that it does not expect
+            return False
+        if alone is None or packed is None:
+            return False
+        return _same(alone[:, :middle], last[:, :middle]) and _same(
+            alone[:, middle:], packed[:, 1:]
+        )
+
+    def _last_hidden(self, args: tuple, kwargs: dict, hidden: torch.Tensor) -> torch.Tensor | None:
+        last = self._sweep.model._blocks[-1]
+        with self._sweep.forward(args, kwargs) as forward:
+            self._sweep.start_behind(forward, 1, hidden)
+            forward.hook(last.ancestors(), "output")
+            pause = forward.run_to(Site(last.module, "output", 0, 0))
+            if pause is None:
+                return None
+            found = Shortcut.hidden_alone(last.module, pause.current)
+            return None if found is None else own_copy(found)
+
+
+def may_pack(root: nn.Module, blocks: int, args: tuple, kwargs: dict[str, Any]) -> bool:
+    """Whether it is worth trying: a decoder with the usual arguments, a prompt without padding."""
+    config, ids = getattr(root, "config", None), kwargs.get("input_ids")
+    mask, kept = kwargs.get("attention_mask"), kwargs.get("logits_to_keep", 0)
+    if args or not isinstance(ids, torch.Tensor) or ids.ndim != 2 or ids.shape[1] < 3:
+        return False
+    return (
+        blocks > 1
+        and kwargs.keys() <= _ARGUMENTS
+        and isinstance(kept, int)
+        and not kwargs.get("use_cache")
+        and (mask is None or bool(mask.all()))
+        and hasattr(root, "generate")
+        and not getattr(config, "is_encoder_decoder", False)
+        and getattr(config, "_attn_implementation", None) in _ATTENTION
+        and {"past_key_values", "position_ids"} <= inspect.signature(root.forward).parameters.keys()
+        and Fingerprint(root).take(Forward) is not None
+    )
+
+
+def _keys_of(cache: Any) -> Keys:
+    """The keys and values of a cache of transformers, empty where it keeps something else."""
+    layers = getattr(cache, "layers", None)
+    if layers is None:  # before 4.54
+        found = list(zip(cache.key_cache, cache.value_cache, strict=True))
+    else:
+        found = [(getattr(layer, "keys", None), getattr(layer, "values", None)) for layer in layers]
+    usual = all(isinstance(t, torch.Tensor) and t.ndim == 4 for pair in found for t in pair)
+    return found if usual else []
+
+
+def _same(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether the vectors of all tokens are equal but for rounding."""
+    if one.shape != other.shape:
+        return False
+    tolerance = _TOLERANCE.get(one.dtype, _COARSE)
+    difference = (one.double() - other.double()).norm(dim=-1)
+    return bool((difference <= tolerance * one.double().norm(dim=-1)).all())

@@ -1,0 +1,502 @@
+"""Which forward serves which touch.
+
+A trace has a main forward, whose end is the end of the trace. A site that it has left behind is
+read by a second one, which runs from the start with the writes made so far; that one is kept
+for further reads of what lies behind. A write is in time only if no value that was handed out
+depends on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from nnsight_magic.engine.memory.shortcut import Shortcut
+from nnsight_magic.engine.places.operations import no_such_operation
+from nnsight_magic.engine.places.standard_names import StandardNames
+from nnsight_magic.engine.running.bypass import Bypasses
+from nnsight_magic.engine.running.coroutine import current
+from nnsight_magic.engine.running.forward import Forward
+from nnsight_magic.engine.running.randomness import Drawing, Redrawing
+from nnsight_magic.engine.sites.report import RunReport
+from nnsight_magic.engine.sites.site import Site, Touch
+from nnsight_magic.engine.tracing.silence import Silence
+from nnsight_magic.engine.values.gradients import NOT_RECORDED
+from nnsight_magic.engine.values.pause import Change, Pause
+from nnsight_magic.errors import AlreadyRanError, NeverRanError, NoSuchOperationError
+
+
+class Course:
+    """The forwards of one trace, and the order in which sites were touched.
+
+    Args:
+        call: runs the model on the prepared inputs, once.
+        root: the module whose calls are the steps.
+        report: filled as things happen.
+        grad: record for autograd.
+        shortcut: where blocks may be left out that are known from earlier forwards.
+        bypasses: those of a larger run that this one is part of.
+        random: whether a second forward has to draw the random numbers of the first.
+    """
+
+    def __init__(
+        self,
+        call: Callable[[], Any],
+        root: nn.Module,
+        report: RunReport,
+        *,
+        grad: bool,
+        shortcut: Shortcut | None = None,
+        bypasses: Bypasses | None = None,
+        random: bool = False,
+    ):
+        self.root = root
+        self.beginners: dict[nn.Module, list[nn.Module]] = {root: [root]}  # of steps; see Forward
+        self.report = report
+        self.bypasses = bypasses if bypasses is not None else Bypasses()
+        self._own_bypasses = bypasses is None
+        self._looks_back = bool(report.touches)  # values were handed out before it began
+        self.written: dict[Site, list[Change]] = {}
+        self.prepare: list[Callable[[Forward], None]] = []  # what every new forward is told
+        self._call, self._grad, self._shortcut = call, grad, shortcut
+        self._main: Forward | None = None
+        self._behind: Forward | None = None
+        self._forwards: list[Forward] = []
+        self._pauses: list[Pause] = []
+        self._counted: list[nn.Module] = []  # blocks
+        self._reopened: list[Pause] = []  # left behind, and written since: see `_still_ahead`
+        self._order: set[tuple[Site, Site]] = set()  # what was seen to run before what
+        self._drawing = Drawing() if random else None
+        self._silence = Silence(self._runs_here)
+
+    @property
+    def started(self) -> bool:
+        return self._main is not None
+
+    @property
+    def main(self) -> Forward:
+        """The forward whose end is the end of the trace."""
+        if self._main is None:
+            self._main = self._new_forward()
+        if self._reopened:
+            self._settle_reopened()
+        return self._main
+
+    @property
+    def wrote(self) -> bool:
+        """Whether something was written, also where a forward stands just now."""
+        return bool(self.written) or any(
+            forward.pause is not None and forward.pause.written for forward in self._forwards
+        )
+
+    def _runs_here(self) -> bool:
+        return self.runs_now() is not None
+
+    def runs_now(self) -> Forward | None:
+        """The forward out of which this is called, if it is out of one."""
+        here = current()
+        return next((forward for forward in self._forwards if forward.runs_in(here)), None)
+
+    def running(self) -> Forward:
+        """The same, or the main one."""
+        return self.runs_now() or self.main
+
+    def reach(self, touch: Touch, line: list[nn.Module]) -> Pause:
+        """Bring a forward to the touched site; `line` goes from the root to its module.
+
+        Raises:
+            NeverRanError: no forward comes there.
+        """
+        pause = self._ahead(touch, line) or self._again(touch, line)
+        if pause.touch is None:
+            pause.touch = touch
+            if len(self._forwards) > 1:
+                came = next(each for each in self._forwards if each.pause is pause)
+                behind = (each.site for each in self._pauses if each.site not in came.fired)
+                self._order.update((touch.site, site) for site in behind)
+            self._pauses.append(pause)
+            self.report.touches.append(touch)
+        return pause
+
+    def settle(self) -> None:
+        """Note what was written where forwards stand at present."""
+        self._settle_reopened()
+        for standing in self._forwards:
+            standing.settle()
+
+    def _settle_reopened(self) -> None:
+        for pause in self._reopened:
+            if changes := pause.pending():
+                self.written[pause.site] = [*self.written.get(pause.site, ()), *changes]
+        self._reopened.clear()
+
+    def run_everything(self) -> None:
+        """Leave no block out from here on, known or not."""
+        self._shortcut = None
+
+    def close(self) -> None:
+        """End every forward, take every hook away, let go of every value."""
+        for forward in self._forwards:
+            forward.cancel()
+        if self._own_bypasses:
+            self.bypasses.close()
+        for pause in self._pauses:
+            pause.close()
+        for touch in self.report.touches:
+            touch.site = None
+        self._silence.end()
+        self._forwards.clear()
+        self._pauses.clear()
+        self._reopened.clear()
+        self._order.clear()
+        self.written = {}
+        self.prepare.clear()
+        self._main = self._behind = self._call = self._shortcut = self._drawing = None
+
+    def _ahead(self, touch: Touch, line: list[nn.Module]) -> Pause | None:
+        """Run a forward on to the touched site, if one has it still ahead."""
+        site, main = touch.site, self.main
+        forwards = (main,) if self._behind is None else (main, self._behind)
+        for forward in forwards:
+            if forward.pause is not None and forward.pause.site == site:
+                return forward.pause
+        for forward in forwards:
+            ahead = not (
+                forward.finished or site in forward.fired or self._has_passed(forward, touch)
+            )
+            if ahead and forward is not main:
+                main.settle()
+            pause = self._run_to(forward, touch, line) if ahead else None
+            if pause is not None:
+                self._note_order(forward, touch)
+                if self._looks_back or len(self._forwards) > 1:
+                    pause.passer = self._passer(forward)
+                    if forward is not main and (main.finished or pause.passer is None):
+                        self._take_over(forward)
+                return pause
+            self._check_operation(forward, touch)
+            if site.operation is None:
+                forward.fired.add(site)  # whether or not it was seen, it lies behind
+        return None
+
+    def _again(self, touch: Touch, line: list[nn.Module]) -> Pause:
+        """A forward from the start, for a site that every running one has left behind."""
+        operation = touch.site.operation
+        self.settle()  # it may come after what was written where others stand
+        forward = self._new_forward()
+        pause = self._run_to(forward, touch, line)
+        if pause is None:
+            self._check_operation(forward, touch)
+            forward.cancel()
+            raise NeverRanError(_never_ran(touch))
+        self._note_order(forward, touch)
+        pause.passer = self._passer(forward)
+        # An operation of a module that is under way is not counted from the start there.
+        under_way = operation is not None and not self._main.finished and pause.passer is None
+        if self._main.finished or pause.passer is None:
+            self._take_over(forward)
+        else:
+            if self._behind is not None:
+                self._behind.cancel()
+            self._behind = forward
+        after = "when it had run already"
+        if pause.passer is not None:
+            after = f"after {pause.passer.where}"
+        elif under_way:
+            after = "when its module was running, and operations are counted from the start of it"
+        self.report.notices.append(
+            f"{touch.where} was read {after}: the forward was run again as far as there."
+        )
+        return pause
+
+    def _note_order(self, came: Forward, touch: Touch) -> None:
+        """An operation was reached by `came`: for which other forwards does it lie behind?
+
+        Where they stand inside its module they could not see it, before them or after. The second
+        forward, which would then run on past a write that it cannot repeat, ends here.
+        """
+        if touch.site.operation is None:
+            return
+        for forward in self._forwards:
+            if forward is came:
+                continue
+            after = forward.pause is not None and forward.pause.site in came.fired
+            if not after:
+                forward.fired.add(touch.site)
+            elif forward is self._behind and self._has_passed(forward, touch):
+                forward.cancel()
+                self._behind = None
+
+    def _take_over(self, forward: Forward) -> None:
+        """Let a forward that has come past all that was handed out be the main one.
+
+        What is written where it stands, the main forward would not repeat: it has gone past that
+        site already, or cannot see it.
+        """
+        self._main.cancel()
+        self._main = forward
+        if self._behind is forward:
+            self._behind = None
+
+    def look(self, site: Site, line: list[nn.Module], name: str) -> Any:
+        """What a module gives, by a forward of its own that ends there; `None` if it never runs."""
+        drawing, self._drawing = self._drawing, None
+        try:
+            with torch.random.fork_rng():
+                forward = self._new_forward()
+                try:
+                    forward.attend(site, line)
+                    pause = forward.run_to(site)
+                    raw = None if pause is None else pause.part(())
+                finally:
+                    self._forwards.remove(forward)
+                    forward.cancel()
+        finally:
+            self._drawing = drawing
+        self.report.notices.append(
+            f"What {name} returns was not known: a forward was run as far as there to see."
+        )
+        return raw
+
+    def _run_to(self, forward: Forward, touch: Touch, line: list[nn.Module]) -> Pause | None:
+        """Let a forward run on to a site, past blocks that are known from earlier forwards."""
+        if touch.kind == "input":
+            self.bypasses.watch(line[-1])  # the user may skip the module having seen its input
+        forward.attend(touch.site, line)
+        # It may not know yet what was touched by way of another forward.
+        if self._looks_back or len(self._forwards) > 1:
+            for earlier in self.report.touches:
+                forward.attend(earlier.site)
+        if self._shortcut is not None and not self._grad:
+            self._shortcut.take(forward, touch, self.report)
+        return forward.run_to(touch.site)
+
+    def _new_forward(self) -> Forward:
+        if not self._forwards:
+            self._silence.begin()
+        if self._grad and self.root.training and self.bypasses.keep_activations(self.root):
+            self.report.notices.append(
+                "Gradient checkpointing is off in this trace: what is written in a block would be "
+                "missing when the backward pass runs it again."
+            )
+        drawing = self._drawing
+        if drawing is not None and self._forwards:
+            drawing = Redrawing(drawing)
+        forward = Forward(
+            self._call,
+            self.root,
+            self._late_write,
+            bypasses=self.bypasses,
+            written=self.written,
+            grad=self._grad,
+            drawing=drawing,
+        )
+        self._forwards.append(forward)
+        self.report.forwards += 1
+        for site in self.written:
+            forward.attend(site)
+        for tell in self.prepare:
+            tell(forward)
+        return forward
+
+    def _has_passed(self, forward: Forward, touch: Touch) -> bool:
+        """Whether the forward has left the site behind, as far as the module tree tells."""
+        pause, site = forward.pause, touch.site
+        if pause is None:
+            return False
+        if site.step != pause.site.step:
+            return site.step < pause.site.step
+        if pause.touch is None:
+            return False
+        here, there = pause.touch.parts, touch.parts
+        if here[: len(there)] == there:  # it stands inside the touched module, or at it
+            if site.operation is None:
+                return site.kind == "input"
+            if here == there and pause.site.operation is None:
+                return pause.site.kind == "output"
+            return forward.listing(site) is None
+        if there[: len(here)] == here:  # the touched module lies inside the one it stands at
+            if pause.site.operation is not None:
+                return forward.has_left(site, there[len(here) :], pause.site.module)
+            return pause.site.kind == "output"
+        return _before(there, here, self.root)
+
+    def _check_operation(self, forward: Forward, touch: Touch) -> None:
+        """Say at once that a module that has run has no such operation."""
+        listing = forward.listing(touch.site) if touch.site.operation is not None else None
+        if listing is not None and listing.complete and touch.site not in forward.fired:
+            raise NoSuchOperationError(no_such_operation(touch, listing.counts()))
+
+    # ── what goes wrong, and how far it came ─────────────────────────────────────────────
+
+    def _passer(self, forward: Forward) -> Touch | None:
+        """The first touch whose value was handed out and that `forward` has still ahead."""
+        return next((t for t in self.report.touches if t.site not in forward.fired), None)
+
+    def _late_write(self, pause: Pause) -> str | None:
+        """Why a write comes too late: which line ran past it, and what to do; `None` if in time."""
+        if self._still_ahead(pause):
+            if pause not in self._reopened:
+                self._reopened.append(pause)
+            return None
+        return self._too_late(pause)
+
+    def _still_ahead(self, pause: Pause) -> bool:
+        """Whether the forward went on for something that ran before, so that nothing depends on it.
+
+        Then the main forward has been begun anew and has the written site still ahead, and all that
+        was handed out is known to run before it.
+        """
+        main, site = self._main, pause.site
+        if not pause.passed or self._looks_back or main is None or main.pause is None:
+            return False
+        others = [each.site for each in self.report.touches if each.site != site]
+        if site.operation is not None or any(each.operation is not None for each in others):
+            return False
+        return site not in main.fired and all(
+            each in main.fired or (each, site) in self._order for each in others
+        )
+
+    def _too_late(self, pause: Pause) -> str:
+        touches, touch = self.report.touches, pause.touch
+        passer = pause.passer
+        if passer is None and touch in touches:
+            later = touches[touches.index(touch) + 1 :]
+            passer = next((t for t in later if (t.site, touch.site) not in self._order), None)
+        lines = [f"{touch.where} was written after the forward had gone on past it."]
+        if passer is not None:
+            at = f"Line {passer.line}" if passer.line else "Reading"
+            lines.append(
+                f"{at} ran past it, for {passer.where}, which was computed without the write."
+            )
+            lines.append(f"Write to {touch.where} before {passer.where} is read.")
+        lines.append("For a change that stays out of the model, work on a copy: h = h.clone().")
+        return "\n".join(lines)
+
+    def check_unseen_writes(self) -> None:
+        """At the end of the block: refuse what no function of torch has told of.
+
+        Raises:
+            AlreadyRanError: a value was written when the forward had gone on past it.
+        """
+        self._settle_reopened()
+        for pause in self._pauses:
+            if pause.written_unseen():
+                raise AlreadyRanError(
+                    f"{self._too_late(pause)}\n"
+                    "It was seen at the end of the block: the write came through memory that numpy "
+                    "or another library shares, or through torch.func."
+                )
+
+    def explain(self, error: BaseException) -> None:
+        """Say what torch and numpy cannot know: why there is no graph, why an array is read-only.
+
+        `torch.autograd.backward` asks nobody before it fails, unlike the method of tensors.
+        """
+        no_graph = type(error) is RuntimeError and "does not require grad" in str(error)
+        if no_graph and not self._grad:
+            error.add_note(NOT_RECORDED)
+        lent = [pause.describe() for pause in self._pauses if pause.lent]
+        if isinstance(error, ValueError) and "read-only" in str(error) and lent:
+            error.add_note(
+                f"numpy shares the memory of {lent[0]}, and the forward has gone on past it: a "
+                "write would not flow on.\nWrite before anything behind it is read, or work on a "
+                "copy: h.numpy().copy(). When the block is over, the array can be written."
+            )
+
+    def count_blocks(self, blocks: list[nn.Module]) -> None:
+        """Note from here on which of the decoder blocks have run.
+
+        A module beside the blocks may run before them, after them or in between: rotary embeddings,
+        what blocks share. How far the forward had come there, the module tree does not tell.
+        """
+        if self._counted:
+            return
+        self._counted = blocks
+
+        def tell(forward: Forward) -> None:
+            for block in blocks:
+                forward.notice(block)
+
+        self.prepare.append(tell)
+        for forward in self._forwards:
+            tell(forward)
+
+    def describe_extent(self, names: StandardNames, blocks: int) -> None:
+        """Fill in how far the main forward came, told from where it stands."""
+        report = self.report
+        report.blocks = blocks
+        if self._main is None:
+            report.stopped_at = "the start"
+        else:
+            reached = range(self._blocks_reached(names))
+            known = [block for block in reached if block in self._main.left_out]
+            report.ran = tuple(block for block in reached if block not in self._main.left_out)
+            report.blocks_run, report.blocks_skipped = len(report.ran), len(known)
+            if known:
+                after = known[-1] + 1
+                report.resumed_at = f"layers[{after}]" if after < blocks else "norm"
+
+    def _blocks_reached(self, names: StandardNames) -> int:
+        pause, report = self._main.pause, self.report
+        at_operation = pause is not None and pause.site.operation is not None
+        if pause is None or (
+            pause.site.module is self.root and pause.site.kind == "output" and not at_operation
+        ):
+            return report.blocks
+        touch = pause.touch
+        report.stopped_at = touch.where if touch else f"step {pause.site.step}"
+        path = ".".join(touch.parts) if touch else ""
+        index = names.block_index(path)
+        if index is not None:
+            inside = at_operation or not names.is_block(path)
+            return index + (inside or pause.site.kind == "output")
+        if self._counted:
+            fired, step = self._main.fired, pause.site.step
+            ran = [Site(block, "output", step, 0) in fired for block in self._counted]
+            return sum(ran)
+        holds_blocks = names.layers is not None and (
+            not path or names.layers.startswith(f"{path}.")
+        )
+        if at_operation and holds_blocks and touch:
+            below = names.layers.split(".")[len(touch.parts) :]
+            paths = ((*below, str(block)) for block in range(report.blocks))
+            module = pause.site.module
+            return sum(self._main.has_left(pause.site, each, module) for each in paths)
+        behind = path in (names.norm, names.unembed) or (
+            holds_blocks and pause.site.kind == "output" and not at_operation
+        )
+        return report.blocks if behind else 0
+
+
+def _never_ran(touch: Touch) -> str:
+    if touch.step:
+        return (
+            f"{touch.where} never came: the forward ended before.\n"
+            "Ask for a step that the generation reaches (see max_new_tokens)."
+        )
+    times = f" a call number {touch.site.call}" if touch.site.call else ""
+    name = touch.name or "The model"
+    return (
+        f"{name} ({type(touch.site.module).__name__}) did not run{times} in this forward, so it "
+        f"has no {touch.kind}.\nThe model does not call this module on this input. "
+        "Touch a module that runs: its parent, or one of its children."
+    )
+
+
+def _before(path: tuple[str, ...], other: tuple[str, ...], root: nn.Module) -> bool:
+    """Whether `path` runs before `other`, where the order of a list of modules tells."""
+    for depth, (ours, theirs) in enumerate(zip(path, other, strict=False)):
+        if ours == theirs:
+            continue
+        if not (ours.isdigit() and theirs.isdigit()) or int(ours) > int(theirs):
+            return False
+        try:
+            parent = root.get_submodule(".".join(path[:depth]))
+        except AttributeError:
+            return False
+        return isinstance(parent, nn.ModuleList | nn.Sequential)
+    return False

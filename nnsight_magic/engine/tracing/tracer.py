@@ -1,0 +1,506 @@
+"""`with model.trace(...)`: the block runs in place, the forward is what gets suspended."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from nnsight_magic.engine.memory.shortcut import Shortcut
+from nnsight_magic.engine.places.attach import OwnCalls
+from nnsight_magic.engine.places.spellings import Given, OlderSpellings, explain
+from nnsight_magic.engine.running.block_layout import in_block_layout, layout_of, learn
+from nnsight_magic.engine.running.bypass import hidden_of
+from nnsight_magic.engine.running.forward import Forward
+from nnsight_magic.engine.running.interrupt import interruptible, uninterrupted, watch
+from nnsight_magic.engine.running.lifeline import watched_exit
+from nnsight_magic.engine.running.thread_state import UsersGradMode
+from nnsight_magic.engine.sites.caller import user_frame, user_line
+from nnsight_magic.engine.sites.report import RunReport
+from nnsight_magic.engine.sites.site import Site, Touch
+from nnsight_magic.engine.tracing.cache import Cache, modules_of
+from nnsight_magic.engine.tracing.chosen_steps import ChosenSteps, Steps
+from nnsight_magic.engine.tracing.course import Course
+from nnsight_magic.engine.tracing.invoke import Invokes
+from nnsight_magic.engine.tracing.traceback import fold_frames
+from nnsight_magic.engine.tracing.wants_gradients import wants_gradients
+from nnsight_magic.engine.values.pause import Change, Pause, fit
+from nnsight_magic.engine.values.value import BlockValue, HiddenStates, Parts, Value
+from nnsight_magic.errors import BadInputError, NeverRanError, WrongValueError
+
+if TYPE_CHECKING:
+    from nnsight_magic.engine.model.model import Model
+    from nnsight_magic.engine.places.handle import Handle
+    from nnsight_magic.engine.places.standard_names import StandardNames
+
+
+class Tracer(OlderSpellings):
+    """One trace: `with model.trace(...) as tracer`.
+
+    Attributes:
+        model: the wrapped model.
+        prompts: the prompts as text, `None` where none was given.
+        report: what was run, touched and noticed.
+
+    Args:
+        call: runs the model on the prepared inputs, once; `None` for a trace of `invoke` blocks.
+        root: the module that `call` runs; the whole model unless one part of it is traced.
+        args, inputs: what the model is called with, such as `input_ids` `(batch, tokens)`.
+        full: run the forward to its end even where nothing later is wanted.
+        grad: record for autograd; `None` looks whether the block asks for gradients.
+        again: makes the tracer of an `invoke(inputs)` block.
+    """
+
+    is_one_forward = True  # and not the many of a generation
+    of_all_prompts = False  # an invoke without a prompt of its own
+    rows_of_prompt = 1  # of a batch: a generation may follow several beams
+
+    def __init__(
+        self,
+        model: Model,
+        call: Callable[[], Any] | None,
+        *,
+        root: nn.Module | None = None,
+        args: tuple = (),
+        prompts: list[str] | None = None,
+        inputs: dict[str, Any] | None = None,
+        full: bool = False,
+        grad: bool | None = None,
+        random: bool = False,
+        shortcut: Shortcut | None = None,
+        again: Callable[..., Tracer] | None = None,
+    ):
+        self.model = model
+        self.prompts = prompts
+        self.args = args
+        self.inputs = Given(inputs or {})
+        self.report = RunReport()
+        self.step = 0
+        self._call, self._root, self._full, self._grad = call, root, full, grad
+        self._random, self._shortcut, self._again = random, shortcut, again
+        self._course: Course | None = None
+        self._parent: Tracer | None = None
+        self._invokes = Invokes()
+        self.reads: Callable[[Handle, str], None] | None = None  # is told what is read
+        self._caches: list[Callable[[Forward], None]] = []
+        self.own_calls = OwnCalls()
+        self._written_before: dict[Site, list[Change]] = {}
+        self._own_steps: dict[nn.Module, int] = {}
+        self._grad_mode = UsersGradMode()
+        self._began = 0.0
+        self._entered = False
+        self._lifeline: Any = None  # see `lifeline`
+
+    @property
+    def input_ids(self) -> torch.Tensor | None:
+        """The token ids `(batch, tokens)`, or `None` for a model that takes none."""
+        return self.inputs.get("input_ids")
+
+    @property
+    def attention_mask(self) -> torch.Tensor | None:
+        """`(batch, tokens)`, 1 where a token is and 0 where padding is; `None` without padding."""
+        return self.inputs.get("attention_mask")
+
+    @property
+    def result(self) -> Any:
+        """The whole output of the model, inside the block; in an invoke, of its own run."""
+        running = self._running()
+        return self.read(self.model, "output") if running is self else running.result
+
+    def _running(self) -> Tracer:
+        """The invoke that is running, where this trace has no run of its own; else this trace."""
+        active = self.model._active
+        is_invoke = isinstance(active, Tracer) and active._parent is self
+        return active if is_invoke and self._call is None else self
+
+    @property
+    def wrote(self) -> bool:
+        """Whether the block has changed the forward so far."""
+        return any(touch.wrote for touch in self.report.touches) or self._course.wrote
+
+    # ── the block ────────────────────────────────────────────────────────────────────────
+
+    @uninterrupted
+    def __enter__(self) -> Tracer:
+        self._entered = True
+        try:
+            watch.begin(self)
+            self._enter()
+            for tell in self._parent._caches if self._parent is not None else ():
+                self._fill_cache(tell)
+            watch.deliver()
+        except BaseException:
+            self._close()
+            raise
+        return self
+
+    def _enter(self) -> None:
+        if self._grad is None:
+            of_parent = self._parent is not None and self._parent._grad
+            self._grad = bool(of_parent) or wants_gradients(user_frame())
+        self.model._begin(self, self._parent)
+        self._course = course = Course(
+            self._call or _no_prompt,
+            self._root or self.model.module,
+            self.report,
+            grad=bool(self._grad),
+            shortcut=self._shortcut,
+            random=self._random,
+        )
+        course.written.update(self._written_before)
+        edits = self.model.edits.in_force
+        if edits:
+            course.run_everything()  # what is remembered was computed without them
+            course.prepare.append(self.model.edits.tell)
+            names = ", ".join(edit.name for edit in edits)
+            self.report.notices.append(f"Edits in force: {names}.")
+        self._began = time.perf_counter()
+        self._grad_mode.enter()
+        torch._C._set_grad_enabled(bool(self._grad))
+
+    @watched_exit
+    @uninterrupted
+    def __exit__(self, kind, error, traceback) -> bool:
+        stopped = kind is not None and issubclass(kind, _Stopped) and error.tracer is self
+        try:
+            if kind is None:
+                watch.deliver()
+                self._leave()
+                self._course.check_unseen_writes()
+            elif error is not None:
+                self._course.explain(error)
+                explain(error)
+            self._course.describe_extent(self.model.names, self.model.block_count)
+        except BaseException as late:
+            error = late
+            raise
+        finally:
+            self._close()
+            if error is not None and not stopped:
+                fold_frames(error)
+        return stopped
+
+    def stop(self) -> None:
+        """End the forward here and leave the block; what follows in the block does not run."""
+        raise _Stopped(self)
+
+    @interruptible
+    def _leave(self) -> None:
+        """The block is over: run what is still wanted."""
+        if self._full and self._call is not None:
+            self._course.main.finish()
+
+    def _close(self) -> None:
+        """Cancel and unhook everything, whatever happened; an interrupt waits until it is done.
+
+        What is put away is forgotten afterwards, not before: an exception may rise in between, and
+        then this is called again.
+        """
+        course, parent = self._course, self._parent
+        try:
+            if course is not None:
+                if parent is not None and self not in parent._invokes:
+                    course.settle()
+                    parent._invokes.add(self, course.written)
+                    parent.report.forwards += self.report.forwards
+                course.close()
+                self.own_calls.close()
+                self.report.seconds = time.perf_counter() - self._began
+                self._course = None
+        finally:
+            self._grad_mode.leave()  # behind every switch into the model, which has its own mode
+            self.model._end(self, parent)
+            self._call = self._again = None
+            self._caches.clear()
+            watch.end(self)
+        self._parent = self._lifeline = None
+        self._entered = False
+
+    @uninterrupted
+    def _abandon(self) -> None:
+        self._lifeline = None
+        if self._entered:
+            self._close()
+
+    # ── several runs, and many modules ───────────────────────────────────────────────────
+
+    def invoke(self, *inputs: Any, **kwargs: Any) -> Tracer:
+        """A block with a run of its own inside this trace, on these inputs.
+
+        Values of one block may be used in the next. Without inputs: all prompts so far as one
+        padded batch, with what their own blocks wrote.
+
+        Raises:
+            BadInputError: there is no prompt to run.
+        """
+        if self._again is None:
+            raise BadInputError("invoke() belongs into model.trace() or model.generate().")
+        if inputs or kwargs:
+            tracer = self._again(*inputs, **kwargs)
+        else:
+            tracer = self._again(self._invokes.prompts())
+            tracer.of_all_prompts = True
+            tracer._written_before = self._invokes.writes(tracer.attention_mask)
+        tracer._parent = self
+        return tracer
+
+    def cache(
+        self,
+        modules: Iterable[Any] | None = None,
+        *,
+        include_output: bool = True,
+        include_inputs: bool = False,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        detach: bool = True,
+    ) -> Cache:
+        """Keep copies of what modules give (and are given) from here to the end of the forward.
+
+        Before the invokes of a trace: of each of them, one after another.
+
+        Args:
+            modules: handles, paths or names; all modules by default.
+            device: move the copies there, such as `"cpu"`.
+            dtype: store floating point copies so.
+            detach: keep them without their graph.
+        """
+        cache = Cache(device, dtype, detach, self.model)
+        kinds = [
+            k for k, wanted in (("output", include_output), ("input", include_inputs)) if wanted
+        ]
+        chosen = [
+            h for h in modules_of(self.model, modules) if not isinstance(h.module, nn.ModuleList)
+        ]
+
+        def tell(forward: Forward) -> None:
+            for handle in chosen:
+                for kind in kinds:
+                    forward.hook(handle.ancestors(), kind)
+                    forward.observe(
+                        handle.module,
+                        kind,
+                        lambda site, value, h=handle: cache.keep(h.path, h.name, site.kind, value),
+                    )
+
+        running = self._running()
+        if running._call is None:
+            self._caches.append(tell)  # for every invoke that follows
+        else:
+            running._fill_cache(tell)
+        return cache
+
+    def _fill_cache(self, tell: Callable[[Forward], None]) -> None:
+        self._course.run_everything()
+        tell(self._course.main)
+        self._full = True
+
+    def show_passing(
+        self, handles: Iterable[Handle], seen: Callable[[Handle, Site, Any], None]
+    ) -> None:
+        """Show `seen` what these modules give wherever a forward comes past them.
+
+        Other than for a cache no forward is run any further for it. What is shown is the model's
+        own: it has to be copied.
+        """
+        watched = tuple(handles)
+
+        def tell(forward: Forward) -> None:
+            for handle in watched:
+                forward.hook(handle.ancestors(), "output")
+                forward.observe(
+                    handle.module, "output", lambda site, value, h=handle: seen(h, site, value)
+                )
+
+        self._course.prepare.append(tell)
+
+    @property
+    def iter(self) -> ChosenSteps:
+        """The steps: of a trace, which is one forward, the one."""
+        return ChosenSteps(1, iter, "Several steps are those of a text: model.generate(prompt, …).")
+
+    def all(self) -> Steps:
+        """Every step, as `iter[:]`."""
+        return self.iter[:]
+
+    def barrier(self, count: int) -> Callable[[], None]:
+        """Accepted for programs that wait for each other elsewhere; blocks run in order here."""
+        return lambda: None
+
+    # ── touching ─────────────────────────────────────────────────────────────────────────
+
+    def read(self, handle: Handle, kind: str, path: tuple = (), raw: bool = False) -> Any:
+        """The value of a site: runs the model that far."""
+        pause = self._reach(handle, kind)
+        if self.reads is not None:
+            self.reads(handle, kind)
+        if kind == "output" and not raw and handle.is_block:
+            path, cls = _hidden_states(pause, path), BlockValue
+        else:
+            cls = Value
+        return pause.take(path, cls)
+
+    def write(
+        self, handle: Handle, kind: str, new: Any, path: tuple = (), raw: bool = False
+    ) -> None:
+        """Let `new` flow on at a site; the model is run that far first."""
+        pause = self._reach(handle, kind)
+        if kind == "output" and not raw and handle.is_block:
+            one = isinstance(new, HiddenStates) or isinstance(pause.part(()), torch.Tensor)
+            if isinstance(new, tuple | list) and one:
+                new = new[0]  # the tuple that a block of an older transformers would return
+            if not isinstance(new, tuple | list):
+                path = _hidden_states(pause, path)
+        pause.put(path, new, check=not raw)
+
+    def read_input(self, handle: Handle) -> Any:
+        """The first argument of a module."""
+        pause = self._reach(handle, "input")
+        if self.reads is not None:
+            self.reads(handle, "input")
+        return pause.take(_first_argument(pause, handle))
+
+    def write_input(self, handle: Handle, new: Any) -> None:
+        """Let `new` flow in as the first argument."""
+        pause = self._reach(handle, "input")
+        pause.put(_first_argument(pause, handle), new)
+
+    def skip(self, handle: Handle, value: Any) -> None:
+        """Do not run a module: `value` is what it gives."""
+        touch, line = self._touch(handle, "output")
+        main, module, given = self._course.main, handle.module, []
+        if handle.is_block:
+            self._check_layout(handle, line, value)
+
+        def produce(args: tuple, kwargs: dict) -> Any:
+            raw = value.value if isinstance(value, Parts) else value
+            if handle.is_block:
+                raw = _block_returns(module, raw, hidden_of(args, kwargs), f"{handle.name}.skip")
+            given.append(raw)
+            return raw
+
+        main.replace(touch.site, produce)
+        try:
+            pause = self._reach(handle, "output")
+            if not given:
+                pause.passer = pause.passer or pause.touch
+            pause.put((), given[0] if given else None, check=False)
+        finally:
+            main.end_replacing()
+
+    def _check_layout(self, handle: Handle, line: list[nn.Module], value: Any) -> None:
+        """Refuse hidden states alone where the blocks behind need what else a block returns.
+
+        Raises:
+            WrongValueError: says what is missing.
+        """
+        block = line[-1]
+        layout = layout_of(block)
+        if layout is None:
+            raw = self._course.look(Site(block, "output", max(self.step, 0), 0), line, handle.name)
+            layout = None if raw is None else learn(block, raw)
+        given = len(value) if isinstance(value, tuple | list) else 1
+        missing = [] if layout is None else [place for place in layout.more if place >= given]
+        if missing:
+            raise WrongValueError(
+                f"{handle.name} returns a tuple of {layout.length}, and the blocks behind it use "
+                f"more of it than the hidden states: item {', '.join(map(str, missing))} too.\n"
+                "Give the whole tuple, such as that of the block before: "
+                "layers[4].skip(layers[3]._output)."
+            )
+
+    def advance(self, handle: Handle) -> None:
+        """`handle.next()`: only a generation has further steps."""
+        raise NeverRanError(
+            "next() moves on to the next step of a generation, and a trace is one forward.\n"
+            "Use: with model.generate(prompt, max_new_tokens=…) as tracer."
+        )
+
+    def _reach(self, handle: Handle, kind: str) -> Pause:
+        touch, line = self._touch(handle, kind)
+        if handle.is_attached:
+            return self.own_calls.pause(touch)
+        return self._reach_site(touch, line)
+
+    def _touch(self, handle: Handle, kind: str) -> tuple[Touch, list[nn.Module]]:
+        """The site that is meant, and the modules from the root down to its own."""
+        line = handle.ancestors()
+        module = line[-1]
+        holds = isinstance(module, nn.ModuleList | nn.ModuleDict | nn.ParameterList)
+        if holds and type(module).forward is nn.Module.forward:  # Switch's experts are called
+            raise NeverRanError(
+                f"{handle.name} is a {type(module).__name__}: it holds modules and is never "
+                f"called, so it has no {kind}.\nIndex it, such as {handle.name}[0].{kind}."
+            )
+        step = self._own_steps.get(module, self.step) if self._own_steps else self.step
+        site = Site(module, kind, step, handle.call, handle._operation)
+        touch = Touch(
+            handle.name, kind, step, user_line(), handle.parts, site=site, called=handle._called
+        )
+        return touch, line
+
+    def _reach_site(self, touch: Touch, line: list[nn.Module]) -> Pause:
+        return self._course.reach(touch, line)
+
+
+def _place_is_known(names: StandardNames, path: str) -> bool:
+    """Whether the tree tells if a module runs before the blocks, in one, or behind them."""
+    layers = names.layers
+    return (
+        layers is None
+        or path in ("", names.embed, names.norm, names.unembed, layers)
+        or path.startswith(f"{layers}.")
+        or layers.startswith(f"{path}.")
+    )
+
+
+class _Stopped(BaseException):
+    """`tracer.stop()`: leaves the block, and the block alone."""
+
+    def __init__(self, tracer: Tracer):
+        self.tracer = tracer
+
+
+def _block_returns(block: nn.Module, new: Any, hidden: Any, where: str) -> Any:
+    """What a block that is skipped returns, from hidden states or the tuple that it used to be."""
+    bare = new[0] if isinstance(new, tuple | list) and new else new
+    if not isinstance(bare, torch.Tensor | int | float):
+        return new
+    returned = in_block_layout(block, fit(bare, hidden, where))
+    if bare is new or not isinstance(returned, tuple):
+        return returned
+    return (returned[0], *new[1:], *returned[len(new) :])
+
+
+def _no_prompt() -> Any:
+    raise BadInputError(
+        "This trace was given nothing to run on.\n"
+        "Give it a prompt, model.trace(prompt), or touch modules inside an invoke block:\n"
+        "    with tracer.invoke(prompt): …"
+    )
+
+
+def _hidden_states(pause: Pause, path: tuple) -> tuple:
+    """The path of the hidden states in a block's raw output: the tensor, or item 0 of a tuple."""
+    raw = pause.part(())
+    if isinstance(raw, tuple | list) and raw:
+        return (0, *path)
+    if "altup" in pause.site.module._modules and isinstance(raw, torch.Tensor) and raw.ndim == 4:
+        raise WrongValueError(
+            f"{pause.describe()} is no (batch, tokens, hidden): blocks of this model pass on "
+            f"{raw.shape[0]} streams, {tuple(raw.shape)}.\n"
+            "Use _output, which is all of them, stream first: layers[3]._output[0, :, -1] = 0."
+        )
+    return path
+
+
+def _first_argument(pause: Pause, handle: Handle) -> tuple:
+    """Where the first argument stands in `(args, kwargs)`: some modules are called by keyword."""
+    args, kwargs = pause.part(())
+    if args:
+        return (0, 0)
+    if kwargs:
+        return (1, next(iter(kwargs)))
+    raise NeverRanError(f"{handle.name} is called without arguments, so it has no input.")

@@ -1,0 +1,286 @@
+"""Gradients of a trace's values: `loss.backward()`, and `with loss.backward():`.
+
+The plain call is torch's own. As a block it is the same backward pass, whose gradients can be read
+in the block and written there: what is written flows on to whatever lies before it, as if the
+gradient had been so from the start. For that the pass is run once more, from the same leaves.
+"""
+
+from __future__ import annotations
+
+import dis
+import sys
+import warnings
+import weakref
+from contextvars import Token
+from functools import lru_cache
+from types import CodeType, FrameType
+from typing import Any
+
+import torch
+
+from nnsight_magic.engine.sites.caller import PACKAGE
+from nnsight_magic.engine.values.value import (
+    SameValue,
+    Value,
+    as_value,
+    backward_block,
+    describe,
+    first_line,
+    own_copy,
+    plain,
+    plainly,
+)
+from nnsight_magic.errors import GraphError, NnsightWarning, WrongValueError
+
+_TORCH = torch.__file__.rpartition("__init__")[0]
+NOT_RECORDED = (
+    "The trace that it comes from recorded no graph: its block asks for no gradients (backward, "
+    "grad), nor is what it bound asked for them.\nUse model.trace(…, grad=True)."
+)
+
+
+def go_backward(func: Any, args: tuple, kwargs: dict) -> Any:
+    """Carry out `backward` or `autograd.grad`; `with loss.backward():` gives a block."""
+    inputs = kwargs.get("inputs")
+    if isinstance(inputs, torch.Tensor):
+        inputs = [inputs]
+    if inputs is not None:  # torch does not ask whose they are
+        outputs = [each._source if type(each) is SameValue else each for each in inputs]
+        kwargs = {**kwargs, "inputs": outputs}
+    if func is torch.Tensor.backward and _is_entered(_calling_frame()):
+        return Backward(args, kwargs)
+    return _differentiate(func, args, kwargs)
+
+
+def gradient_of(value: Value) -> torch.Tensor | None:
+    """What `value.grad` is: the gradient of the tensor that flowed on."""
+    source = value if value._source is None else value._source
+    block = backward_block.get()
+    found = value_grad(source) if block is None else block.read(source)
+    if found is None:
+        if value._pause is not None and not source.requires_grad:
+            warnings.warn(
+                f"{value.where} has no gradient.\n{NOT_RECORDED}", NnsightWarning, stacklevel=3
+            )
+        return None
+    return as_value(found) if type(found) is torch.Tensor else found
+
+
+def write_gradient(value: Value, gradient: Any) -> None:
+    """`value.grad = gradient`; in a block of `backward` it flows on to what lies before."""
+    block = backward_block.get()
+    source = value if value._source is None else value._source
+    if block is None:
+        plainly(torch.Tensor.grad.__set__, source, gradient)
+    else:
+        block.write(source, gradient, value.where or "this value")
+
+
+class Backward:
+    """`with loss.backward():` the gradients of one backward pass, to read and to write.
+
+    >>> import torch
+    >>> from nnsight_magic import Model
+    >>> model = Model(torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU()))
+    >>> with model.trace(torch.ones(1, 3)):
+    ...     hidden = model[0].output
+    ...     with model.output.sum().backward():
+    ...         gradient = hidden.grad.save()
+    >>> gradient.shape
+    torch.Size([1, 4])
+    """
+
+    def __init__(self, args: tuple, kwargs: dict):
+        self._args, self._kwargs = args, {**kwargs, "retain_graph": True}
+        self._read: list[tuple[torch.Tensor, torch.Tensor, int]] = []
+        self._instead: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+        self._new = False  # written since the pass was run last
+        self._token: Token | None = None
+
+    def __enter__(self) -> Backward:
+        self._leaves = [(leaf, _copy_of_grad(leaf)) for leaf in _leaves(self._args[0])]
+        self._run()
+        self._token = backward_block.set(self)
+        return self
+
+    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
+        backward_block.reset(self._token)
+        if kind is None:
+            self._settle()
+        self._read.clear()
+        self._leaves.clear()
+        self._args = self._kwargs = self._token = None
+
+    def read(self, source: torch.Tensor) -> torch.Tensor | None:
+        """The gradient of one tensor in this pass; a copy, which may be written into."""
+        self._settle()
+        found = plainly(torch.Tensor.grad.__get__, source) if _keeps_grad(source) else None
+        if found is None and source.requires_grad:
+            found = self._alone(source)
+        if found is None:
+            return None
+        found = own_copy(found.detach())
+        self._read.append((source, found, found._version))
+        return found
+
+    def write(self, source: torch.Tensor, gradient: Any, where: str) -> None:
+        """Let `gradient` flow on in place of the tensor's own."""
+        if isinstance(gradient, int | float):
+            gradient = torch.full_like(plain(source), gradient)
+        if not isinstance(gradient, torch.Tensor) or gradient.shape != source.shape:
+            raise WrongValueError(
+                f"The gradient of {where} is {describe(source)}.\nFound: {describe(gradient)}."
+            )
+        self._settle()
+        self._instead[id(source)] = (source, own_copy(gradient.detach()).to(source))
+        self._new = True
+
+    def _settle(self) -> None:
+        """Run the pass once more if a gradient was changed since."""
+        for source, found, version in self._read:
+            if found._version != version:
+                self._instead[id(source)] = (source, own_copy(plain(found)))
+                self._new = True
+        if self._new:
+            self._read.clear()
+            self._run()
+
+    def _run(self) -> None:
+        self._new = False
+        before = {id(value): (value, value_grad(value)) for value in _live()}
+        for value, _ in before.values():
+            plainly(torch.Tensor.grad.__set__, value, None)
+        for leaf, grad in self._leaves:
+            alone = isinstance(leaf, Value)  # read in the block: of this pass, not of all so far
+            again = None if grad is None or alone else grad.clone()
+            plainly(torch.Tensor.grad.__set__, leaf, again)
+        with _Hooks(self._instead):
+            _differentiate(torch.Tensor.backward, self._args, self._kwargs)
+        for value, grad in before.values():
+            if value_grad(value) is None:  # of another trace
+                plainly(torch.Tensor.grad.__set__, value, grad)
+
+    def _alone(self, source: torch.Tensor) -> torch.Tensor | None:
+        loss, *given = self._args
+        outputs = given[0] if given else self._kwargs.get("gradient")
+        with _Hooks(self._instead):
+            return plainly(
+                torch.autograd.grad, loss, source, outputs, retain_graph=True, allow_unused=True
+            )[0]
+
+
+class _Hooks:
+    """While it lasts, gradients are replaced by what the user wrote."""
+
+    def __init__(self, instead: dict[int, tuple[torch.Tensor, torch.Tensor]]):
+        self._instead = list(instead.values())
+
+    def __enter__(self) -> None:
+        self._handles = [
+            plainly(torch.Tensor.register_hook, source, lambda _, new=new: new.clone())
+            for source, new in self._instead
+        ]
+
+    def __exit__(self, *_: Any) -> None:
+        for handle in self._handles:
+            handle.remove()
+
+
+# Values whose gradient torch keeps, for as long as somebody has them.
+_retaining: dict[int, weakref.ref] = {}
+
+
+def retain_grad(value: torch.Tensor) -> None:
+    """Have torch keep the gradient of a value that is no leaf."""
+    value.retain_grad()
+    key = id(value)
+    _retaining[key] = weakref.ref(value, lambda _: _retaining.pop(key, None))
+
+
+def value_grad(value: torch.Tensor) -> torch.Tensor | None:
+    """The tensor's own `.grad`, whatever block is running."""
+    return plainly(torch.Tensor.grad.__get__, value)
+
+
+def _live() -> list[torch.Tensor]:
+    found = [reference() for reference in list(_retaining.values())]
+    live = [value for value in found if value is not None]
+    for value in live:
+        value._fix_weakref()  # see `HandedOut.alive`
+    return live
+
+
+def _keeps_grad(tensor: torch.Tensor) -> bool:
+    return tensor.is_leaf or tensor.retains_grad
+
+
+def _copy_of_grad(leaf: torch.Tensor) -> torch.Tensor | None:
+    grad = value_grad(leaf)
+    return None if grad is None else grad.detach().clone()
+
+
+def _leaves(loss: torch.Tensor) -> list[torch.Tensor]:
+    """The tensors at which the graph of `loss` ends: weights, mostly."""
+    found, seen, ahead = [], set(), [loss.grad_fn]
+    while ahead:
+        node = ahead.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        leaf = getattr(node, "variable", None)
+        if leaf is not None:
+            found.append(leaf)
+        ahead.extend(each for each, _ in node.next_functions)
+    return found
+
+
+def _differentiate(func: Any, args: tuple, kwargs: dict) -> Any:
+    """torch does not know of traces: say which of them recorded too little, or too much."""
+    try:
+        found = plainly(func, *args, **kwargs)
+    except RuntimeError as error:
+        if "does not require grad" in str(error):
+            hint = NOT_RECORDED
+        elif "through the graph a second time" in str(error):
+            hint = (
+                "A value that a trace read has a graph of its own, through the model, and that is "
+                "gone after the first backward.\nRead it without one, model.trace(…, grad=False), "
+                "or cut it off: h.detach()."
+            )
+        else:
+            raise
+        said = first_line(error)
+    else:
+        if isinstance(found, tuple):  # of autograd.grad
+            return tuple(as_value(g) if type(g) is torch.Tensor else g for g in found)
+        return found
+    raise GraphError(f"{said}\n{hint}") from None
+
+
+def _calling_frame() -> FrameType | None:
+    """The frame that called torch."""
+    frame = sys._getframe(1)
+    while frame is not None and frame.f_code.co_filename.startswith((PACKAGE, _TORCH)):
+        frame = frame.f_back
+    return frame
+
+
+def _is_entered(frame: FrameType | None) -> bool:
+    """Whether what the frame has just called is the subject of a `with` statement."""
+    return frame is not None and frame.f_lasti in _entered(frame.f_code)
+
+
+@lru_cache(maxsize=256)
+def _entered(code: CodeType) -> frozenset[int]:
+    """Where in a function a `with` statement enters what a call has given."""
+    found = [each for each in dis.get_instructions(code) if each.opname != "CACHE"]
+    names = [each.opname for each in found] + ["", ""]
+    entered: set[int] = set()
+    for at, each in enumerate(found):
+        after = names[at + 1 : at + 3]
+        if each.opname.startswith("CALL") and (
+            after[0] == "BEFORE_WITH" or after == ["COPY", "LOAD_SPECIAL"]
+        ):
+            # While it runs, a frame stands at the call or in the cache behind it.
+            entered.update(range(each.offset, found[at + 1].offset))
+    return frozenset(entered)

@@ -1,0 +1,420 @@
+"""A forward pass standing still at one site, and what the user does to the value there."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from nnsight_magic.engine.sites.site import Site, Touch
+from nnsight_magic.engine.values.gradients import retain_grad
+from nnsight_magic.engine.values.value import (
+    Parts,
+    Value,
+    as_value,
+    copy_tree,
+    describe,
+    entries,
+    is_container,
+    mark,
+    own_copy,
+    plainly,
+    rebuild,
+)
+from nnsight_magic.engine.values.writes import checksum, same_bits
+from nnsight_magic.errors import AlreadyRanError, WrongValueError
+
+# One change: where in the value (a path of keys, () for the whole) and what stands there now, or
+# a function that makes it from what stood there.
+Change = tuple[tuple, Any]
+
+
+class HandedOut:
+    """A value in the user's hands, and the state in which it was handed out."""
+
+    __slots__ = (
+        "age", "arrays", "lent", "linked", "path", "pause", "refusal", "strong", "version", "weak",
+    )  # fmt: skip
+
+    def __init__(self, path: tuple, value: Value, pause: Pause):
+        self.path, self.pause = path, pause
+        self.strong, self.weak = value, weakref.ref(value)
+        self.version = 0  # a fresh copy has not been written to
+        self.age = pause.age  # how often the site had been written to by then
+        self.linked = False
+        self.lent: Any = False  # to a library whose writes torch does not count; then its checksum
+        self.arrays: list[weakref.ref] = []  # numpy's, in this memory
+        self.refusal = ""  # why it is not to be written to
+
+    def alive(self) -> Value | None:
+        """The value, if anybody has it still.
+
+        Until torch 2.9 a tensor that only torch itself holds, as a view holds what it is a view
+        of, is given back by a weak reference only to be lost, unless torch is told.
+        """
+        value = self.weak()
+        if value is not None:
+            value._fix_weakref()
+        return value
+
+    def lock(self, writeable: bool) -> None:
+        """Let numpy refuse to write where nothing can flow on any more."""
+        for reference in self.arrays:
+            array = reference()
+            if array is not None and array.flags.writeable != writeable:
+                array.flags.writeable = writeable
+
+
+class Pause:
+    """The forward stands still at `site`, with `current` about to flow on.
+
+    The user gets copies (`take`) and may change them or put something else in their place
+    (`put`). Before the forward moves on (`leave`), the copies are looked at again. `changes`
+    then says what was written, so that a second forward can repeat it.
+    """
+
+    def __init__(self, site: Site, raw: Any, late_write: Callable[[Pause], str | None], grad: bool):
+        self.site = site
+        self.current = raw
+        self.changes: list[Change] = []
+        self.repeated: Sequence[Change] = ()  # what an earlier forward had written here
+        self.passed = False
+        self.closed = False
+        self.age = 0
+        self.touch: Touch | None = None
+        self.passer: Touch | None = None  # a value handed out already that depends on this one
+        self._late_write = late_write
+        self._grad = grad
+        self._handed: list[HandedOut] = []
+        self._parts: list[weakref.ref[Parts]] = []
+        self._passed_on: list[HandedOut] = []  # to be looked at once more at the end
+
+    @property
+    def written(self) -> bool:
+        """Whether the value that flows on is not the model's own."""
+        self._fold()
+        return bool(self.changes)
+
+    def describe(self) -> str:
+        return self.touch.where if self.touch else self.site.kind
+
+    def part(self, path: tuple) -> Any:
+        """The model's own value at `path`, with everything written so far."""
+        if self._handed:
+            self._fold()
+        return self._at(path)
+
+    def _at(self, path: tuple) -> Any:
+        value = self.current
+        for key in path:
+            value = value[key]
+        return value
+
+    def take(self, path: tuple, cls: type[Value] = Value) -> Any:
+        """Hand out the value at `path`: a `Value` for a tensor, `Parts` for a container."""
+        raw = self.part(path)
+        if not path and self.touch is not None and isinstance(raw, torch.Tensor):
+            self.touch.shape = tuple(raw.shape)
+        where = self.describe()
+        if path:
+            where += "".join(_key(key) for key in path)
+        if isinstance(raw, torch.Tensor):
+            copy = own_copy(raw)
+            if self._grad and copy.requires_grad:  # it is not under the user's own no_grad
+                retain_grad(copy)
+            value = as_value(copy, cls)
+            value._pause, value.where = self, where
+            handed = HandedOut(path, value, self)
+            self._handed.append(handed)
+            mark(value, handed)
+            return value
+        if is_container(raw):
+            parts = Parts(self, path, where)
+            self._parts.append(weakref.ref(parts))
+            return parts
+        return raw
+
+    def put(self, path: tuple, new: Any, check: bool = True) -> None:
+        """Let `new` flow on in place of what stands at `path`; it must fit if `check` is on."""
+        self._refuse_late_write()
+        old = self.part(path)
+        where = self.describe() + "".join(_key(key) for key in path)
+        new = fit(new, old, where) if check else _unwrapped(new)
+        self._keep_parts(path)
+        self._change(path, new)
+
+    def _keep_parts(self, path: tuple) -> None:
+        """What is at `path` or in it goes: the containers read there keep what they held."""
+        for reference in self._parts:
+            parts = reference()
+            if parts is not None and parts._path[: len(path)] == path:
+                parts._keep()
+
+    def leave(self) -> Any:
+        """The forward moves on: the value that it goes on with."""
+        if self._handed:
+            self._fold()
+        self._keep_parts(())
+        self.passed = True
+        for handed in self._handed:
+            self._let_go(handed)
+        self._handed.clear()
+        current, self.current = self.current, None
+        return current
+
+    def _let_go(self, handed: HandedOut) -> None:
+        """Nothing that is written from here on flows; what torch does not refuse is told later."""
+        value = handed.alive()
+        if value is not None and handed.lent:
+            handed.lent = checksum(value)
+            handed.lock(writeable=False)
+        else:
+            handed.strong = None
+        if value is not None:
+            self._passed_on.append(handed)
+
+    @property
+    def lent(self) -> bool:
+        """Whether the memory of a value is shared with another library."""
+        return any(handed.lent for handed in (*self._handed, *self._passed_on))
+
+    def written_unseen(self) -> bool:
+        """Whether a value was written after the forward had gone on, by a way that nobody sees."""
+        for handed in self._passed_on:
+            value = handed.alive()
+            if value is None:
+                continue
+            if version_of(value) != handed.version:
+                return True
+            if handed.lent and checksum(value) != handed.lent:
+                return True
+        return False
+
+    def close(self) -> None:
+        """The run is over: what the user still holds is theirs alone."""
+        if not self.passed:
+            self.leave()
+        # A closed pause refuses nothing: the value is an ordinary tensor of the user's now.
+        self.closed = True
+        for handed in self._passed_on:
+            handed.strong = None
+            handed.lock(writeable=True)
+        self._passed_on.clear()
+        self.changes.clear()
+        self.site = self._late_write = None
+
+    def check_in_place_write(self, handed: HandedOut, alias: torch.Tensor) -> None:
+        """Refuse a write that could not flow on: into a copy that is no longer the newest."""
+        if self.closed:
+            return
+        if handed.refusal:
+            raise WrongValueError(handed.refusal)
+        self._refuse_late_write()
+        self._fold()
+        if handed.age != self.age:
+            self.refuse_old(self.describe())
+        if not self.passed:
+            self._hold(handed, alias)
+        elif (value := handed.alive()) is not None:
+            handed.strong = value  # until the forward that has it still ahead goes on
+        else:
+            self.refuse_old(self.describe())
+
+    def lend(self, handed: HandedOut, alias: torch.Tensor, borrower: Any) -> None:
+        """Somebody else has the memory of a value: what is written there has to be looked for."""
+        if hasattr(borrower, "setflags"):  # an array of numpy
+            handed.arrays.append(weakref.ref(borrower))
+        if self.passed:
+            if not handed.lent and (value := handed.alive()) is not None:
+                handed.lent = checksum(value)
+            handed.lock(writeable=False)
+        else:
+            handed.lent = True
+            self._hold(handed, alias)
+
+    def _hold(self, handed: HandedOut, alias: torch.Tensor) -> None:
+        """About to change: it must live to be looked at again, whatever view of it is left."""
+        value = handed.alive()
+        if value is None:  # an alias alone has outlived it
+            part = self.part(handed.path)
+            memory = plainly(torch.Tensor.untyped_storage, alias)
+            value = torch.empty(0, dtype=part.dtype, device=part.device)
+            value.set_(memory, 0, part.shape, own_copy(part).stride())
+            handed.weak, handed.version = weakref.ref(as_value(value)), -1
+            self._handed.append(handed)
+        handed.strong = value
+
+    def refuse_old(self, where: str) -> None:
+        """Refuse a write into what was read before another write, or in a run that is over."""
+        if self.closed:
+            raise AlreadyRanError(
+                f"The run that {where} was read in is over: nothing flows on from it.\n"
+                "Take x.value for a copy of your own."
+            )
+        self._refuse_late_write()
+        if self.passed:
+            raise WrongValueError(
+                f"The forward was run again since {where} was read, and this is of the one before."
+                f"\nRead it again before writing: h = {where}."
+            )
+        raise WrongValueError(
+            f"This is an older copy of {where}: that was written to since.\n"
+            f"Read it again before writing: h = {where}."
+        )
+
+    def _refuse_late_write(self) -> None:
+        if self.passed or self.passer is not None:
+            why = self._late_write(self)
+            if why is not None:
+                raise AlreadyRanError(why)
+
+    def pending(self) -> list[Change]:
+        """What was written since the forward went on, where another one will come by."""
+        changes: list[Change] = []
+        for handed in self._passed_on:
+            value = handed.alive()
+            if value is not None and version_of(value) != handed.version:
+                handed.version = version_of(value)
+                changes.append((handed.path, own_copy(value)))
+        if changes and self.touch is not None:
+            self.touch.wrote = True
+        return changes
+
+    def _fold(self) -> None:
+        """Take over what the user changed in the copies they hold."""
+        handed_out, self._handed = self._handed, []
+        for handed in handed_out:
+            value = handed.alive()
+            if value is None:
+                continue
+            version = version_of(value)
+            written = version != handed.version
+            if handed.lent and not written:
+                written = handed.age == self.age and not same_bits(value, self._at(handed.path))
+            # With gradients the flow goes through the user's copy: that makes its `.grad` the
+            # gradient at this site, and lets `requires_grad_()` start a graph here.
+            if written or (self._grad and value.requires_grad and not handed.linked):
+                self._change(handed.path, own_copy(value), written)
+                handed.version, handed.linked, handed.age = version, True, self.age
+            if not handed.lent:
+                handed.strong = None
+            elif handed.age != self.age:
+                handed.lock(writeable=False)
+            value = None
+            if handed.alive() is not None:
+                self._handed.append(handed)
+
+    def _change(self, path: tuple, new: Any, written: bool = True) -> None:
+        self.current = _replaced(self.current, path, new)
+        if not written:
+            return
+        self.age += 1
+        if self.touch is not None:
+            self.touch.wrote = True
+        # A later change of the same place, or of all that it lies in, makes this one idle.
+        self.changes = [(p, v) for p, v in self.changes if p[: len(path)] != path]
+        self.changes.append((path, new))
+
+
+def version_of(value: torch.Tensor) -> int:
+    """How often the memory of a tensor has been written to."""
+    return plainly(torch.Tensor._version.__get__, value)
+
+
+def apply_changes(raw: Any, changes: list[Change]) -> Any:
+    """A fresh value of the same site, with the changes that were made to an earlier one."""
+    for path, new in changes:
+        if callable(new):
+            old = raw
+            for key in path:
+                old = old[key]
+            new = new(old)
+        raw = _replaced(raw, path, own_copy(new) if isinstance(new, torch.Tensor) else new)
+    return raw
+
+
+def _replaced(raw: Any, path: tuple, new: Any) -> Any:
+    if not path:
+        return new
+    return rebuild(raw, {path[0]: _replaced(raw[path[0]], path[1:], new)})
+
+
+def _key(key: Any) -> str:
+    if isinstance(key, str) and key.isidentifier():
+        return f".{key}"
+    return f"[{key!r}]"
+
+
+def fit(new: Any, old: Any, where: str) -> Any:
+    """`new` as the model can take it in place of `old`; an error that tells why it cannot.
+
+    Numbers fill the tensor that they replace. Tensors must have its shape, dtype and device:
+    what does not fit would fail ten modules later, or worse, would not fail.
+    """
+    if isinstance(old, torch.Tensor):
+        return _fit_tensor(new, old, where)
+    if is_container(old):
+        return _fit_container(new, old, where)
+    return _unwrapped(new)
+
+
+def _unwrapped(new: Any) -> Any:
+    """Without our own types, and sharing no memory with what the user holds."""
+    return copy_tree(new.value if isinstance(new, Parts) else new)
+
+
+def _fit_tensor(new: Any, old: torch.Tensor, where: str) -> torch.Tensor:
+    if isinstance(new, bool | int | float | complex):
+        return torch.full_like(old, new)
+    if isinstance(new, torch.Tensor):
+        problems = []
+        if new.shape != old.shape:
+            problems.append("shape")
+        if new.dtype != old.dtype:
+            problems.append("dtype")
+        if new.device != old.device:
+            problems.append("device")
+        if not problems:
+            return own_copy(new)
+        raise WrongValueError(
+            f"{where} takes another {' and '.join(problems)}.\n"
+            f"Expected: {describe(old)}.\nFound: {describe(new)}.\n{_remedy(new, old, problems)}"
+        )
+    raise WrongValueError(
+        f"{where} is a tensor and takes a tensor or a number.\n"
+        f"Expected: {describe(old)}.\nFound: {describe(new)}."
+    )
+
+
+def _remedy(new: torch.Tensor, old: torch.Tensor, problems: list[str]) -> str:
+    if "shape" not in problems:
+        return "Convert it with x.to(h), where h is the value that stands there now."
+    if new.numel() == old.numel():
+        return f"It has as many elements: x.reshape{tuple(old.shape)} may be what you mean."
+    return "To write a part, index it: `.output[:, -1] = x` takes what broadcasts to that part."
+
+
+def _fit_container(new: Any, old: Any, where: str) -> Any:
+    if isinstance(new, Parts):
+        new = new.value
+    if not is_container(new):
+        raise WrongValueError(
+            f"{where} is a {describe(old)}, not one tensor.\nFound: {describe(new)}.\n"
+            f"Write one item of it, such as {where}[0] = x."
+        )
+    old_items = dict(entries(old))
+    new_items = dict(entries(new))
+    if new_items.keys() != old_items.keys():
+        raise WrongValueError(
+            f"{where} takes other items.\nExpected: {list(old_items)}.\nFound: {list(new_items)}."
+        )
+    return rebuild(
+        old,
+        {
+            key: fit(new_items[key], item, where + _key(key))
+            for key, item in old_items.items()
+            if new_items[key] is not item
+        },
+    )
