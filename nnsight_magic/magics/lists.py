@@ -16,7 +16,7 @@ from nnsight_magic.magics.result import (
 )
 from nnsight_magic.magics.result_text import one_line_rows, rendered, table_of
 from nnsight_magic.printable import printable
-from nnsight_magic.views.words import percent, size_text, visible
+from nnsight_magic.views.data.words import percent, size_text, visible
 
 _MISSING = object()
 

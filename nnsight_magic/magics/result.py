@@ -192,7 +192,7 @@ def describe_saved(name: str, where: str, value: Any, stepped: bool = False) -> 
 
 def _parts(name: str, value: Any) -> tuple[SavedVariable, ...]:
     """The tensors in a container by their names, such as `h['a'][0]`."""
-    from nnsight_magic.views.containers import found_in, is_container
+    from nnsight_magic.views.data.containers import found_in, is_container
 
     if not is_container(value):
         return ()

@@ -11,7 +11,7 @@ from nnsight_magic.magics.result_parts import (
     strips_of,
     texts_of,
 )
-from nnsight_magic.views import two_texts
+from nnsight_magic.views.data import two_texts
 from nnsight_magic.views.still import tokens, trace
 from nnsight_magic.views.still.style import frame, whole
 

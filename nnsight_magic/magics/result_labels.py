@@ -12,7 +12,7 @@ from typing import Any
 from nnsight_magic.errors import BadInputError
 from nnsight_magic.language.tokens import Spelled
 from nnsight_magic.magics.result import PromptResult, SavedVariable, TraceResult
-from nnsight_magic.views.roles import PADDING, infer_axes
+from nnsight_magic.views.data.roles import PADDING, infer_axes
 
 Rows = list[list[str]]
 PATTERN = ["batch", "head", "query", "key"]

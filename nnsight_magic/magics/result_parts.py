@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nnsight_magic.magics.result import PromptResult, TraceResult
-from nnsight_magic.views.steps import Step
-from nnsight_magic.views.tokens import TokenStrip
-from nnsight_magic.views.two_texts import TwoTexts, two_texts
+from nnsight_magic.views.data.two_texts import TwoTexts, two_texts
+from nnsight_magic.views.live.steps import Step
+from nnsight_magic.views.live.tokens import TokenStrip
 
 
 def facts(result: TraceResult) -> list[str]:

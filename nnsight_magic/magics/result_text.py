@@ -17,9 +17,9 @@ from rich.text import Text
 
 from nnsight_magic.magics.result import PromptResult, TraceResult
 from nnsight_magic.printable import printable
-from nnsight_magic.views.roles import Axis
-from nnsight_magic.views.two_texts import lines, two_texts
-from nnsight_magic.views.words import percent, visible
+from nnsight_magic.views.data.roles import Axis
+from nnsight_magic.views.data.two_texts import lines, two_texts
+from nnsight_magic.views.data.words import percent, visible
 
 PLAIN_WIDTH = 100
 TOKENS_SHOWN = 200

@@ -22,14 +22,14 @@ from nnsight_magic.magics.result_parts import (
     texts_of,
 )
 from nnsight_magic.magics.result_text import plain_text
-from nnsight_magic.views.comparison import CompareView
-from nnsight_magic.views.modules import ModuleNote
-from nnsight_magic.views.steps import StepsView
-from nnsight_magic.views.tensor import TensorView
-from nnsight_magic.views.tokens import TokensView
-from nnsight_magic.views.trace import TraceView, stored_share
-from nnsight_magic.views.tree import TreeView, tell_trees
-from nnsight_magic.views.view import Selection
+from nnsight_magic.views.data.modules import ModuleNote
+from nnsight_magic.views.live.comparison import CompareView
+from nnsight_magic.views.live.steps import StepsView
+from nnsight_magic.views.live.tensor import TensorView
+from nnsight_magic.views.live.tokens import TokensView
+from nnsight_magic.views.live.trace import TraceView, stored_share
+from nnsight_magic.views.live.tree import TreeView, tell_trees
+from nnsight_magic.views.live.view import Selection
 
 
 class OnScreen:

@@ -14,9 +14,9 @@ from nnsight_magic.magics.result import prompt_of
 from nnsight_magic.magics.result_labels import labels_for, sizes_of, vocabulary_of
 from nnsight_magic.magics.result_text import in_terminal, terminal_map
 from nnsight_magic.printable import printable
-from nnsight_magic.views.containers import found_in, holds_tensors
-from nnsight_magic.views.dense import as_tensor, is_list_of_tensors
-from nnsight_magic.views.roles import Axis, infer_axes
+from nnsight_magic.views.data.containers import found_in, holds_tensors
+from nnsight_magic.views.data.dense import as_tensor, is_list_of_tensors
+from nnsight_magic.views.data.roles import Axis, infer_axes
 
 
 def show_value(
@@ -48,8 +48,8 @@ def _labels(tensor: Any, text: str, model: Any, rows: Sequence[PromptRow]) -> di
 
 
 def _viewed(value: Any, text: str, labels: Any, one: bool) -> bool:
-    from nnsight_magic.views.several import several
-    from nnsight_magic.views.tensor import TensorView
+    from nnsight_magic.views.live.several import several
+    from nnsight_magic.views.live.tensor import TensorView
 
     try:
         if one:

@@ -14,8 +14,8 @@ from nnsight_magic.magics.predict import Guesses
 from nnsight_magic.magics.result import TOP
 from nnsight_magic.magics.result_parts import step
 from nnsight_magic.views.display import show_live, show_still
-from nnsight_magic.views.steps import StepsView
-from nnsight_magic.views.trace import TraceView
+from nnsight_magic.views.live.steps import StepsView
+from nnsight_magic.views.live.trace import TraceView
 
 
 class Stream:

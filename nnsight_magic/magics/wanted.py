@@ -17,7 +17,7 @@ from nnsight_magic.magics.result import ModuleTouch
 
 def asked_for(trace: Any, cell: Any) -> Any:
     """The trace, which keeps in `cell.wanted` what trees of the model ask for."""
-    trees = sys.modules.get("nnsight_magic.views.tree")
+    trees = sys.modules.get("nnsight_magic.views.live.tree")
     asked = trees.take_wanted(cell.model.module) if trees is not None else []
     # A tree may be older than the model that it is a tree of, and the page may ask for anything.
     there = {path for path, _ in cell.model.module.named_modules()}

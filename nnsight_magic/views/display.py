@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from nnsight_magic.printable import printable
 
 if TYPE_CHECKING:
-    from nnsight_magic.views.view import View
+    from nnsight_magic.views.live.view import View
 
 # Where the widget cannot be shown, JupyterLab writes a line of error in its place, as text alone; a
 # twin that follows takes that line away.

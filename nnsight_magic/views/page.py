@@ -11,10 +11,10 @@ import ipywidgets
 
 from nnsight_magic.printable import escape
 from nnsight_magic.views import bundle
+from nnsight_magic.views.live.tensor import TensorView
+from nnsight_magic.views.live.tokens import pack_json
+from nnsight_magic.views.live.view import View
 from nnsight_magic.views.still.style import whole, writable
-from nnsight_magic.views.tensor import TensorView
-from nnsight_magic.views.tokens import pack_json
-from nnsight_magic.views.view import View
 
 STORED_ON_PAGE = 1 << 20  # values of all tensors of a page together
 PAGE = """<!doctype html>

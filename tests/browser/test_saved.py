@@ -225,7 +225,7 @@ def test_what_a_result_adds_to_the_file_is_bounded(lab: Lab, tmp_path: Path) -> 
     """With all widget state, whatever the tensors' size; the views' code once a notebook."""
     large = "[TensorView(torch.randn(2000, 2000), f't{k}', stored=stored_share(20, k), selection=s)"
     cells = [
-        CELLS[0] + "from nnsight_magic.views.trace import stored_share\ns = Selection()",
+        CELLS[0] + "from nnsight_magic.views.live.trace import stored_share\ns = Selection()",
         "show(torch.randn(2, 2))",
         "show(torch.randn(4096, 4096), 'large')",
         f"TraceView('run 1', tokens=tokens_view(strip), tensors={large} for k in range(20)],"

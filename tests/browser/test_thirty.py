@@ -15,12 +15,12 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap, Normalize
 from PIL import Image
 
-from nnsight_magic.views.pooling import numbers
-from nnsight_magic.views.seen import colouring_of, place_of
+from nnsight_magic.views.data.pooling import numbers
+from nnsight_magic.views.data.seen import colouring_of, place_of
+from nnsight_magic.views.data.words import number
+from nnsight_magic.views.live.tensor import STORED
 from nnsight_magic.views.still.colours import MINUS, NAN, PLUS, scale
 from nnsight_magic.views.still.picture import picture
-from nnsight_magic.views.tensor import STORED
-from nnsight_magic.views.words import number
 from tests.browser.thirty import Live, live, live_of, views_of_thirty
 from tests.views.pictures import console_values, figure_pixels, values_of
 from tests.views.tensors import TENSORS

@@ -22,8 +22,8 @@ import numpy as np
 from PIL import Image
 
 from nnsight_magic.views import TensorView, bundle, show
+from nnsight_magic.views.data.seen import drawn_by, place_of
 from nnsight_magic.views.page import models_of
-from nnsight_magic.views.seen import drawn_by, place_of
 from nnsight_magic.views.still.half_blocks import text_of
 from nnsight_magic.views.still.style import whole
 from tests.browser.lab import ARGUMENTS, CHROMIUM
@@ -135,7 +135,7 @@ def plain_figure(view: TensorView) -> str:
     from matplotlib.colors import ListedColormap
     from matplotlib.figure import Figure
 
-    from nnsight_magic.views.pooling import numbers
+    from nnsight_magic.views.data.pooling import numbers
     from nnsight_magic.views.still.colours import scale
 
     drawn, place = drawn_by(view, (400, 400)), place_of(view)

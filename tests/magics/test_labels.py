@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from nnsight_magic.magics.result_view import view_of
-from nnsight_magic.views.roles import PADDING
+from nnsight_magic.views.data.roles import PADDING
 from tests.magics.conftest import PROMPT
 
 SHORT = "A cat"

@@ -11,7 +11,7 @@ import torch
 
 from nnsight_magic import LanguageModel
 from nnsight_magic.magics.options import CELLS, OPTIONS
-from nnsight_magic.views.words import percent, visible
+from nnsight_magic.views.data.words import percent, visible
 
 
 def test_model_adopts_a_variable_and_shows_its_tree(bare, tiny):

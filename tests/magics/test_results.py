@@ -19,8 +19,8 @@ from nnsight_magic.magics.result_html import html
 from nnsight_magic.magics.result_parts import names_of, others, strips_of_two
 from nnsight_magic.magics.result_text import bar, layout, plain_text, tokens_line
 from nnsight_magic.magics.result_view import tensors_of, tokens_of
-from nnsight_magic.views.view import Selection
-from nnsight_magic.views.words import percent, size_text, visible
+from nnsight_magic.views.data.words import percent, size_text, visible
+from nnsight_magic.views.live.view import Selection
 
 
 def a_result(**changes):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from nnsight_magic import LanguageModel
-from nnsight_magic.views.tree import TreeView
+from nnsight_magic.views.live.tree import TreeView
 from tests.magics.conftest import PROMPT
 
 ASKED = (

@@ -10,7 +10,7 @@ from PIL import Image
 from rich.color import Color
 from rich.console import Console
 
-from nnsight_magic.views.seen import Drawn
+from nnsight_magic.views.data.seen import Drawn
 from nnsight_magic.views.still.colours import MINUS, NAN, PLUS, scale
 from nnsight_magic.views.still.half_blocks import text_of
 from nnsight_magic.views.still.picture import picture

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nnsight_magic.views.colouring import automatic, marks_of, outside, places, standing_out
+from nnsight_magic.views.data.colouring import automatic, marks_of, outside, places, standing_out
 from nnsight_magic.views.still.layout import plot_size, ticks
 
 CASES = json.loads((Path(__file__).parent / "colouring.json").read_text())

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from nnsight_magic.errors import BadInputError
 from nnsight_magic.views import TokenStrip, compare, show, tokens_view
+from nnsight_magic.views.data.roles import PADDING, infer_axes
+from nnsight_magic.views.data.seen import axes_of, drawn_by
+from nnsight_magic.views.live.tokens import GridView
 from nnsight_magic.views.page import page
-from nnsight_magic.views.roles import PADDING, infer_axes
-from nnsight_magic.views.seen import axes_of, drawn_by
 from nnsight_magic.views.still.picture import names_of
-from nnsight_magic.views.tokens import GridView
 from tests.views.test_tensor_view import ask
 
 ROWS = [["The", " cat", " sat"], [PADDING, "A", " dog"]]

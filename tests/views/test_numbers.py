@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nnsight_magic.errors import BadInputError
-from nnsight_magic.views.array import Array, GoneError
-from nnsight_magic.views.held import Held
-from nnsight_magic.views.levels import LEVELS, encode
-from nnsight_magic.views.pooling import pool
+from nnsight_magic.views.data.array import Array, GoneError
+from nnsight_magic.views.data.held import Held
+from nnsight_magic.views.data.levels import LEVELS, encode
+from nnsight_magic.views.data.pooling import pool
 
 KINDS = [
     torch.float64,

@@ -15,8 +15,8 @@ from traitlets import TraitError
 
 from nnsight_magic.errors import BadInputError
 from nnsight_magic.views import TensorView, TokenStrip, compare, show, tokens_view
+from nnsight_magic.views.data.seen import drawn_by, place_of
 from nnsight_magic.views.page import page
-from nnsight_magic.views.seen import drawn_by, place_of
 from nnsight_magic.views.still.picture import picture
 from tests.views.pictures import console_values, figure_values, still_values
 

@@ -26,10 +26,10 @@ from nnsight_magic.views import (
     tree_view,
 )
 from nnsight_magic.views.display import still_bundle
+from nnsight_magic.views.live.tokens import GridView
+from nnsight_magic.views.live.trace import stored_share
 from nnsight_magic.views.page import models_of, page
 from nnsight_magic.views.still.colours import DARK, LIGHT
-from nnsight_magic.views.tokens import GridView
-from nnsight_magic.views.trace import stored_share
 
 HOSTILE = ["<s>", "<b>x</b>", "</script>", "&amp;", '"', "'", "\n", " ", "", "\x00", "�", "👩‍👩‍👧"]
 TOP = [[(" Paris", 0.656), (" Rome", 0.038)]] * len(HOSTILE)

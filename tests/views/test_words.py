@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nnsight_magic.printable import printable
-from nnsight_magic.views import words
+from nnsight_magic.views.data import words
 
 FIXTURES = Path(__file__).parents[2] / "widgets" / "test" / "fixtures" / "words.json"
 SHOWN = {

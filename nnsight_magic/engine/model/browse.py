@@ -12,8 +12,8 @@ from nnsight_magic.engine.running.scan import Scan, Scanned, Shape
 
 if TYPE_CHECKING:
     from nnsight_magic.engine.model.model import Model
-    from nnsight_magic.views.modules import ModuleNote
-    from nnsight_magic.views.tree import TreeView
+    from nnsight_magic.views.data.modules import ModuleNote
+    from nnsight_magic.views.live.tree import TreeView
 
 
 def tree_of(
@@ -27,7 +27,7 @@ def tree_of(
     Nothing is loaded: a model whose weights are not there yet shows its modules without numbers.
     """
     # Here, since an engine without a notebook needs no widgets.
-    from nnsight_magic.views.tree import tree_view
+    from nnsight_magic.views.live.tree import tree_view
 
     told = notes or ({} if scanned is None else shapes(scanned))
     tree = tree_view(model._root, title, notes=told, aliases=aliases(model))
@@ -46,7 +46,7 @@ def aliases(model: Model) -> dict[str, str]:
 
 def shapes(scanned: Scan) -> dict[str, ModuleNote]:
     """What every module takes and gives, as the tree shows it; what did not run is idle."""
-    from nnsight_magic.views.modules import ModuleNote
+    from nnsight_magic.views.data.modules import ModuleNote
 
     def note(each: Scanned) -> ModuleNote:
         return ModuleNote(input=_shape(each.input), output=_shape(each.output))

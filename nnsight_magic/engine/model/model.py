@@ -38,7 +38,7 @@ from nnsight_magic.errors import LoadError, NoTraceError, TraceInsideTraceError
 from nnsight_magic.loading.given import taken
 
 if TYPE_CHECKING:
-    from nnsight_magic.views.tree import TreeView
+    from nnsight_magic.views.live.tree import TreeView
 
 
 _OF_TRACE = ("full", "grad", "resume")

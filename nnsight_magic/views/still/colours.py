@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from nnsight_magic.views.colouring import places
+from nnsight_magic.views.data.colouring import places
 
 # Blue against orange, in the middle the ground's own colour: as in the front end's `colour.ts`.
 LIGHT = {

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnsight_magic.views.seen import Drawn, drawn_by, place_of
+from nnsight_magic.views.data.seen import Drawn, drawn_by, place_of
+from nnsight_magic.views.data.words import number
 from nnsight_magic.views.still.colours import MINUS, NAN, PLUS, scale
 from nnsight_magic.views.still.layout import plot_size
 from nnsight_magic.views.still.picture import Names, names_of
 from nnsight_magic.views.still.tensor import heading
-from nnsight_magic.views.words import number
 
 if TYPE_CHECKING:
-    from nnsight_magic.views.tensor import TensorView
+    from nnsight_magic.views.live.tensor import TensorView
 
 WIDTH, HEIGHT = 560, 400  # pixels of the plane at most
 DPI = 100

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from rich.text import Text
 
-from nnsight_magic.views.colouring import automatic, marks_of, outside, standing_out
-from nnsight_magic.views.dense import as_tensor
-from nnsight_magic.views.pooling import pool
-from nnsight_magic.views.roles import Axis, drawn_axes
+from nnsight_magic.views.data.colouring import automatic, marks_of, outside, standing_out
+from nnsight_magic.views.data.dense import as_tensor
+from nnsight_magic.views.data.pooling import pool
+from nnsight_magic.views.data.roles import Axis, drawn_axes
+from nnsight_magic.views.data.words import visible
 from nnsight_magic.views.still.colours import colours_of, scale
-from nnsight_magic.views.words import visible
 
 ROWS = 40  # of numbers at most: twenty lines
 ZOOMED = 40  # a small matrix is drawn larger, up to this many characters across and rows down

@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnsight_magic.views.colouring import places
-from nnsight_magic.views.seen import Drawn, axes_of, drawn_by, place_of
+from nnsight_magic.views.data.colouring import places
+from nnsight_magic.views.data.seen import Drawn, axes_of, drawn_by, place_of
+from nnsight_magic.views.data.words import number, visible
 from nnsight_magic.views.still.colours import MINUS, NAN, PLUS, scale
 from nnsight_magic.views.still.layout import plot_size, ticks
-from nnsight_magic.views.words import number, visible
 
 if TYPE_CHECKING:
-    from nnsight_magic.views.tensor import TensorView
+    from nnsight_magic.views.live.tensor import TensorView
 
 WIDTH, HEIGHT = 560, 320  # of a map at most
 CELLS = 1 << 15  # blocks of a picture at most

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nnsight_magic.printable import escape
-from nnsight_magic.views.seen import Drawn, axes_of, place_of
+from nnsight_magic.views.data.seen import Drawn, axes_of, place_of
+from nnsight_magic.views.data.words import number, size_text
 from nnsight_magic.views.still.picture import picture
 from nnsight_magic.views.still.style import frame, image, writable
-from nnsight_magic.views.words import number, size_text
 
 if TYPE_CHECKING:
-    from nnsight_magic.views.tensor import TensorView
+    from nnsight_magic.views.live.tensor import TensorView
 
 ALONE = 1 << 14  # blocks of the PNG, which a notebook holds beside the HTML
 

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from nnsight_magic.printable import escape
-from nnsight_magic.views.colouring import Limits
+from nnsight_magic.views.data.colouring import Limits
+from nnsight_magic.views.data.words import number, percent, step_text, visible
 from nnsight_magic.views.still.colours import shade, shade_rules
 from nnsight_magic.views.still.style import frame
-from nnsight_magic.views.words import number, percent, step_text, visible
 
 if TYPE_CHECKING:
-    from nnsight_magic.views.steps import Step
-    from nnsight_magic.views.tokens import GridView, Guess, TokenStrip
+    from nnsight_magic.views.live.steps import Step
+    from nnsight_magic.views.live.tokens import GridView, Guess, TokenStrip
 
 TOKENS = 400
 STRIPS = 8

@@ -6,12 +6,12 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from nnsight_magic.printable import escape
+from nnsight_magic.views.data.words import count_text, size_text
 from nnsight_magic.views.still.style import frame
-from nnsight_magic.views.words import count_text, size_text
 
 if TYPE_CHECKING:
-    from nnsight_magic.views.modules import Kind, ModuleTree
-    from nnsight_magic.views.tree import TreeView
+    from nnsight_magic.views.data.modules import Kind, ModuleTree
+    from nnsight_magic.views.live.tree import TreeView
 
 ROWS = 150
 TEXT_ROWS = 60

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnsight_magic.errors import BadInputError
-from nnsight_magic.views.array import Ends, GoneError
-from nnsight_magic.views.colouring import Limits, automatic, outside, standing_out
+from nnsight_magic.views.data.array import Ends, GoneError
+from nnsight_magic.views.data.colouring import Limits, automatic, outside, standing_out
 
 if TYPE_CHECKING:
-    from nnsight_magic.views.tensor import TensorView
+    from nnsight_magic.views.live.tensor import TensorView
 
 Window = tuple[int, int, int, int]
 

@@ -7,12 +7,12 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from nnsight_magic.views.array import GoneError
-from nnsight_magic.views.roles import ROWS, TOKENS
-from nnsight_magic.views.seen import axes_of, colouring_of, place_of
+from nnsight_magic.views.data.array import GoneError
+from nnsight_magic.views.data.roles import ROWS, TOKENS
+from nnsight_magic.views.data.seen import axes_of, colouring_of, place_of
 
 if TYPE_CHECKING:
-    from nnsight_magic.views.tensor import TensorView
+    from nnsight_magic.views.live.tensor import TensorView
 
 
 def lines_of(view: TensorView) -> str:

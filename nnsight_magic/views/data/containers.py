@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from nnsight_magic.views.dense import is_list_of_tensors
+from nnsight_magic.views.data.dense import is_list_of_tensors
 
 MOST = 200  # tensors that are shown one by one
 DEEP = 6  # containers inside each other

@@ -11,8 +11,8 @@ from typing import Any
 import traitlets
 
 from nnsight_magic.errors import BadInputError
-from nnsight_magic.views.view import ShownText, View
-from nnsight_magic.views.words import brief, share
+from nnsight_magic.views.data.words import brief, share
+from nnsight_magic.views.live.view import ShownText, View
 
 Guess = tuple[str, float]  # a token and its probability
 

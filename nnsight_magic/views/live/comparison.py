@@ -9,10 +9,10 @@ import ipywidgets
 import traitlets
 
 from nnsight_magic.errors import BadInputError
-from nnsight_magic.views.colouring import automatic
-from nnsight_magic.views.dense import as_tensor
-from nnsight_magic.views.tensor import STORED, TensorView
-from nnsight_magic.views.view import ShownText, View
+from nnsight_magic.views.data.colouring import automatic
+from nnsight_magic.views.data.dense import as_tensor
+from nnsight_magic.views.live.tensor import STORED, TensorView
+from nnsight_magic.views.live.view import ShownText, View
 
 SUBTRACTED = 1 << 27  # values up to which the difference is computed
 

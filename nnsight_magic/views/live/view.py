@@ -21,8 +21,8 @@ import traitlets
 from nnsight_magic.errors import NnsightError
 from nnsight_magic.printable import escape, printable
 from nnsight_magic.views import bundle
-from nnsight_magic.views.array import GoneError
-from nnsight_magic.views.questions import Questions
+from nnsight_magic.views.data.array import GoneError
+from nnsight_magic.views.live.questions import Questions
 
 Answer = tuple[dict[str, Any], list[bytes]]
 

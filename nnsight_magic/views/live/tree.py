@@ -12,8 +12,8 @@ from typing import Any
 import traitlets
 
 from nnsight_magic.errors import BadInputError
-from nnsight_magic.views.array import Array, GoneError
-from nnsight_magic.views.modules import (
+from nnsight_magic.views.data.array import Array, GoneError
+from nnsight_magic.views.data.modules import (
     ModuleNote,
     ModuleTree,
     after_run,
@@ -22,7 +22,7 @@ from nnsight_magic.views.modules import (
     packed_notes,
     packed_tree,
 )
-from nnsight_magic.views.view import Answer, ShownText, View
+from nnsight_magic.views.live.view import Answer, ShownText, View
 
 MOST = 600_000  # bytes of JSON that come at once; packed, a fifth of it
 SOURCE = 20_000  # characters

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from nnsight_magic.errors import BadInputError
-from nnsight_magic.views.dense import as_tensor, reader
-from nnsight_magic.views.levels import Coded, encode
-from nnsight_magic.views.pooling import CHUNK, numbers, pool
+from nnsight_magic.views.data.dense import as_tensor, reader
+from nnsight_magic.views.data.levels import Coded, encode
+from nnsight_magic.views.data.pooling import CHUNK, numbers, pool
 
 PARTS = ("real", "imag", "abs", "angle")
 SAMPLE = 1 << 16

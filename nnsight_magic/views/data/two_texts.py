@@ -13,7 +13,7 @@ from difflib import SequenceMatcher
 from rich.cells import cell_len
 
 from nnsight_magic.printable import escape
-from nnsight_magic.views.words import visible
+from nnsight_magic.views.data.words import visible
 
 HEADS = ("with the writes", "without the writes")
 MOST = 8  # pairs of texts that a still shows

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from nnsight_magic.errors import BadInputError
-from nnsight_magic.views.roles import Axis
+from nnsight_magic.views.data.roles import Axis
 
 STORED = 512  # words of prompts that differ, which are stored with a view
 Vocabulary = Callable[[int], str] | Sequence[str]

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from nnsight_magic.errors import BadInputError
-from nnsight_magic.views.containers import found_in
-from nnsight_magic.views.tensor import TensorView
-from nnsight_magic.views.trace import TraceView, stored_share
+from nnsight_magic.views.data.containers import found_in
+from nnsight_magic.views.live.tensor import TensorView
+from nnsight_magic.views.live.trace import TraceView, stored_share
 
 OPEN = 3  # so few are opened at once
 LABELS = ("axes", "tokens", "vocabulary", "sizes")

@@ -10,9 +10,9 @@ from typing import Any
 
 import traitlets
 
-from nnsight_magic.views.tokens import Guess
-from nnsight_magic.views.view import Answer, ShownText, View
-from nnsight_magic.views.words import share
+from nnsight_magic.views.data.words import share
+from nnsight_magic.views.live.tokens import Guess
+from nnsight_magic.views.live.view import Answer, ShownText, View
 
 PAUSE = 0.12  # seconds between two updates of the browser while text streams in
 

@@ -12,20 +12,20 @@ import numpy as np
 import traitlets
 
 from nnsight_magic.errors import BadInputError
-from nnsight_magic.views.array import PARTS, Array, Ends, GoneError, Plane
-from nnsight_magic.views.colouring import all_seen, automatic, marks_of, standing_out
-from nnsight_magic.views.containers import holds_tensors
-from nnsight_magic.views.dense import as_tensor
-from nnsight_magic.views.held import HELD
-from nnsight_magic.views.labels import Labels, Vocabulary
-from nnsight_magic.views.levels import MINUS_INFINITY, NAN, PLUS_INFINITY, Coded, encode, pack
-from nnsight_magic.views.pooling import numbers
-from nnsight_magic.views.roles import drawn_axes, infer_axes
-from nnsight_magic.views.seen import axes_of
-from nnsight_magic.views.view import Answer, ShownText, View
+from nnsight_magic.views.data.array import PARTS, Array, Ends, GoneError, Plane
+from nnsight_magic.views.data.colouring import all_seen, automatic, marks_of, standing_out
+from nnsight_magic.views.data.containers import holds_tensors
+from nnsight_magic.views.data.dense import as_tensor
+from nnsight_magic.views.data.held import HELD
+from nnsight_magic.views.data.labels import Labels, Vocabulary
+from nnsight_magic.views.data.levels import MINUS_INFINITY, NAN, PLUS_INFINITY, Coded, encode, pack
+from nnsight_magic.views.data.pooling import numbers
+from nnsight_magic.views.data.roles import drawn_axes, infer_axes
+from nnsight_magic.views.data.seen import axes_of
+from nnsight_magic.views.live.view import Answer, ShownText, View
 
 if TYPE_CHECKING:
-    from nnsight_magic.views.seen import Place
+    from nnsight_magic.views.data.seen import Place
 
 # What a view stores of its tensor, in values: all of a small one, else one pooled plane of half as
 # many pairs.
@@ -324,7 +324,7 @@ class TensorView(View):
         return {}, answers
 
     def _lines(self, _: dict[str, Any]) -> Answer:
-        from nnsight_magic.views.lines import lines_of
+        from nnsight_magic.views.still.lines import lines_of
 
         return {"lines": lines_of(self)}, []
 
@@ -426,7 +426,7 @@ def show(tensor: Any, title: str = "", **options: Any) -> View:
     'numbers (2, 2) float64, cpu'
     """
     if holds_tensors(tensor):
-        from nnsight_magic.views.several import several
+        from nnsight_magic.views.live.several import several
 
         return several(tensor, title, **options)
     return TensorView(tensor, title, **options)
