@@ -20,6 +20,8 @@ import numpy
 import torch
 from torch import nn
 
+from nnsight_magic.engine.values.inner_tensors import inner_tensors
+
 _COMPARED = 256  # items of a container; longer ones are labels and vocabularies
 _DEEP = 5  # containers and objects in one another
 _GONE_INTO = 2_000  # of them, all together
@@ -127,7 +129,10 @@ def _mapping(value: Any, walk: _Walk) -> None:
 
 def _tensor(value: Any, walk: _Walk) -> None:
     walk.identity(value)
-    walk.state += (value.data_ptr(), of_tensor(value))
+    with torch._C.DisableTorchFunctionSubclass():
+        for each in inner_tensors(value) or [value]:
+            walk.identity(each)
+            walk.state += (torch.Tensor.data_ptr(each), of_tensor(each))
 
 
 def _array(value: Any, walk: _Walk) -> None:

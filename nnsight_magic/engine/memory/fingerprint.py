@@ -23,6 +23,7 @@ from nnsight_magic.engine.memory.comparable import add_comparable, lasts, of_ten
 from nnsight_magic.engine.memory.model_code import code_of
 from nnsight_magic.engine.running.bypass import own_forward
 from nnsight_magic.engine.running.torch_insides import any_global_hook
+from nnsight_magic.engine.values.inner_tensors import are_plain, inner_tensors
 
 _TORCHS_OWN = frozenset(vars(nn.Module()))  # what torch keeps in every module
 
@@ -115,7 +116,10 @@ class _Part:
         return tuple(state)
 
     def state(self, ours: type, known: dict[Any, tuple[list, list]]) -> tuple | None:
-        """What the modules hold; `None` with foreign hooks, or in training mode."""
+        """What the modules hold.
+
+        `None` with foreign hooks, in training mode, or where weights' numbers cannot be found.
+        """
         values = [*chain.from_iterable(map(dict.values, self._owns))]
         if len(values) != len(self._values) or not all(map(is_, values, self._values)):
             self._sort_out(values)
@@ -124,13 +128,19 @@ class _Part:
         if any(self._hooks) and not all(_are_all_of(ours, hooks) for hooks in self._hooks):
             return None
         tensors = [t for some in self._held for t in some.values() if t is not None]
-        state: list = [
-            self._lasting,
-            *map(type, self.modules),
-            *map(id, tensors),
-            *map(torch.Tensor.data_ptr, tensors),
-            *map(of_tensor, tensors),
-        ]
+        if not are_plain(tensors):
+            held = [*map(inner_tensors, tensors)]
+            if not all(held):
+                return None
+            tensors += chain.from_iterable(held)
+        with torch._C.DisableTorchFunctionSubclass():
+            state: list = [
+                self._lasting,
+                *map(type, self.modules),
+                *map(id, tensors),
+                *map(torch.Tensor.data_ptr, tensors),
+                *map(of_tensor, tensors),
+            ]
         alive: list = [tensors]
         add_comparable(self._changing, state, alive)
         for each, config in self._configs.items():

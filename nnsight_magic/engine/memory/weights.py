@@ -21,6 +21,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from nnsight_magic.engine.values.inner_tensors import inner_tensors, plain_alias
+
 MOST = 1 << 20  # numbers of one tensor; only packed and very large ones have more on the lattice
 _GOLDEN = (math.sqrt(5) - 1) / 2
 _BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
@@ -135,18 +137,24 @@ def _tensors_of(modules: list[nn.Module]) -> Iterator[torch.Tensor]:
 
 
 def _plain_parts(tensor: torch.Tensor) -> Iterator[torch.Tensor]:
-    """The tensors with memory of their own that a tensor is made of."""
-    flatten = getattr(tensor, "__tensor_flatten__", None)
-    if flatten is not None:  # of a subclass that holds others, such as quantised weights
-        for name in flatten()[0]:
-            yield from _plain_parts(getattr(tensor, name))
-    elif (
-        tensor.layout is torch.strided
-        and tensor.numel()
-        and tensor.device.type != "meta"
-        and not tensor.is_quantized
-    ):
-        yield tensor.detach()
+    """The memory that a tensor's numbers stand in, as plain tensors."""
+    for held in map(plain_alias, inner_tensors(tensor)):
+        for part in _dense_parts(held.detach()):
+            if part.numel() and part.device.type != "meta" and not part.is_quantized:
+                yield part
+
+
+def _dense_parts(tensor: torch.Tensor) -> list[torch.Tensor]:
+    """A sparse tensor's values and where they stand; any other itself."""
+    if tensor.layout is torch.strided:
+        return [] if tensor.is_nested else [tensor]
+    if tensor.layout is torch.sparse_coo:
+        return [tensor._indices(), tensor._values()]
+    if tensor.layout in (torch.sparse_csr, torch.sparse_bsr):
+        return [tensor.crow_indices(), tensor.col_indices(), tensor.values()]
+    if tensor.layout in (torch.sparse_csc, torch.sparse_bsc):
+        return [tensor.ccol_indices(), tensor.row_indices(), tensor.values()]
+    return []
 
 
 def _bits(tensor: torch.Tensor) -> torch.Tensor:

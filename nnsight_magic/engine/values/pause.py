@@ -10,6 +10,7 @@ import torch
 
 from nnsight_magic.engine.sites.site import Site, Touch
 from nnsight_magic.engine.values.gradients import retain_grad
+from nnsight_magic.engine.values.inner_tensors import is_wrapper
 from nnsight_magic.engine.values.value import (
     Parts,
     Value,
@@ -121,6 +122,8 @@ class Pause:
         if path:
             where += "".join(_key(key) for key in path)
         if isinstance(raw, torch.Tensor):
+            if type(raw) is not torch.Tensor and is_wrapper(raw):
+                raise WrongValueError(_wrapped(where, raw))
             copy = own_copy(raw)
             if self._grad and copy.requires_grad:  # it is not under the user's own no_grad
                 retain_grad(copy)
@@ -385,6 +388,15 @@ def _fit_tensor(new: Any, old: torch.Tensor, where: str) -> torch.Tensor:
     raise WrongValueError(
         f"{where} is a tensor and takes a tensor or a number.\n"
         f"Expected: {describe(old)}.\nFound: {describe(new)}."
+    )
+
+
+def _wrapped(where: str, raw: torch.Tensor) -> str:
+    return (
+        f"{where} is a {type(raw).__name__}, a tensor whose class does its operations itself: its "
+        f"numbers cannot be handed out.\nFound: {describe(raw)}.\n"
+        "Read it at a module that gives a plain tensor, or put a plain tensor in its place as a "
+        f"whole: {where} = x."
     )
 
 

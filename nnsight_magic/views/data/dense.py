@@ -113,6 +113,8 @@ def _dense(tensor: Any) -> Any:
                 longest = [max(sizes) for sizes in zip(*(each.shape for each in rows), strict=True)]
                 return torch.zeros(len(rows), *longest)
             return torch.nested.nested_tensor(rows).to_padded_tensor(float("nan"))
+    if type(tensor).__torch_dispatch__ is not torch.Tensor.__torch_dispatch__:
+        return _dense(_unwrapped(tensor))
     if tensor.layout != torch.strided:
         if tensor.numel() > LARGEST:
             raise BadInputError("a sparse tensor this large cannot be shown; slice it first")
@@ -130,6 +132,22 @@ def _dense(tensor: Any) -> Any:
             "torch.uint8 and unpack it first"
         )
     return tensor
+
+
+def _unwrapped(tensor: Any) -> Any:
+    """What stands for the numbers of a quantised or distributed tensor, by its class's own word."""
+    import torch
+
+    for name in ("dequantize", "full_tensor"):
+        way = getattr(type(tensor), name, None)
+        if way is not None and way is not getattr(torch.Tensor, name, None):
+            plain = way(tensor.detach())
+            if type(plain) is not type(tensor):
+                return plain
+    raise BadInputError(
+        f"a {type(tensor).__name__} keeps its numbers in a form of its own; turn it into a plain "
+        "tensor first, such as x.dequantize()"
+    )
 
 
 def _written_out(tensor: Any) -> Any:
