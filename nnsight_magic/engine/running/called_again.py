@@ -27,8 +27,12 @@ def called_again(parent: nn.Module) -> list[nn.Module]:
     """
     if isinstance(parent, nn.ModuleList):
         return []
-    inside = [(name, child) for name, child in parent._modules.items() if child is not None]
     once = _once(type(parent)) if _runs_its_class(parent) else frozenset()
+    if once.issuperset(parent._modules) and len({*map(id, parent._modules.values())}) == len(
+        parent._modules
+    ):
+        return []
+    inside = [(name, child) for name, child in parent._modules.items() if child is not None]
     if type(parent).forward is nn.Sequential.forward:
         once = frozenset(parent._modules)
     many = Counter(id(child) for _, child in inside)  # one module may stand under two names

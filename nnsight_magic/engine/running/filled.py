@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from enum import Enum
+from functools import cache
 from typing import Any
 
 import torch
@@ -19,7 +20,12 @@ _SHARED = (type, nn.Module, Enum)
 
 def is_filled(value: Any) -> bool:
     """Whether a forward leaves keys, values or states in this argument."""
-    return any("Cache" in cls.__name__ for cls in type(value).__mro__)
+    return _is_cache(type(value))
+
+
+@cache
+def _is_cache(kind: type) -> bool:
+    return any("Cache" in cls.__name__ for cls in kind.__mro__)
 
 
 def filled_among(arguments: Iterable[Any]) -> list[Any]:

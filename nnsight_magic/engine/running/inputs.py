@@ -224,14 +224,14 @@ def _check_ids(given: Any, module: nn.Module) -> None:
 
 
 def _check_range(least: int, greatest: int, module: nn.Module) -> None:
-    if takes(module, "pixel_values"):
-        return  # a picture's place may have an id beyond the embedding
     get = getattr(module, "get_input_embeddings", None)
     try:
         rows = get().num_embeddings if get is not None else None
     except (NotImplementedError, AttributeError):
         return
     if rows is not None and (least < 0 or greatest >= rows):
+        if takes(module, "pixel_values"):
+            return  # a picture's place may have an id beyond the embedding
         found = least if least < 0 else greatest
         raise BadInputError(
             f"There is no token {found}: this model's vocabulary has the ids 0 to {rows - 1}.\n"
