@@ -13,8 +13,8 @@ from nnsight_magic.language.problems import did_you_mean
 from nnsight_magic.language.program import Program
 from nnsight_magic.language.read import read
 from nnsight_magic.magics.options import Line
-from nnsight_magic.magics.result_text import rendered, table_of
 from nnsight_magic.magics.where import Place
+from nnsight_magic.terminal import rendered, table_of
 
 _STEPS = re.compile(r"(\d+)(?:-(\d+))?")
 

@@ -22,11 +22,11 @@ from traitlets.config import Configurable
 
 from nnsight_magic.errors import CellError, NnsightError, OptionError
 from nnsight_magic.magics.errors_shown import show_cell_error, show_from_cell
-from nnsight_magic.magics.history import BUDGET, Runs
 from nnsight_magic.magics.models import Models
 from nnsight_magic.magics.options import HelpShown, Line, help_text, line_error, read_line
 from nnsight_magic.magics.shapes import Shapes
 from nnsight_magic.magics.where import Place, place_of
+from nnsight_magic.results.history import BUDGET, Runs
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class NNsightMagic(Magics, Configurable):
         try:
             return read_line(magic, line, self.settings, self.shell.user_ns)
         except HelpShown as shown:
-            from nnsight_magic.magics.result_text import fitted
+            from nnsight_magic.terminal import fitted
 
             print(fitted(shown.text))
             return None
@@ -236,7 +236,7 @@ class NNsightMagic(Magics, Configurable):
         """What shows the result by views, where there is a notebook and they are wanted."""
         if read.quiet or not read.view or not hasattr(self.shell, "kernel"):
             return None
-        from nnsight_magic.magics.result_view import OnScreen
+        from nnsight_magic.results.as_view import OnScreen
 
         return OnScreen(model)
 
@@ -312,16 +312,14 @@ class NNsightMagic(Magics, Configurable):
             self.models.current = name
             told = models.description(name, model)
             if hasattr(self.shell, "kernel") and self.view:
-                from nnsight_magic.magics.result_view import plain_tree
-
-                show_view(plain_tree(model, told), word.place())
+                show_view(models.tree_view(model, told), word.place())
                 return
         print(told)
 
     def _about(self, read: Line) -> None:
         from nnsight_magic.language.complete import about
         from nnsight_magic.magics.inspection import handle_of
-        from nnsight_magic.magics.result_text import fitted
+        from nnsight_magic.terminal import fitted
 
         if len(read.words) != 1:
             raise OptionError("give one module: %about layers[3].mlp")
@@ -350,9 +348,11 @@ class NNsightMagic(Magics, Configurable):
         from nnsight_magic.magics import lists
 
         if len(read.words) == 2 and hasattr(self.shell, "kernel") and self.view:
+            from nnsight_magic.results.compared import compared
+
             first, second = (self.runs_made.get(each) for each in read.words)
             view = first.compare(second)
-            view.words = lists.compared(first, second)
+            view.words = compared(first.record, second.record)
             display(view)
         else:
             print(lists.runs(self.runs_made, read.words))

@@ -7,15 +7,14 @@ from typing import Any
 
 from nnsight_magic.errors import NoModelError, OptionError
 from nnsight_magic.language.problems import did_you_mean
-from nnsight_magic.magics.history import Runs
 from nnsight_magic.magics.models import Models, title
-from nnsight_magic.magics.result import (
-    SavedVariable,
-    TraceResult,
-    describe_saved,
-)
-from nnsight_magic.magics.result_text import one_line_rows, rendered, table_of
 from nnsight_magic.printable import printable
+from nnsight_magic.results.compared import compared, shortened
+from nnsight_magic.results.history import Runs
+from nnsight_magic.results.record import SavedVariable
+from nnsight_magic.results.result import TraceResult
+from nnsight_magic.results.saved import describe_saved
+from nnsight_magic.terminal import one_line_rows, rendered, table_of
 from nnsight_magic.views.data.words import percent, size_text, visible
 
 _MISSING = object()
@@ -101,8 +100,8 @@ def runs(found: Runs, numbers: list[str]) -> str:
         columns = {
             "run": [str(r.number) for r in found],
             "kind": [r.magic for r in found],
-            "model": [printable(r.model_in_words) for r in found],
-            "prompt": [_shortened(r.prompts[0].text if r.prompts else "", 32) for r in found],
+            "model": [printable(r.record.model.in_words) for r in found],
+            "prompt": [shortened(r.prompts[0].text if r.prompts else "", 32) for r in found],
             "wrote": [", ".join(r.wrote) for r in found],
             "edits": [", ".join(r.edits) for r in found],
             "best": [_best(r) for r in found],
@@ -116,70 +115,8 @@ def runs(found: Runs, numbers: list[str]) -> str:
         return one_line_rows(tuple(columns), rows, giving_way)
     if len(numbers) != 2:
         raise OptionError("give two runs to compare: %runs 3 5")
-    return compared(found.get(numbers[0]), found.get(numbers[1]))
-
-
-def compared(first: TraceResult, second: TraceResult) -> str:
-    """Two runs beside each other, in this order: what was written, what came out."""
-    heads = ("", f"run {first.number}", f"run {second.number}")
-    rows = [
-        ("model", first.model_in_words, second.model_in_words),
-        ("wrote", ", ".join(first.wrote) or "nothing", ", ".join(second.wrote) or "nothing"),
-        ("extent", first.extent, second.extent),
-        ("time", first.time, second.time),
-    ]
-    if first.edits or second.edits:
-        told = (", ".join(each.edits) or "none" for each in (first, second))
-        rows.insert(2, ("edits in force", *told))
-    for index in range(max(len(first.prompts), len(second.prompts))):
-        pair = [r.prompts[index] if index < len(r.prompts) else None for r in (first, second)]
-        rows.append(("prompt", *(_shortened(p.text, 40) if p else "" for p in pair)))
-        if any(p and p.generated for p in pair):
-            rows.append(("generated", *(_shortened(p.new_text, 60) if p else "" for p in pair)))
-        tokens = dict.fromkeys(c.token for p in pair if p for c in p.predictions)
-        for token in tokens:
-            shares = []
-            for p in pair:
-                share = next((c.p for c in (p.predictions if p else ()) if c.token == token), None)
-                shares.append("" if share is None else percent(share))
-            rows.append((visible(token), *shares))
-    differences = [
-        (each.name, *_difference(each, other))
-        for each in first.saved
-        for other in second.saved
-        if other.name == each.name
-    ]
-    table = rendered(table_of(heads, rows))
-    if not differences:
-        return table
-    columns = ("saved in both", "shape", "greatest difference", "mean", "cosine")
-    return f"{table}\n\n{rendered(table_of(columns, differences))}"
-
-
-def _difference(one: SavedVariable, other: SavedVariable) -> tuple[str, str, str, str]:
-    """Shape, greatest and mean difference, and cosine of two saved tensors, in words."""
-    import torch
-
-    a, b = one.tensor, other.tensor
-    if one.kind != "tensor" or other.kind != "tensor":
-        return (one.kind if one.kind == other.kind else f"{one.kind}, {other.kind}", "", "", "")
-    if one.shape != other.shape:
-        return f"{one.shape} and {other.shape}", "", "", ""
-    if a is None or b is None:
-        return str(one.shape), "no longer there", "", ""
-    if torch.equal(a, b.to(a.device)):
-        return str(one.shape), "none, they are equal", "", ""
-    a, b = (t.detach().cpu().to(torch.complex64 if t.is_complex() else torch.float32).flatten()
-            for t in (a, b))  # fmt: skip
-    apart = (a - b).abs()
-    place = tuple(int(k) for k in torch.unravel_index(apart.argmax(), one.shape))
-    cosine = torch.nn.functional.cosine_similarity(a, b, dim=0) if not a.is_complex() else None
-    return (
-        str(one.shape),
-        f"{apart.max():.3g} at {list(place)}",
-        f"{apart.mean():.3g}",
-        "" if cosine is None else f"{cosine:.4f}",
-    )
+    first, second = (found.get(each).record for each in numbers)
+    return compared(first, second)
 
 
 def _ran(result: TraceResult) -> str:
@@ -194,12 +131,7 @@ def _best(result: TraceResult) -> str:
         return ""
     first = result.prompts[0]
     if first.generated:
-        return _shortened(first.new_text.strip(), 24)
+        return shortened(first.new_text.strip(), 24)
     if first.predictions:
         return f"{visible(first.predictions[0].token)} {percent(first.predictions[0].p)}"
     return ""
-
-
-def _shortened(text: str, width: int) -> str:
-    text = printable(text.replace("\n", "⏎").replace("\t", "⇥"))
-    return text if len(text) <= width else text[: width - 1] + "…"

@@ -156,6 +156,15 @@ def tree(model: Any, depth: int = 3) -> str:
     return printable("\n".join(line for line in lines if line))
 
 
+def tree_view(model: Any, words: str) -> Any:
+    """The tree as a view, before anything ran; `words` is what says the same as text."""
+    from nnsight_magic.engine.model.browse import tree_of
+
+    view = tree_of(model, title=title(model))
+    view.words = words
+    return view
+
+
 def names_line(model: Any) -> str:
     """Which standard names stand for which modules."""
     shown = []

@@ -14,7 +14,7 @@ from nnsight_magic.engine.running.forward import Forward
 from nnsight_magic.engine.running.thread_state import ThreadState
 from nnsight_magic.engine.values.value import plain
 from nnsight_magic.language.tokens import PromptRow, token_texts
-from nnsight_magic.magics.result import TOP, Guesses, Prediction
+from nnsight_magic.results.record import TOP, Guesses, Prediction
 
 MOST = 1 << 24  # log-probabilities that one run is looked at for: 340 positions of 49,152 tokens
 REMEMBERED = 1 << 27  # bytes of what clean runs gave

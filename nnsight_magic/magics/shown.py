@@ -8,12 +8,12 @@ from typing import Any
 
 from IPython.display import display
 
+from nnsight_magic import terminal
 from nnsight_magic.errors import BadInputError
 from nnsight_magic.language.tokens import PromptRow
-from nnsight_magic.magics.result import prompt_of
-from nnsight_magic.magics.result_labels import labels_for, sizes_of, vocabulary_of
-from nnsight_magic.magics.result_text import in_terminal, terminal_map
 from nnsight_magic.printable import printable
+from nnsight_magic.results.labels import labels_for, sizes_of, vocabulary_of
+from nnsight_magic.results.record import prompt_of
 from nnsight_magic.views.data.containers import found_in, holds_tensors
 from nnsight_magic.views.data.dense import as_tensor, is_list_of_tensors
 from nnsight_magic.views.data.roles import Axis, infer_axes
@@ -64,7 +64,7 @@ def _viewed(value: Any, text: str, labels: Any, one: bool) -> bool:
 
 def _mapped(value: Any, text: str, labels: Any) -> bool:
     """Prints a tensor, or those of a container by their names, where there is a terminal."""
-    if not in_terminal():
+    if not terminal.in_terminal():
         return False
     if hasattr(value, "untyped_storage"):
         drawn = terminal_map(value, _axes(value, labels(value, text=text)))
@@ -78,6 +78,20 @@ def _mapped(value: Any, text: str, labels: Any) -> bool:
     if found.others:
         print(printable(f"besides: {', '.join(found.others)}"))
     return True
+
+
+def terminal_map(value: Any, axes: Sequence[Axis] = ()) -> str | None:
+    """A matrix, or several of one size, as a small map in a terminal; `None` for all else.
+
+    `axes` are named below it, with the words that they have.
+    """
+    if not hasattr(value, "untyped_storage") or not terminal.in_terminal():
+        return None
+    from nnsight_magic.views.still.half_blocks import text_of
+
+    width = terminal.width()
+    drawn = text_of(value, width, axes)
+    return None if drawn is None else terminal.printed(drawn, width, colour=True)
 
 
 def _axes(tensor: Any, labels: dict[str, Any]) -> Sequence[Axis]:

@@ -11,8 +11,8 @@ from nnsight_magic.engine.tracing.settings_of_generation import Settings
 from nnsight_magic.language.tokens import token_texts
 from nnsight_magic.magics.models import title
 from nnsight_magic.magics.predict import Guesses
-from nnsight_magic.magics.result import TOP
-from nnsight_magic.magics.result_parts import step
+from nnsight_magic.results.parts import step
+from nnsight_magic.results.record import TOP
 from nnsight_magic.views.display import show_live, show_still
 from nnsight_magic.views.live.steps import StepsView
 from nnsight_magic.views.live.trace import TraceView

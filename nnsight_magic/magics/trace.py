@@ -32,16 +32,19 @@ from nnsight_magic.magics.predict import (
     next_tokens,
     predictions,
 )
-from nnsight_magic.magics.result import (
-    ModuleTouch,
-    PromptResult,
-    TraceResult,
-    describe_saved,
-    prompt_of,
-)
-from nnsight_magic.magics.result_labels import sizes_of, vocabulary_of
 from nnsight_magic.magics.wanted import asked_for, gathered, keep_wanted
 from nnsight_magic.magics.where import Place
+from nnsight_magic.results.labels import sizes_of, vocabulary_of
+from nnsight_magic.results.record import (
+    Extent,
+    ModuleTouch,
+    PromptResult,
+    RunModel,
+    RunRecord,
+    prompt_of,
+)
+from nnsight_magic.results.result import TraceResult
+from nnsight_magic.results.saved import describe_saved
 
 
 @dataclass
@@ -261,13 +264,17 @@ def result_of(cell: Cell, program: Program, clean_runs: CleanRuns, number: int) 
         prompts = _generations(cell, found, bool(wrote), clean_runs)
     else:
         prompts = _predictions(cell, found, bool(wrote), clean_runs)
-    return TraceResult(
-        magic=cell.magic,
-        number=number,
-        model=title(cell.model),
-        variable=cell.variable,
-        edits=cell.edits,
-        prompts=prompts,
+    record = RunRecord(
+        cell.magic,
+        number,
+        RunModel(
+            title(cell.model),
+            cell.variable,
+            cell.edits,
+            sizes_of(cell.model),
+            vocabulary_of(cell.model),
+        ),
+        prompts,
         saved=tuple(
             replace(
                 describe_saved(s.name, s.where, s.value, s.name in program.collected),
@@ -275,25 +282,25 @@ def result_of(cell: Cell, program: Program, clean_runs: CleanRuns, number: int) 
             )
             for s in outcome.saved
         ),
-        blocks_run=report.blocks_run,
-        blocks=report.blocks,
-        stopped_at=report.stopped_at,
-        resumed_at=getattr(report, "resumed_at", None),
-        seconds=report.seconds,
-        forwards=report.forwards,
+        ran=Extent(
+            report.blocks_run,
+            report.blocks,
+            _idle(cell.model, report) if cell.magic == "trace" else (),
+            report.stopped_at,
+            getattr(report, "resumed_at", None),
+            report.forwards,
+            report.seconds,
+        ),
         wrote=wrote,
         read=read,
-        notices=tuple(notices),
-        source=program.source,
         modules=(
             *(ModuleTouch(".".join(t.parts), t.name, t.kind, t.shape, t.wrote) for t in touches),
             *wanted,
         ),
-        idle=_idle(cell.model, report) if cell.magic == "trace" else (),
-        sizes=sizes_of(cell.model),
-        vocabulary=vocabulary_of(cell.model),
-        on_screen=cell.on_screen,
+        notices=tuple(notices),
+        source=program.source,
     )
+    return TraceResult(record, cell.on_screen)
 
 
 _WHOLE = re.compile(r"(?<![\w.\])])(?:model\.)?output\b")

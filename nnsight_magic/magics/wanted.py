@@ -12,7 +12,7 @@ from nnsight_magic.engine.running.lifeline import watched_exit
 from nnsight_magic.engine.values.value import copy_tree
 from nnsight_magic.errors import NnsightError
 from nnsight_magic.language.keep import Saved, kept, stacked
-from nnsight_magic.magics.result import ModuleTouch
+from nnsight_magic.results.record import ModuleTouch
 
 
 def asked_for(trace: Any, cell: Any) -> Any:

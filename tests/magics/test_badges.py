@@ -3,7 +3,7 @@
 import pytest
 
 from nnsight_magic import LanguageModel
-from nnsight_magic.magics.result_view import notes_of
+from nnsight_magic.results.as_view import notes_of
 
 BLOCK = "model.layers.{}"
 ATTN, MLP = f"{BLOCK}.self_attn", f"{BLOCK}.mlp"
@@ -63,7 +63,7 @@ CELLS = {
 def badges(result):
     """The names at each path, by name."""
     found = {each.name: [] for each in result.saved}
-    for path, note in notes_of(result).items():
+    for path, note in notes_of(result.record).items():
         for name in note.saved:
             found[name].append(path)
     return {name: sorted(paths) for name, paths in found.items()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nnsight_magic.magics.result_view import view_of
+from nnsight_magic.results.as_view import view_of
 from nnsight_magic.views.data.roles import PADDING
 from tests.magics.conftest import PROMPT
 
@@ -13,7 +13,7 @@ SHORT = "A cat"
 
 def axes_of(result, name):
     """Roles and words of the axes of a saved tensor, as its view has them."""
-    tensors = {view.title: view for view in view_of(result).tensors}
+    tensors = {view.title: view for view in view_of(result.record).tensors}
     return {axis["role"]: axis for axis in tensors[name].axes}, tensors[name]
 
 

@@ -111,9 +111,9 @@ def test_runs_are_listed_and_compared(shell, cell):
 def test_runs_name_models_and_the_edits_that_were_in_force(
     shell, cell, tiny, tiny_tokenizer, monkeypatch
 ):
-    from nnsight_magic.magics import result_text
+    from nnsight_magic import terminal
 
-    monkeypatch.setattr(result_text, "PLAIN_WIDTH", 160)
+    monkeypatch.setattr(terminal, "PLAIN_WIDTH", 160)
     shell.ns["small"] = LanguageModel(tiny("gpt2"), tiny_tokenizer)
     shell.run(cell("x = logits"))
     shell.run("%%edit steer\nlayers[1].mlp.output[:] = 0")
@@ -161,11 +161,11 @@ def test_a_comparison_keeps_the_order_that_was_asked_for(shell, cell, order):
 
 @pytest.mark.parametrize("width", [80, 120])
 def test_runs_are_one_line_each_within_the_terminal_s_width(shell, cell, monkeypatch, width):
-    from nnsight_magic.magics import result_text
+    from nnsight_magic import terminal
 
     shell.run(cell("for k in range(3):\n    layers[k].mlp.output[:] = 0\n    layers[k].output"))
     shell.fails(cell("layers[0].output[:, 'Rome']"))
-    monkeypatch.setattr(result_text, "_in_terminal", lambda: True)
+    monkeypatch.setattr(terminal, "in_terminal", lambda: True)
     monkeypatch.setenv("COLUMNS", str(width))
     shell.run("%runs")
     lines = shell.plain.rstrip().split("\n")
@@ -178,11 +178,11 @@ def test_runs_are_one_line_each_within_the_terminal_s_width(shell, cell, monkeyp
 
 @pytest.mark.parametrize("question", ["layers[1].mlp?", "%runs --help", "%edits --help"])
 def test_what_is_told_in_words_keeps_to_the_terminal_s_width(shell, monkeypatch, question):
-    from nnsight_magic.magics import result_text
+    from nnsight_magic import terminal
 
     shell.run(question)
     words = shell.plain.split()
-    monkeypatch.setattr(result_text, "_in_terminal", lambda: True)
+    monkeypatch.setattr(terminal, "in_terminal", lambda: True)
     monkeypatch.setenv("COLUMNS", "50")
     shell.run(question)
     assert shell.plain.split() == words
@@ -225,7 +225,7 @@ def test_what_was_overwritten_is_kept_within_the_budget(shell, cell):
 
 
 def test_what_was_overwritten_goes_with_its_run(shell, cell, monkeypatch):
-    monkeypatch.setattr("nnsight_magic.magics.history.REMEMBERED", 2)
+    monkeypatch.setattr("nnsight_magic.results.history.REMEMBERED", 2)
     shell.run(cell("h = layers[0].output"))
     first = weakref.ref(shell.ns["h"])
     shell.run(cell("h = layers[1].output"))

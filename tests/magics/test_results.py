@@ -3,27 +3,33 @@
 import pickle
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 from rich.cells import cell_len
 from rich.text import Text
 
-from nnsight_magic.magics.result import (
+from nnsight_magic import terminal
+from nnsight_magic.magics import shown
+from nnsight_magic.results.as_html import html
+from nnsight_magic.results.as_text import bar, layout, plain_text, tokens_line
+from nnsight_magic.results.as_view import tensors_of, tokens_of
+from nnsight_magic.results.parts import names_of, others, strips_of_two
+from nnsight_magic.results.record import (
+    Extent,
     Prediction,
     PromptResult,
+    RunModel,
+    RunRecord,
     SavedVariable,
-    TraceResult,
-    describe_saved,
 )
-from nnsight_magic.magics.result_html import html
-from nnsight_magic.magics.result_parts import names_of, others, strips_of_two
-from nnsight_magic.magics.result_text import bar, layout, plain_text, tokens_line
-from nnsight_magic.magics.result_view import tensors_of, tokens_of
+from nnsight_magic.results.result import TraceResult
+from nnsight_magic.results.saved import describe_saved
 from nnsight_magic.views.data.words import percent, size_text, visible
 from nnsight_magic.views.live.view import Selection
 
 
-def a_result(**changes):
+def a_record(**changes):
     prompts = (
         PromptResult(
             "The <s>\n",
@@ -38,18 +44,14 @@ def a_result(**changes):
     values = {
         "magic": "trace",
         "number": 3,
-        "model": "demo",
+        "model": RunModel("demo"),
         "prompts": prompts,
         "saved": saved,
-        "blocks_run": 10,
-        "blocks": 30,
-        "stopped_at": "layers[9].output",
-        "seconds": 0.0421,
-        "forwards": 1,
+        "ran": Extent(10, 30, stopped_at="layers[9].output", seconds=0.0421, forwards=1),
         "wrote": ("layers[22].mlp.output",),
         "notices": ("a <notice>",),
     }
-    return TraceResult(**{**values, **changes})
+    return RunRecord(**{**values, **changes})
 
 
 class Tags(HTMLParser):
@@ -74,7 +76,7 @@ class Tags(HTMLParser):
 
 
 def test_plain_text_has_no_escape_codes_and_says_everything():
-    text = plain_text(a_result())
+    text = plain_text(a_record())
     assert "\x1b" not in text
     for part in (
         "run 3 · demo · ran 10 of 30 blocks, stopped after layers[9].output · 42 ms",
@@ -94,13 +96,13 @@ def test_a_terminal_s_width_is_kept(width):
     from rich.console import Console
 
     console = Console(file=io.StringIO(), width=width, force_terminal=True)
-    console.print(layout(a_result(), colour=True, width=width))
+    console.print(layout(a_record(), colour=True, width=width))
     lines = re.sub(r"\x1b\[[0-9;]*m", "", console.file.getvalue()).split("\n")
     assert max(map(len, lines)) <= width
 
 
 def test_html_is_well_formed_and_escapes_every_text():
-    tags = Tags(html(a_result()))
+    tags = Tags(html(a_record()))
     assert set(tags.tags) <= {"div", "style", "span", "b", "i", "code", "table", "tr", "th", "td"}
     assert "·<s>" in tags.text
     assert "a <notice>" in tags.text
@@ -108,20 +110,20 @@ def test_html_is_well_formed_and_escapes_every_text():
 
 
 def test_html_needs_nothing_from_outside_and_no_script():
-    text = html(a_result())
+    text = html(a_record())
     for word in ("http", "<script", "<img", "@import", "url("):
         assert word not in text
 
 
 def test_html_takes_its_colours_from_the_theme_with_fallbacks():
-    variables = re.findall(r"var\((--jp-[\w-]+)(,?)", html(a_result()))
+    variables = re.findall(r"var\((--jp-[\w-]+)(,?)", html(a_record()))
     assert variables
     assert all(comma for _, comma in variables)
 
 
 def test_long_prompts_and_many_prompts_are_cut():
     prompt = PromptResult("", tuple("abcdefgh" * 200))
-    result = a_result(prompts=(prompt,) * 20)
+    result = a_record(prompts=(prompt,) * 20)
     assert "more prompts" in plain_text(result)
     assert "more prompts" in html(result)
     assert len(html(result)) < 400_000
@@ -154,7 +156,7 @@ def test_bars_are_drawn_in_eighths(share, shown):
 def test_a_shape_of_one_axis_is_written_as_python_writes_it():
     import torch
 
-    result = a_result(saved=(describe_saved("p", "logits[0, -1]", torch.zeros(49152)),))
+    result = a_record(saved=(describe_saved("p", "logits[0, -1]", torch.zeros(49152)),))
     for text in (plain_text(result), html(result)):
         assert "(49152,)" in text
 
@@ -176,20 +178,16 @@ def lines_of(shown):
 @pytest.fixture
 def terminal_map(monkeypatch):
     """What a terminal of 80 columns shows of a tensor."""
-    from nnsight_magic.magics import result_text
-
-    monkeypatch.setattr(result_text, "_in_terminal", lambda: True)
+    monkeypatch.setattr(terminal, "in_terminal", lambda: True)
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("COLORTERM", "truecolor")
-    return result_text.terminal_map
+    return shown.terminal_map
 
 
 def test_a_shown_matrix_is_a_map_in_a_terminal_only():
     import torch
 
-    from nnsight_magic.magics import result_text
-
-    assert result_text.terminal_map(torch.eye(4)) is None
+    assert shown.terminal_map(torch.eye(4)) is None
 
 
 def test_a_map_puts_two_rows_into_one_line_and_a_small_one_is_drawn_larger(terminal_map):
@@ -256,7 +254,7 @@ def test_a_map_takes_any_real_dtype(terminal_map, dtype):
 
 def test_a_prompt_that_the_writes_do_not_reach_has_one_column():
     same = (Prediction(" Paris", 5, 0.656, 0.656), Prediction(" Rome", 6, 0.1, 0.1))
-    text = plain_text(a_result(prompts=(PromptResult("a", ("a",), "clean", same),)))
+    text = plain_text(a_record(prompts=(PromptResult("a", ("a",), "clean", same),)))
     assert "the same without the writes" in text
     assert text.count("65.6%") == 1
 
@@ -278,7 +276,7 @@ def test_lines_of_tokens_break_between_tokens(colour):
 
 def test_a_generation_shows_the_text_without_the_writes_beside_it():
     prompt = PromptResult("a", ("a",), None, (), (" b",), (" c",))
-    result = a_result(magic="generate", prompts=(prompt,), stopped_at=None)
+    result = a_record(magic="generate", prompts=(prompt,))
     for text in (plain_text(result), Tags(html(result)).text):
         assert "without the writes" in text
         assert "1 new token" in text
@@ -296,7 +294,7 @@ def test_a_list_of_tensors_of_one_shape_is_shown_as_one_tensor():
         describe_saved("numbers", "", [1.0, 2.0]),
     )
     sizes = {"feature": 8}
-    result = a_result(saved=saved, blocks=4, sizes=sizes)
+    result = a_record(saved=saved, ran=Extent(4, 4), model=RunModel("demo", sizes=sizes))
     first, second, *parts = tensors_of(result, Selection())
     assert [part.title for part in parts] == ["mixed[0]", "mixed[1]"]
     assert first.about["shape"] == [4, 1, 4, 8]
@@ -318,7 +316,7 @@ def test_what_cannot_be_drawn_stands_in_words():
         "quantised": torch.quantize_per_tensor(torch.randn(2), 0.1, 0, torch.qint8),
     }
     values |= {f"{name}s": [value, value] for name, value in values.items()}
-    result = a_result(saved=tuple(describe_saved(name, "", v) for name, v in values.items()))
+    result = a_record(saved=tuple(describe_saved(name, "", v) for name, v in values.items()))
     assert tensors_of(result, Selection()) == []
     assert [words.partition(" ")[0] for words in others(result)] == list(values)
     assert others(result)[0] == "meta (tensor (2,))"
@@ -327,7 +325,7 @@ def test_what_cannot_be_drawn_stands_in_words():
 def test_two_runs_of_a_prompt_are_one_strip_with_both_predictions():
     tops = ((), ((" Paris", 0.6),)), ((), ((" Rome", 0.5),))
     first, second = (
-        a_result(number=n, prompts=(PromptResult("a b", ("a", " b"), top=top),))
+        a_record(number=n, prompts=(PromptResult("a b", ("a", " b"), top=top),))
         for n, top in zip((1, 2), tops, strict=True)
     )
     (strip,) = strips_of_two(first, second, ("run 1", "run 2"))
@@ -338,8 +336,8 @@ def test_two_runs_of_a_prompt_are_one_strip_with_both_predictions():
 @pytest.mark.parametrize("tokens", [("c",), ("a", " b")], ids=["another", "stopped early"])
 def test_two_runs_that_cannot_be_laid_side_by_side_stand_below_each_other(tokens):
     top = ((), ((" Paris", 0.6),))
-    first = a_result(prompts=(PromptResult("a b", ("a", " b"), top=top),))
-    other = a_result(prompts=(PromptResult("", tokens),))
+    first = a_record(prompts=(PromptResult("a b", ("a", " b"), top=top),))
+    other = a_record(prompts=(PromptResult("", tokens),))
     strips = strips_of_two(first, other, ("run 1", "run 3"))
     assert [each.name for each in strips] == ["run 1", "run 3"]
 
@@ -347,21 +345,38 @@ def test_two_runs_that_cannot_be_laid_side_by_side_stand_below_each_other(tokens
 def test_the_prompt_that_the_writes_changed_most_is_looked_at_first():
     tokens = ("a", " b")
     kls = (0.0, 0.0), (0.0, 0.7), (0.3, 0.1)
-    result = a_result(prompts=tuple(PromptResult("a b", tokens, kl=kl) for kl in kls))
+    result = a_record(prompts=tuple(PromptResult("a b", tokens, kl=kl) for kl in kls))
     assert tokens_of(result, Selection()).strip == 1
 
 
 def test_several_prompts_without_names_go_by_their_number():
     prompts = (PromptResult("a", ("a",)), PromptResult("b", ("b",), "mine"))
-    assert names_of(a_result(prompts=prompts)) == ["prompt 1", "mine"]
-    assert names_of(a_result(prompts=prompts[:1])) == [""]
+    assert names_of(a_record(prompts=prompts)) == ["prompt 1", "mine"]
+    assert names_of(a_record(prompts=prompts[:1])) == [""]
 
 
 def test_a_result_is_pickled_without_its_tensors():
     import torch
 
     h = torch.zeros(2)
-    result = a_result(saved=(describe_saved("h", "x", h),))
+    result = TraceResult(a_record(saved=(describe_saved("h", "x", h),)))
     again = pickle.loads(pickle.dumps(result))
     assert again == result
     assert (result["h"] is h, again["h"]) == (True, None)
+
+
+def test_a_result_that_was_pickled_flat_is_read_as_a_record():
+    """Before there were records all parts of a result stood beside each other."""
+    stored = Path(__file__).with_name("flat_result.pickle").read_bytes()
+    result = pickle.loads(stored)
+    assert (result.number, result.model, result.variable) == (3, "tiny", "other")
+    assert result.edits == ("quiet",)
+    assert result.extent == ("ran 2 of 6 blocks, from layers[0] on, stopped after layers[1].output")
+    assert (result.seconds, result.forwards, result.idle) == (0.25, 1, ("h.2", "h.3"))
+    assert (result.wrote, result.read) == (("layers[1].mlp.output",), ("layers[0].output",))
+    assert [each.name for each in result.saved] == ["h", "d"]
+    assert result.sizes == {"feature": 8}
+    assert result["h"] is None
+    assert "note: a notice" in repr(result)
+    assert "layers[1].mlp.output" in result._repr_html_()
+    assert pickle.loads(pickle.dumps(result)) == result

@@ -4,9 +4,9 @@ import random
 
 import pytest
 
-from nnsight_magic.magics.result_html import html as result_html
-from nnsight_magic.magics.result_text import plain_text
-from nnsight_magic.magics.result_view import view_of
+from nnsight_magic.results.as_html import html as result_html
+from nnsight_magic.results.as_text import plain_text
+from nnsight_magic.results.as_view import view_of
 from nnsight_magic.views.data.two_texts import html, lines, two_texts
 from nnsight_magic.views.data.words import visible
 
@@ -66,14 +66,14 @@ def test_a_generation_shows_its_texts_in_line_everywhere(shell, cell):
     clean = [model.tokenizer.decode([each]) for each in ids[0, begin:].tolist()]
     assert len(prompt.generated_clean) == len(clean)
     assert prompt.generated != prompt.generated_clean, "the write changes nothing"
-    view = view_of(result)
+    view = view_of(result.record)
     (live,) = view.texts
     assert [b for _, b in live["columns"] if b is not None] == list(prompt.generated_clean)
     assert [a for a, _ in live["columns"] if a is not None] == list(prompt.generated)
-    for page in (view.still(), result_html(result)):
+    for page in (view.still(), result_html(result.record)):
         assert page.count("with the writes") == 1
         assert "box-shadow" in page
-    text = plain_text(result).split("\n")
+    text = plain_text(result.record).split("\n")
     above = next(k for k, line in enumerate(text) if line.startswith("with the writes"))
     assert text[above].endswith("|")
     assert text[above + 1].startswith("without the writes")
@@ -85,9 +85,9 @@ def test_a_generation_shows_its_texts_in_line_everywhere(shell, cell):
 def test_where_nothing_differs_there_is_one_text(shell, cell):
     body = "layers[1].mlp.output[:, -1] *= 1"
     result = shell.run(cell(body, "-n 3 --do_sample False", "generate"))
-    assert view_of(result).texts == []
-    assert "the same without the writes" in plain_text(result)
-    assert "with the writes" not in plain_text(result)
+    assert view_of(result.record).texts == []
+    assert "the same without the writes" in plain_text(result.record)
+    assert "with the writes" not in plain_text(result.record)
 
 
 @pytest.mark.parametrize("magic", ["trace", "generate"])
@@ -95,4 +95,4 @@ def test_a_view_takes_what_has_no_axis_of_tokens(shell, cell, magic):
     body = "p = logits[:, -1].softmax(-1)\nh = layers[1].output\nn = h.norm()\nhs = [h, h]"
     line = "-n 3" if magic == "generate" else ""
     result = shell.run(cell(body, line, magic))
-    assert [each.title for each in view_of(result).tensors] == ["p", "h", "n", "hs"]
+    assert [each.title for each in view_of(result.record).tensors] == ["p", "h", "n", "hs"]

@@ -7,10 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 from nnsight_magic.engine.model.browse import tree_of
-from nnsight_magic.magics.models import title
-from nnsight_magic.magics.result import SavedVariable, TraceResult
-from nnsight_magic.magics.result_labels import labels_of
-from nnsight_magic.magics.result_parts import (
+from nnsight_magic.results.as_text import plain_text
+from nnsight_magic.results.labels import labels_of
+from nnsight_magic.results.parts import (
     facts,
     names_of,
     others,
@@ -21,7 +20,7 @@ from nnsight_magic.magics.result_parts import (
     strips_of_two,
     texts_of,
 )
-from nnsight_magic.magics.result_text import plain_text
+from nnsight_magic.results.record import RunRecord, SavedVariable
 from nnsight_magic.views.data.modules import ModuleNote
 from nnsight_magic.views.live.comparison import CompareView
 from nnsight_magic.views.live.steps import StepsView
@@ -43,109 +42,107 @@ class OnScreen:
         self._view: TraceView | None = None
         self.live: TraceView | None = None
 
-    def view(self, result: TraceResult) -> TraceView:
+    def view(self, record: RunRecord) -> TraceView:
         if self._view is None:
-            self._view = view_of(result, lambda: tree_after(self._model(), result))
+            self._view = view_of(record, lambda: tree_after(self._model(), record))
         return self._view
 
-    def show(self, result: TraceResult) -> None:
+    def show(self, record: RunRecord) -> None:
         """Shows the result; where its live view stands already, that is filled."""
         from nnsight_magic.views.display import show_still, show_view
 
         model = self._model()
         if model is not None:
-            tell_trees(model.module, notes_of(result))
+            tell_trees(model.module, notes_of(record))
         if self.live is None:
-            show_view(self.view(result))
+            show_view(self.view(record))
             return
         self._view, self.live = self.live, None
-        fill(self._view, result, lambda: tree_after(self._model(), result))
+        fill(self._view, record, lambda: tree_after(self._model(), record))
         show_still(self._view)
 
 
-def view_of(
-    result: TraceResult, make_tree: Callable[[], TreeView | None] | None = None
-) -> TraceView:
+def view_of(record: RunRecord, make_tree: Callable[[], TreeView | None] | None = None) -> TraceView:
     """A new view of a result."""
     selection = Selection()
     return TraceView(
-        f"run {result.number}",
-        facts(result),
-        wrote=result.wrote,
-        notices=result.notices,
-        tokens=tokens_of(result, selection),
-        steps=steps_of(result, selection),
-        tensors=tensors_of(result, selection),
-        texts=texts_of(result),
-        others=others(result),
+        f"run {record.number}",
+        facts(record),
+        wrote=record.wrote,
+        notices=record.notices,
+        tokens=tokens_of(record, selection),
+        steps=steps_of(record, selection),
+        tensors=tensors_of(record, selection),
+        texts=texts_of(record),
+        others=others(record),
         make_tree=make_tree,
-        words=plain_text(result),
+        words=plain_text(record),
         selection=selection,
     )
 
 
-def fill(view: TraceView, result: TraceResult, make_tree: Callable[[], TreeView | None]) -> None:
+def fill(view: TraceView, record: RunRecord, make_tree: Callable[[], TreeView | None]) -> None:
     """Puts a result into the view that its generation streamed into."""
     selection = view.selection
-    prompt = prompt_with_steps(result)
+    prompt = prompt_with_steps(record)
     if prompt is not None and view.steps is not None:
-        view.steps.replace(steps_in(result, prompt))
-    view.facts, view.wrote = facts(result), list(result.wrote)
-    view.notices, view.others = list(result.notices), others(result)
-    view.put(tokens=tokens_of(result, selection), tensors=tensors_of(result, selection))
-    view.put_texts(texts_of(result))
+        view.steps.replace(steps_in(record, prompt))
+    view.facts, view.wrote = facts(record), list(record.wrote)
+    view.notices, view.others = list(record.notices), others(record)
+    view.put(tokens=tokens_of(record, selection), tensors=tensors_of(record, selection))
+    view.put_texts(texts_of(record))
     view.grow(make_tree)
-    view.words = plain_text(result)
+    view.words = plain_text(record)
 
 
 # -- tokens and steps -------------------------------------------------------------------------
 
 
-def tokens_of(result: TraceResult, selection: Any) -> TokensView | None:
+def tokens_of(record: RunRecord, selection: Any) -> TokensView | None:
     """The prompts; the one that the writes changed most is looked at first."""
-    strips = strips_of(result)
+    strips = strips_of(record)
     if not strips:
         return None
     changed = [max((kl for kl in strip.kl if kl == kl), default=0.0) for strip in strips]
     return TokensView(strips, strip=changed.index(max(changed)), selection=selection)
 
 
-def steps_of(result: TraceResult, selection: Any) -> StepsView | None:
-    prompt = prompt_with_steps(result)
+def steps_of(record: RunRecord, selection: Any) -> StepsView | None:
+    prompt = prompt_with_steps(record)
     if prompt is None:
         return None
-    name = names_of(result)[0]
-    return StepsView(list(prompt.tokens), steps_in(result, prompt), name, selection=selection)
+    name = names_of(record)[0]
+    return StepsView(list(prompt.tokens), steps_in(record, prompt), name, selection=selection)
 
 
 # -- tensors ----------------------------------------------------------------------------------
 
 
-def tensors_of(result: TraceResult, selection: Any) -> list[TensorView]:
+def tensors_of(record: RunRecord, selection: Any) -> list[TensorView]:
     """Viewers of the saved tensors, and lists of them, that are still there, within the result's
     share of a file."""
-    parts = [part for each in result.saved for part in each.parts or (each,)]
+    parts = [part for each in record.saved for part in each.parts or (each,)]
     alive = [each for each in parts if each.drawable is not None]
     return [
-        tensor_of(result, each, selection, stored_share(len(alive), place))
+        tensor_of(record, each, selection, stored_share(len(alive), place))
         for place, each in enumerate(alive)
     ]
 
 
-def tensor_of(result: TraceResult, saved: SavedVariable, selection: Any, stored: int) -> TensorView:
+def tensor_of(record: RunRecord, saved: SavedVariable, selection: Any, stored: int) -> TensorView:
     return TensorView(
         saved.drawable,
         saved.name,
-        **labels_of(result, saved),
+        **labels_of(record, saved),
         expression=saved.where,
         weak=True,
         stored=stored,
-        module=module_of(result, saved),
+        module=module_of(record, saved),
         selection=selection,
     )
 
 
-def module_of(result: TraceResult, saved: SavedVariable) -> str:
+def module_of(record: RunRecord, saved: SavedVariable) -> str:
     """The real path of the module whose value was saved; "" where there are none or several."""
     return saved.modules[0] if len(saved.modules) == 1 else ""
 
@@ -153,32 +150,25 @@ def module_of(result: TraceResult, saved: SavedVariable) -> str:
 # -- modules ----------------------------------------------------------------------------------
 
 
-def tree_after(model: Any, result: TraceResult) -> TreeView | None:
+def tree_after(model: Any, record: RunRecord) -> TreeView | None:
     """The model's tree, with what the run says about its modules."""
     if model is None:
         return None
-    return tree_of(model, title=result.model, notes=notes_of(result))
+    return tree_of(model, title=record.model.name, notes=notes_of(record))
 
 
-def plain_tree(model: Any, words: str) -> TreeView:
-    """The model's tree before anything ran; `words` is what says the same as text."""
-    tree = tree_of(model, title=title(model))
-    tree.words = words
-    return tree
-
-
-def notes_of(result: TraceResult) -> dict[str, ModuleNote]:
+def notes_of(record: RunRecord) -> dict[str, ModuleNote]:
     notes: dict[str, dict[str, Any]] = {}
-    for each in result.modules:
+    for each in record.modules:
         note = notes.setdefault(each.path, {"saved": ()})
         if each.shape is not None:
             note[each.kind] = str(tuple(each.shape))
         note["wrote"] = note.get("wrote", False) or each.wrote
-    for saved in result.saved:
+    for saved in record.saved:
         for path in saved.modules:
             note = notes.setdefault(path, {})
             note["saved"] = (*note.get("saved", ()), saved.name)
-    for path in result.idle:
+    for path in record.ran.idle:
         notes.setdefault(path, {})["idle"] = True
     return {path: ModuleNote(**note) for path, note in notes.items()}
 
@@ -186,7 +176,7 @@ def notes_of(result: TraceResult) -> dict[str, ModuleNote]:
 # -- two runs ---------------------------------------------------------------------------------
 
 
-def comparison_of(first: TraceResult, second: TraceResult) -> TraceView:
+def comparison_of(first: RunRecord, second: RunRecord) -> TraceView:
     """Two runs: each prompt with both predictions, and what both saved with its difference."""
     selection = Selection()
     titles = f"run {first.number}", f"run {second.number}"

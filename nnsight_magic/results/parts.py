@@ -4,24 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nnsight_magic.magics.result import PromptResult, TraceResult
+from nnsight_magic.results.record import PromptResult, RunRecord
 from nnsight_magic.views.data.two_texts import TwoTexts, two_texts
 from nnsight_magic.views.live.steps import Step
 from nnsight_magic.views.live.tokens import TokenStrip
 
 
-def facts(result: TraceResult) -> list[str]:
-    found = [result.model, result.extent, result.time]
-    if result.prompts and all(p.generated and not differs(p) for p in result.prompts):
+def facts(record: RunRecord) -> list[str]:
+    found = [record.model.name, record.extent, record.ran.time]
+    if record.prompts and all(p.generated and not differs(p) for p in record.prompts):
         found.append("the same without the writes")
     return found
 
 
-def run_in_words(result: TraceResult) -> str:
+def run_in_words(record: RunRecord) -> str:
     """What tells a run from another: its model, what it wrote, and the edits in force."""
-    edits = f"edits {', '.join(result.edits)}" if result.edits else ""
-    wrote = ", ".join(result.wrote) or "no writes"
-    return " · ".join(filter(None, (result.model_in_words, wrote, edits)))
+    edits = f"edits {', '.join(record.model.edits)}" if record.model.edits else ""
+    wrote = ", ".join(record.wrote) or "no writes"
+    return " · ".join(filter(None, (record.model.in_words, wrote, edits)))
 
 
 def differs(prompt: PromptResult) -> bool:
@@ -29,10 +29,10 @@ def differs(prompt: PromptResult) -> bool:
     return prompt.generated != prompt.generated_clean
 
 
-def others(result: TraceResult) -> list[str]:
+def others(record: RunRecord) -> list[str]:
     """What was saved besides what can be drawn, in words."""
     found = []
-    for each in result.saved:
+    for each in record.saved:
         gone = each.kind == "tensor" and each.tensor is None
         drawn = each.drawable is not None or any(p.drawable is not None for p in each.parts)
         if not gone and not drawn:
@@ -44,37 +44,35 @@ def others(result: TraceResult) -> list[str]:
 # -- tokens and steps -------------------------------------------------------------------------
 
 
-def names_of(result: TraceResult) -> list[str]:
+def names_of(record: RunRecord) -> list[str]:
     """What each prompt goes by: its own name, or its number where there are several."""
-    several = len(result.prompts) > 1
+    several = len(record.prompts) > 1
     return [
-        each.name or (f"prompt {k + 1}" if several else "") for k, each in enumerate(result.prompts)
+        each.name or (f"prompt {k + 1}" if several else "") for k, each in enumerate(record.prompts)
     ]
 
 
-def strips_of(result: TraceResult) -> list[TokenStrip]:
+def strips_of(record: RunRecord) -> list[TokenStrip]:
     """The prompts; of a generation only what its steps do not show already."""
     strips = []
-    for each, name in zip(result.prompts, names_of(result), strict=True):
+    for each, name in zip(record.prompts, names_of(record), strict=True):
         if not each.generated:
             strips.append(TokenStrip(each.tokens, name, tops(each), clean_tops(each), each.kl))
-        elif each is not prompt_with_steps(result):
+        elif each is not prompt_with_steps(record):
             strips.append(generated_strip(each, name))
     return strips
 
 
-def texts_of(result: TraceResult) -> list[TwoTexts]:
+def texts_of(record: RunRecord) -> list[TwoTexts]:
     """What was generated with the writes and without, of the prompts where that differs."""
     return [
         two_texts(each.generated, each.generated_clean, name)
-        for each, name in zip(result.prompts, names_of(result), strict=True)
+        for each, name in zip(record.prompts, names_of(record), strict=True)
         if each.generated_clean and differs(each)
     ]
 
 
-def strips_of_two(
-    first: TraceResult, second: TraceResult, titles: tuple[str, str]
-) -> list[TokenStrip]:
+def strips_of_two(first: RunRecord, second: RunRecord, titles: tuple[str, str]) -> list[TokenStrip]:
     """Two runs of the same prompts: one strip a prompt, with what both predict side by side, the
     first run's first.
 
@@ -100,8 +98,8 @@ def strips_of_two(
             for (one, other), name in zip(pairs, names_of(first), strict=True)
         ]
     strips = []
-    for result, head in zip((first, second), titles, strict=True):
-        for prompt, own in zip(result.prompts, names_of(result), strict=True):
+    for record, head in zip((first, second), titles, strict=True):
+        for prompt, own in zip(record.prompts, names_of(record), strict=True):
             name = " ".join(filter(None, (head, own)))
             if prompt.generated:
                 strips.append(generated_strip(prompt, name))
@@ -135,15 +133,15 @@ def clean_tops(prompt: PromptResult) -> tuple:
     return ((),) * (len(prompt.tokens) - 1) + (last,)
 
 
-def prompt_with_steps(result: TraceResult) -> PromptResult | None:
+def prompt_with_steps(record: RunRecord) -> PromptResult | None:
     """The prompt whose steps are shown: the first, where each step's candidates are known."""
-    first = result.prompts[0] if result.prompts else None
+    first = record.prompts[0] if record.prompts else None
     return first if first is not None and first.generated and first.steps else None
 
 
-def steps_in(result: TraceResult, prompt: PromptResult) -> list[Step]:
+def steps_in(record: RunRecord, prompt: PromptResult) -> list[Step]:
     """The steps of one prompt, with the names of what was saved at every step."""
-    saved = [each.name for each in result.saved if each.stepped]
+    saved = [each.name for each in record.saved if each.stepped]
     return [
         step(token, guesses, saved)
         for token, guesses in zip(prompt.generated, prompt.steps, strict=False)

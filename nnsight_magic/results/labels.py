@@ -11,14 +11,14 @@ from typing import Any
 
 from nnsight_magic.errors import BadInputError
 from nnsight_magic.language.tokens import Spelled
-from nnsight_magic.magics.result import PromptResult, SavedVariable, TraceResult
+from nnsight_magic.results.record import PromptResult, RunRecord, SavedVariable
 from nnsight_magic.views.data.roles import PADDING, infer_axes
 
 Rows = list[list[str]]
 PATTERN = ["batch", "head", "query", "key"]
 
 
-def labels_of(result: TraceResult, saved: SavedVariable) -> dict[str, Any]:
+def labels_of(record: RunRecord, saved: SavedVariable) -> dict[str, Any]:
     """`axes`, `tokens` and `vocabulary` of a saved tensor, as `TensorView` takes them.
 
     The first axis of a tensor that a generation stacked is its steps; that of a list its items,
@@ -28,9 +28,10 @@ def labels_of(result: TraceResult, saved: SavedVariable) -> dict[str, Any]:
     if saved.stepped:
         before = ["step"]
     elif saved.tensor is None:
-        before = ["block" if len(saved.refs) == result.blocks else "item"]
+        before = ["block" if len(saved.refs) == record.ran.blocks else "item"]
     shape = saved.shape[1:] if saved.stepped else saved.shape
-    return labels_for(shape, saved.where, result.prompts, result.sizes, result.vocabulary, before)
+    model = record.model
+    return labels_for(shape, saved.where, record.prompts, model.sizes, model.vocabulary, before)
 
 
 def labels_for(
