@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import pickle
+from pathlib import Path
 
 import pytest
 import torch
@@ -136,3 +137,29 @@ def test_a_stored_container_of_tensors_is_read_with_weights_only():
     torch.save(saved, file)
     file.seek(0)
     assert torch.equal(torch.load(file, weights_only=True)[0], saved[0])
+
+
+# ── what was stored before the engine had rooms ──────────────────────────────────────────
+
+STORED = Path(__file__).parent / "stored"
+THEN = """
+    travel _made, travel _part, language_model LanguageModel, wrapped Model, value _itself,
+    edits Edit, edits Edits, edits Write, step Step, report RunReport, site Touch, cache Cache,
+    cache Entry, scan Scan, scan Scanned, scan Shape
+"""
+
+
+@pytest.mark.parametrize("address", [each.split() for each in THEN.split(",")], ids="-".join)
+def test_what_pickles_of_then_name_is_still_found(address):
+    module, name = address
+    found = pickle.loads(f"cnnsight_magic.engine.{module}\n{name}\n.".encode())
+    assert found.__name__ == name
+    assert found.__module__.startswith("nnsight_magic.engine.")
+
+
+def test_a_report_and_a_container_of_then_are_read():
+    report = pickle.loads((STORED / "report.pickle").read_bytes())
+    assert [touch.where for touch in report.touches] == ["layers[1].attn.output"]
+    hidden, weights = torch.load(STORED / "container.pt", weights_only=True)
+    assert hidden.shape == (1, 10, tiny.HIDDEN)
+    assert weights is None

@@ -483,8 +483,9 @@ def _itself(content: Any) -> Any:
     return content
 
 
-# So that `torch.load`, which takes nothing unknown, takes saved containers of tensors.
-torch.serialization.add_safe_globals([_itself])
+# So that `torch.load`, which takes nothing unknown, takes saved containers of tensors; and those
+# that were saved before the engine had rooms, see `moved`.
+torch.serialization.add_safe_globals([_itself, (_itself, "nnsight_magic.engine.value._itself")])
 
 
 def _at(key: Any) -> str:

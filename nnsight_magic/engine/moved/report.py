@@ -1,0 +1,3 @@
+from nnsight_magic.engine.sites.report import RunReport
+
+__all__ = ["RunReport"]

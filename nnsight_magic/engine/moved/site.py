@@ -1,0 +1,3 @@
+from nnsight_magic.engine.sites.site import Touch
+
+__all__ = ["Touch"]

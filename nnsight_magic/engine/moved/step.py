@@ -1,0 +1,3 @@
+from nnsight_magic.engine.tracing.step import Step
+
+__all__ = ["Step"]

@@ -1,0 +1,3 @@
+from nnsight_magic.engine.values.value import _itself
+
+__all__ = ["_itself"]

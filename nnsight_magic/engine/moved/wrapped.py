@@ -1,0 +1,3 @@
+from nnsight_magic.engine.model.model import Model
+
+__all__ = ["Model"]
