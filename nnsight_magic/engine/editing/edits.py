@@ -32,8 +32,8 @@ from nnsight_magic.engine.values.value import (
 from nnsight_magic.errors import EditError, NoSuchEditError, NoSuchModuleError
 
 if TYPE_CHECKING:
-    from nnsight_magic.engine.model.model import Model
     from nnsight_magic.engine.places.handle import Handle
+    from nnsight_magic.engine.places.ports import Root
     from nnsight_magic.engine.running.forward import Forward
 
 OPERATIONS = ("set", "add", "scale")
@@ -84,27 +84,23 @@ class Edit:
     writes: list[Write] = field(default_factory=list)
     enabled: bool = True
     steps: tuple[int, ...] | None = None
-    _model: Model | None = field(default=None, repr=False, compare=False)
+    _model: Root | None = field(default=None, repr=False, compare=False)
     _lifeline: Any = field(default=None, repr=False, compare=False)  # see `lifeline`
     _recorder: _Recorder | None = field(default=None, repr=False, compare=False)
     _in_place: bool = field(default=True, repr=False, compare=False)
-    _copy: Model | None = field(default=None, repr=False, compare=False)
+    _copy: Root | None = field(default=None, repr=False, compare=False)
 
     def remove(self) -> None:
         """Take it out of the model's edits."""
         if self._model is not None:
             self._model.edits._edits.pop(self.name, None)
 
-    def __enter__(self) -> Edit | Model:
+    def __enter__(self) -> Edit | Root:
         self._recorder = _Recorder(self)
         self._model._begin(self._recorder, None)
         if self._in_place:
             return self
-        from nnsight_magic.engine.model.edited_copy import (
-            edited_copy,  # which copies models with edits
-        )
-
-        self._copy = edited_copy(self._model)
+        self._copy = self._model._edited_copy()
         self._copy._begin(self._recorder, None)
         return self._copy
 
@@ -140,7 +136,7 @@ class Edit:
 class Edits(Mapping):
     """A model's edits by name, in the order in which they are carried out."""
 
-    def __init__(self, model: Model):
+    def __init__(self, model: Root):
         self._model = model
         self._edits: dict[str, Edit] = {}
 
@@ -276,6 +272,11 @@ class _Recorder:
         write = Write(handle.path, kind, index, change.operation, _data(change.value), handle.call)
         self._edit.writes.append(_checked(write))
 
+    def call(self, handle: Handle, args: tuple, kwargs: dict[str, Any]) -> Any:
+        if handle.is_attached:
+            return getattr(self, handle.name)  # which it has not
+        return handle.module(*args, **kwargs)
+
     def __getattr__(self, name: str) -> Any:
         raise EditError(
             f"An edit records writes, and this is none ({name}).\n"
@@ -284,7 +285,7 @@ class _Recorder:
 
 
 def functional(
-    model: Model, name: str, site: Handle, kind: str, at: Any, values: dict[str, Any]
+    model: Root, name: str, site: Handle, kind: str, at: Any, values: dict[str, Any]
 ) -> Edit:
     """An edit of one write, without a block."""
     given = [(operation, value) for operation, value in values.items() if value is not None]

@@ -19,8 +19,8 @@ from nnsight_magic.engine.values.value import own_copy
 
 if TYPE_CHECKING:
     from nnsight_magic.engine.places.standard_names import StandardNames
+    from nnsight_magic.engine.sites.report import RunReport
     from nnsight_magic.engine.sites.site import Touch
-    from nnsight_magic.engine.tracing.tracer import RunReport
 
 
 class Shortcut:

@@ -11,13 +11,13 @@ import torch
 from nnsight_magic.engine.running.scan import Scan, Scanned, Shape
 
 if TYPE_CHECKING:
-    from nnsight_magic.engine.model.model import Model
+    from nnsight_magic.engine.places.ports import Root
     from nnsight_magic.views.data.modules import ModuleNote
     from nnsight_magic.views.live.tree import TreeView
 
 
 def tree_of(
-    model: Model,
+    model: Root,
     scanned: Scan | None = None,
     title: str = "",
     notes: Mapping[str, ModuleNote] | None = None,
@@ -37,7 +37,7 @@ def tree_of(
     return tree
 
 
-def aliases(model: Model) -> dict[str, str]:
+def aliases(model: Root) -> dict[str, str]:
     """Standard names by the real paths that they stand for."""
     names = model.names
     paths = {name: names.path_of(name) for name in ("layers", "embed", "norm", "unembed")}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 from nnsight_magic.engine.editing.edits import Edits
@@ -12,12 +12,12 @@ from nnsight_magic.engine.places.handle import Handle
 from nnsight_magic.engine.tracing.turn import Turn
 
 if TYPE_CHECKING:
-    from nnsight_magic.engine.model.model import Model
+    from nnsight_magic.engine.places.ports import Root
 
 _OWN = ("_handles", "_names_written", "_lock", "_owner", "_active", "_packs", "resume", "edits")
 
 
-def edited_copy(model: Model) -> Model:
+def edited_copy(model: Root) -> Any:
     """A wrapper that shares the module, its weights and what is attached, and has the edits so far.
 
     Weights that are not there yet are loaded once for both.

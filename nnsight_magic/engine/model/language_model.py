@@ -10,7 +10,8 @@ from torch import nn
 
 from nnsight_magic.engine.model.model import Model
 from nnsight_magic.engine.model.travel import state_of
-from nnsight_magic.engine.places.handle import Handle, touching
+from nnsight_magic.engine.places.handle import Handle
+from nnsight_magic.engine.places.place import touching
 from nnsight_magic.engine.places.spellings import without_foreign_options
 from nnsight_magic.engine.running.filled import filled_among
 from nnsight_magic.engine.running.inputs import (
@@ -220,7 +221,9 @@ class LanguageModel(Model):
         prepared = self._prepared(inputs, kwargs, self.module)
         if hasattr(self.module, "generation_config"):
             check_generation(("full", "grad"), kwargs, self.module)
-        return GenerationTracer(self, prepared, kwargs, full=full, grad=grad, again=again)
+        return GenerationTracer(
+            self, prepared, kwargs, self.tokenizer, full=full, grad=grad, again=again
+        )
 
     @cached_property
     def _is_decoder(self) -> bool:

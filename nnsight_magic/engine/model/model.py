@@ -13,8 +13,8 @@ from nnsight_magic.engine.editing.edits import Edit, Edits, functional
 from nnsight_magic.engine.memory.resume import Resume
 from nnsight_magic.engine.memory.shortcut import Shortcut
 from nnsight_magic.engine.model.browse import tree_of
+from nnsight_magic.engine.model.edited_copy import edited_copy
 from nnsight_magic.engine.model.travel import by_name, deep_copy, shallow_copy
-from nnsight_magic.engine.places.attach import tree_text
 from nnsight_magic.engine.places.handle import Handle
 from nnsight_magic.engine.places.spellings import Session, without_foreign_options
 from nnsight_magic.engine.places.standard_names import (
@@ -24,6 +24,7 @@ from nnsight_magic.engine.places.standard_names import (
     find_names,
     part_of_block,
 )
+from nnsight_magic.engine.places.tree_text import tree_text
 from nnsight_magic.engine.running.coroutine import own_thread
 from nnsight_magic.engine.running.filled import OnCopies, filled_among
 from nnsight_magic.engine.running.inputs import Inputs, prepare, with_positions
@@ -355,6 +356,9 @@ class Model(Handle):
             if kwargs.get(name, getattr(config, name, False)):
                 return None
         return Shortcut(self.resume, self._root, self.names, args, kwargs)
+
+    def _edited_copy(self) -> Model:
+        return edited_copy(self)
 
     def _begin(self, tracer: Tracer, parent: Tracer | None) -> None:
         """One trace at a time: another thread waits, this thread is told.

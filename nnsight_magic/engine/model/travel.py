@@ -16,15 +16,14 @@ from torch import nn
 from nnsight_magic.errors import LoadError
 
 if TYPE_CHECKING:
-    from nnsight_magic.engine.model.model import Model
-    from nnsight_magic.engine.places.handle import Handle
+    from nnsight_magic.engine.places.ports import Root
 
 
 class CannotTravelError(LoadError, TypeError):
     """A model that cannot be pickled; a TypeError too, as Python's own is."""
 
 
-def by_name(model: Model) -> tuple:
+def by_name(model: Root) -> tuple:
     """What pickle stores of a model: how to make it again.
 
     Raises:
@@ -47,7 +46,7 @@ def by_name(model: Model) -> tuple:
     return _made, (type(model), recipe, edits_of(model))
 
 
-def deep_copy(model: Model, memo: dict) -> Model:
+def deep_copy(model: Root, memo: dict) -> Any:
     """A copy with weights of its own, of a model in memory; of another by its name."""
     if model.__dict__.get("_recipe") is not None:
         return _made(*by_name(model)[1])
@@ -55,7 +54,7 @@ def deep_copy(model: Model, memo: dict) -> Model:
     return _like(model, copy.deepcopy(model._root, memo))
 
 
-def shallow_copy(model: Model) -> Model:
+def shallow_copy(model: Root) -> Any:
     """Another wrapper of the same module; of a model that was loaded by name, one of its own."""
     if model.__dict__.get("_recipe") is not None:
         return _made(*by_name(model)[1])
@@ -68,35 +67,25 @@ def state_of(root: nn.Module) -> list[tuple]:
     return [(id(each), each._version, each.dtype) for each in root.parameters()]
 
 
-def part(handle: Handle) -> tuple:
-    """What pickle stores of a handle: its model, and where in it."""
-    return _part, (handle._model, handle.path, handle.call)
-
-
-def _part(model: Model, path: str, call: int) -> Handle:
-    handle = model._handle(path) if path else model
-    return handle.calls[call] if call else handle
-
-
-def _made(kind: type, recipe: dict[str, Any], edits: list[Any]) -> Model:
+def _made(kind: type, recipe: dict[str, Any], edits: list[Any]) -> Any:
     return with_edits(kind(**recipe), edits)
 
 
-def _like(model: Model, root: nn.Module) -> Model:
+def _like(model: Root, root: nn.Module) -> Any:
     options = {"block_index_zero": model.block_index_zero, "rename": model._rename}
     if "_given_tokenizer" in model.__dict__:
         options["tokenizer"] = model._given_tokenizer
     return with_edits(type(model)(root, **options), edits_of(model))
 
 
-def edits_of(model: Model) -> list[tuple]:
+def edits_of(model: Root) -> list[tuple]:
     """A model's edits as plain data."""
     return [
         (edit.name, list(edit.writes), edit.enabled, edit.steps) for edit in model.edits.values()
     ]
 
 
-def with_edits(model: Model, edits: list[tuple]) -> Model:
+def with_edits(model: Root, edits: list[tuple]) -> Any:
     """The model, with the edits that `edits_of` gave."""
     from nnsight_magic.engine.editing.edits import Edit
 
@@ -105,7 +94,7 @@ def with_edits(model: Model, edits: list[tuple]) -> Model:
     return model
 
 
-def _refuse_attached(model: Model) -> None:
+def _refuse_attached(model: Root) -> None:
     if model._attached:
         raise CannotTravelError(
             f"A copy of this model would lack what was attached to its tree: "

@@ -9,52 +9,24 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from torch import nn
 
-from nnsight_magic.engine.model.travel import part as travelling_part
-from nnsight_magic.engine.places.attach import attach, call_module, detach, tree_text
+from nnsight_magic.engine.places.attach import attach, call_module, detach
 from nnsight_magic.engine.places.heads import Heads, head_layout
+from nnsight_magic.engine.places.operations import Operations
 from nnsight_magic.engine.places.pattern import pattern_of
+from nnsight_magic.engine.places.place import Place, raise_what_failed, touching
+from nnsight_magic.engine.places.source import Source, source_of
 from nnsight_magic.engine.places.spellings import fluent, refuse_block_of_steps
 from nnsight_magic.engine.places.standard_names import BLOCK_NAMES, ROOT_NAMES, part_of_block
+from nnsight_magic.engine.places.tree_text import tree_text
 from nnsight_magic.errors import NoSuchIndexError, NoSuchModuleError, NotAListError
 
 if TYPE_CHECKING:
-    from nnsight_magic.engine.model.model import Model
-    from nnsight_magic.engine.places.operations import Operations
-    from nnsight_magic.engine.places.source import Source
-    from nnsight_magic.engine.tracing.tracer import Tracer
+    from nnsight_magic.engine.places.ports import Trace
 
 _LISTS = (nn.ModuleList, nn.Sequential)
 
 
-class touching(property):
-    """A property whose getter runs the model, where an AttributeError means what it says.
-
-    Python takes an AttributeError in a property for a missing attribute and calls
-    `__getattr__`, which would hide an error of the model behind "has no 'output'". So the error
-    is kept for that very call, of this property on this handle, and shown by no other.
-    """
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self._name = name
-
-    def __get__(self, handle, owner=None):
-        try:
-            return super().__get__(handle, owner)
-        except AttributeError as error:
-            handle._model.__dict__["_raised"] = (handle, self._name, error)
-            raise
-
-
-def raise_what_failed(handle: Handle, name: str) -> None:
-    """Raise again what the getter of `name` has just raised, if it is a property that touches."""
-    if not isinstance(getattr(type(handle), name, None), touching):
-        return
-    failed = handle._model.__dict__.pop("_raised", None)
-    if failed is not None and failed[0] is handle and failed[1] == name:
-        raise failed[2]
-
-
-class Handle:
+class Handle(Place):
     """One module of a wrapped model.
 
     Attributes and indices mirror the module tree; anything else falls through to the real
@@ -62,64 +34,12 @@ class Handle:
     reached by its name in brackets: `handle["output"]`.
 
     Attributes:
-        path: the real dotted path, `"model.layers.3.mlp"`; `""` for the root.
-        parts: the same as a tuple of names.
-        name: as a user writes it, `"layers[3].mlp"`.
-        module: the `torch.nn.Module` itself.
+        path, parts, call, name, module: as of every `Place`.
     """
 
-    __slots__ = ("__weakref__", "_model", "call", "parts", "path")
-    _operation = None  # see operations.py
-    _called: str | None = None  # what a value is called that has a name of its own
-
-    def __init__(self, model: Model, path: str, call: int = 0):
-        put = object.__setattr__
-        put(self, "_model", model)
-        put(self, "path", path)
-        put(self, "parts", tuple(path.split(".")) if path else ())
-        put(self, "call", call)
+    __slots__ = ()
 
     # ── values ───────────────────────────────────────────────────────────────────────────
-
-    @touching
-    def output(self) -> Any:
-        """What the module returns; assign to it, or into it, to change what flows on.
-
-        A tensor is `(batch, tokens, features)` for most modules of a language model. Tuples,
-        dicts and model outputs are given as `Parts`.
-        """
-        return self._model._tracer(self, "output").read(self, "output")
-
-    @output.setter
-    def output(self, new: Any) -> None:
-        self._model._tracer(self, "output").write(self, "output", new)
-
-    @touching
-    def _output(self) -> Any:
-        """The raw return value, without the meaning that `[0]` has on a block."""
-        return self._model._tracer(self, "output").read(self, "output", raw=True)
-
-    @_output.setter
-    def _output(self, new: Any) -> None:
-        self._model._tracer(self, "output").write(self, "output", new, raw=True)
-
-    @touching
-    def input(self) -> Any:
-        """The first argument that the module is called with."""
-        return self._model._tracer(self, "input").read_input(self)
-
-    @input.setter
-    def input(self, new: Any) -> None:
-        self._model._tracer(self, "input").write_input(self, new)
-
-    @touching
-    def inputs(self) -> Any:
-        """All arguments: `(args, kwargs)`."""
-        return self._model._tracer(self, "input").read(self, "input")
-
-    @inputs.setter
-    def inputs(self, new: Any) -> None:
-        self._model._tracer(self, "input").write(self, "input", new)
 
     @touching
     def pattern(self) -> Any:
@@ -148,7 +68,7 @@ class Handle:
 
     def trace(
         self, *inputs: Any, full: bool = False, grad: bool | None = None, **kwargs: Any
-    ) -> Tracer:
+    ) -> Trace:
         """A trace of this module alone, called with these arguments.
 
         >>> from nnsight_magic import LanguageModel
@@ -161,11 +81,6 @@ class Handle:
         True
         """
         return self._model._trace_of(self, inputs, kwargs, full, grad)
-
-    def next(self) -> Handle:
-        """Move on to the following step of a generation; gives the handle back."""
-        self._model._tracer(self, "next").advance(self)
-        return self
 
     def all(self) -> NoReturn:
         """Of nnsight: every step. Here a loop visits them.
@@ -194,23 +109,14 @@ class Handle:
     @property
     def ops(self) -> Operations:
         """The torch operations of the module's forward: `attn.ops.softmax[0].output`."""
-        from nnsight_magic.engine.places.operations import Operations  # handles come first
-
         return Operations(self)
 
     @property
     def source(self) -> Source:
         """The module's forward as it is written, with its operations beside their lines."""
-        from nnsight_magic.engine.places.source import source_of
-
         return source_of(self)
 
     # ── the tree ─────────────────────────────────────────────────────────────────────────
-
-    @property
-    def module(self) -> nn.Module:
-        """The real module (on the meta device until the weights are loaded)."""
-        return self.ancestors()[-1]
 
     @property
     def _module(self) -> nn.Module:
@@ -222,38 +128,9 @@ class Handle:
         return self[path]
 
     @property
-    def is_attached(self) -> bool:
-        """Whether the user attached this module, or one that it lies in, to the tree."""
-        attached = self._model._attached
-        return bool(attached) and any(
-            self.path == path or self.path.startswith(f"{path}.") for path in attached
-        )
-
-    @property
-    def name(self) -> str:
-        """The path as a user writes it, with standard names where there are any."""
-        names = self._model._names_written
-        name = names.get(self.path)
-        if name is None:
-            name = names[self.path] = self._model._written(self.path)
-        return name
-
-    @property
     def is_block(self) -> bool:
         """Whether this is one of the model's decoder blocks."""
         return self._model.names.is_block(self.path) and self._model.block_index_zero
-
-    def ancestors(self) -> list[nn.Module]:
-        """The modules from the root down to this one."""
-        module = self._model._root
-        line = [module]
-        for depth, part in enumerate(self.parts, 1):
-            child = module._modules.get(part)
-            if child is None:
-                child = self._model._attached[".".join(self.parts[:depth])]
-            module = child
-            line.append(module)
-        return line
 
     def children(self) -> dict[str, Handle]:
         """The child modules, by their real names."""
@@ -315,18 +192,10 @@ class Handle:
         return None
 
     def __setattr__(self, name: str, new: Any) -> None:
-        if isinstance(getattr(type(self), name, None), property):
-            object.__setattr__(self, name, new)
-            return
-        if isinstance(new, nn.Module) and self._operation is None:
+        if isinstance(new, nn.Module) and not isinstance(getattr(type(self), name, None), property):
             attach(self, name, new)
-            return
-        where = f"{self.name}.{name}" if self.name else name
-        raise NoSuchModuleError(
-            f"{where} cannot be assigned.\n"
-            "What can be written is output, input and inputs of a module, such as "
-            f"{self.name or 'model'}.output = x. A torch.nn.Module is attached to the tree."
-        )
+        else:
+            super().__setattr__(name, new)
 
     def __delattr__(self, name: str) -> None:
         if name in getattr(self, "__dict__", ()):
@@ -387,9 +256,6 @@ class Handle:
     def __len__(self) -> int:
         return len(self.module)
 
-    def __bool__(self) -> bool:
-        return True
-
     def __iter__(self) -> Iterator[Handle]:
         module = self.module
         if not isinstance(module, _LISTS):
@@ -410,9 +276,7 @@ class Handle:
         return tree_text(self)
 
     def __reduce__(self):
-        if self._operation is not None:
-            raise TypeError("An operation belongs to the trace of a model and cannot be pickled.")
-        return travelling_part(self)
+        return _part, (self._model, self.path, self.call)
 
     def _no_such(self, name: str) -> str:
         known = self._children()
@@ -436,3 +300,9 @@ class _Calls:
 
     def __getitem__(self, call: int) -> Handle:
         return Handle(self._handle._model, self._handle.path, call)
+
+
+def _part(model: Any, path: str, call: int) -> Handle:
+    """What a pickle calls to have a handle back."""
+    handle = model._handle(path) if path else model
+    return handle.calls[call] if call else handle

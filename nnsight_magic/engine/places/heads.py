@@ -7,9 +7,9 @@ projection's input, so reading or zeroing them reads or removes exactly what the
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from nnsight_magic.engine.running.head_counts import counts_of
 from nnsight_magic.errors import NoSuchModuleError
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ PROJECTIONS = (
     "attention.out_proj",
     "Wo",
 )
-COUNTS = ("num_heads", "num_attention_heads", "n_head", "n_heads", "num_v_heads")
 # The size of a head's result, by the module itself.
 SIZES = ("v_head_dim", "head_v_dim", "head_dim")
 
@@ -62,11 +61,6 @@ def head_layout(attention: Any) -> tuple[str, int, int]:
 def attends(attention: Any) -> bool:
     """Whether a module goes by the name of attention."""
     return "att" in type(attention.module).__name__.lower() or attention.name.endswith(".attn")
-
-
-def head_count(module: nn.Module, root: nn.Module) -> int | None:
-    """How many heads a module attends with: it knows, or its configuration, or the model's."""
-    return next(_counts(module, root), None)
 
 
 def has_heads(handle: Any) -> bool:
@@ -105,21 +99,10 @@ def _count(module: nn.Module, root: nn.Module, width: int) -> int | None:
     inner = [module, *module._modules.values()]
     own = {getattr(place, name, None) for place in inner for name in SIZES}
     sizes = {size for size in own if isinstance(size, int) and size > 0}
-    for count in _counts(module, root):
+    for count in counts_of(module, root):
         if width % count == 0 and (not sizes or width // count in sizes):
             return count
     return None
-
-
-def _counts(module: nn.Module, root: nn.Module) -> Iterator[int]:
-    places = [module, *module._modules.values(), getattr(module, "config", None)]
-    config = getattr(root, "config", None)
-    places.append(config.get_text_config() if hasattr(config, "get_text_config") else config)
-    for place in places:
-        for name in COUNTS:
-            count = getattr(place, name, None)
-            if isinstance(count, int) and count > 0:
-                yield count
 
 
 class Heads:

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import difflib
-from collections import Counter
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from torch import nn
-
-from nnsight_magic.engine.places.handle import Handle, raise_what_failed
-from nnsight_magic.engine.places.pattern import FUSED
-from nnsight_magic.engine.places.source import Source, source_of, tally
-from nnsight_magic.engine.sites.site import Operation, Touch
+from nnsight_magic.engine.places.place import Place, raise_what_failed
+from nnsight_magic.engine.places.source import Source, source_of
+from nnsight_magic.engine.sites.site import Operation
 from nnsight_magic.errors import NoSuchModuleError, NoSuchOperationError
 
-_STEPS = ("matmul", "bmm", "baddbmm", "dropout")  # of fused attention, besides its softmax
+if TYPE_CHECKING:
+    from nnsight_magic.engine.places.ports import Tree
 
 
 class Operations:
@@ -42,7 +38,7 @@ class Operations:
 
     __slots__ = ("_handle",)
 
-    def __init__(self, handle: Handle):
+    def __init__(self, handle: Tree):
         self._handle = handle
 
     def __getitem__(self, which: str | tuple[str, int]) -> OperationHandle:
@@ -76,7 +72,7 @@ class Operations:
         return self._source.summary()
 
 
-class OperationHandle(Handle):
+class OperationHandle(Place):
     """One operation of a module's forward; `.output`, `.input` and `.inputs` read and write.
 
     `input` is the operation's first argument, `inputs` are `(args, kwargs)`. An operation that
@@ -85,8 +81,8 @@ class OperationHandle(Handle):
 
     __slots__ = ("_called", "_operation")
 
-    def __init__(self, handle: Handle, name: str, index: int = 0, called: str | None = None):
-        super().__init__(handle._model, handle.path, handle.call)
+    def __init__(self, place: Place, name: str, index: int = 0, called: str | None = None):
+        super().__init__(place._model, place.path, place.call)
         object.__setattr__(self, "_operation", Operation(name, index))
         object.__setattr__(self, "_called", called)
 
@@ -94,12 +90,8 @@ class OperationHandle(Handle):
     def name(self) -> str:
         """As a user writes it: `layers[3].attn.ops.softmax[0]`."""
         name, index = self._operation if self._called is None else Operation("softmax", 0)
-        module = Handle.name.fget(self)
+        module = super().name
         return f"{module}.ops.{name}[{index}]" if module else f"ops.{name}[{index}]"
-
-    @property
-    def is_block(self) -> bool:
-        return False
 
     def __getitem__(self, index: int) -> OperationHandle:
         name = self._operation.name
@@ -113,7 +105,7 @@ class OperationHandle(Handle):
                 f"{name}[{index}]: operations are counted from the start of the forward, whose end "
                 f"is not known before it has run.\nWrite {name}[0] for the first; ops lists them."
             )
-        return OperationHandle(_module_handle(self), name, index)
+        return OperationHandle(self, name, index)
 
     def __getattr__(self, name: str) -> Any:
         raise_what_failed(self, name)
@@ -142,38 +134,5 @@ class OperationHandle(Handle):
     def __repr__(self) -> str:
         return f"<{self.name}: output, input, inputs>"
 
-
-def _module_handle(operation: OperationHandle) -> Handle:
-    return Handle(operation._model, operation.path, operation.call)
-
-
-def no_such_operation(touch: Touch, counts: Counter[str]) -> str:
-    """What to tell about an operation that a module's forward did not issue."""
-    name, index = Operation("softmax", 0) if touch.called else touch.site.operation
-    where = touch.name.removesuffix(f".ops.{name}[{index}]")
-    kind = type(touch.site.module).__name__
-    lines = []
-    if name in counts:
-        last = counts[name] - 1
-        there = f"{name}[0]" if last == 0 else f"{name}[0] to {name}[{last}]"
-        lines.append(f"{where} ({kind}) has no {name}[{index}]: it ran {there} in this forward.")
-    else:
-        near = difflib.get_close_matches(name, counts, 1, 0.6)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        lines.append(f"{where} ({kind}) ran no operation {name!r} in this forward.{hint}")
-        lines.append(f"It ran: {tally(counts)}.")
-    if name in _STEPS and FUSED in counts:
-        lines.append(
-            "Attention runs fused into one operation here, of which only the softmax is at hand. "
-            "To have\nit computed step by step: model.module.set_attn_implementation('eager')."
-        )
-    inside = _with_operations(touch.site.module)
-    if inside:
-        lines.append(f"What its submodules do is found on them: {', '.join(inside)}.")
-    lines.append(f"Its forward with the operations beside their lines: print({where}.source)")
-    return "\n".join(lines)
-
-
-def _with_operations(module: nn.Module) -> list[str]:
-    names = [name for name, child in module._modules.items() if child is not None]
-    return [*names[:8], "…"] if len(names) > 8 else names
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("An operation belongs to the trace of a model and cannot be pickled.")

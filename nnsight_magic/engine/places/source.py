@@ -27,7 +27,7 @@ from nnsight_magic.errors import NnsightError
 from nnsight_magic.printable import escape
 
 if TYPE_CHECKING:
-    from nnsight_magic.engine.places.handle import Handle
+    from nnsight_magic.engine.places.ports import Root, Tree
 
 _WIDTH = 88  # columns of source before the operations
 _UNKNOWN = (
@@ -47,7 +47,7 @@ class Source:
         operations: every operation in order, empty where they are not known.
     """
 
-    def __init__(self, handle: Handle, forward: CodeType | None, listing: Listing | None):
+    def __init__(self, handle: Tree, forward: CodeType | None, listing: Listing | None):
         name, kind = handle.name, type(handle.module).__name__
         self.name, self.kind = name, kind
         self._handle, self._forward = handle, forward
@@ -169,7 +169,7 @@ def tally(counts: Counter[str]) -> str:
     return ", ".join(name if count == 1 else f"{name} × {count}" for name, count in counts.items())
 
 
-def source_of(handle: Handle) -> Source:
+def source_of(handle: Tree) -> Source:
     """The source of a module's forward, with the operations where they can be found out."""
     return Source(handle, _code_of(handle.module), _list_operations(handle))
 
@@ -188,9 +188,10 @@ class _Listed(BaseException):
     """The module has run: nothing behind it is wanted."""
 
 
-def _list_operations(handle: Handle) -> Listing | None:
+def _list_operations(handle: Tree) -> Listing | None:
     """Run the model as far as the module, out of the user's own coroutine; `None` if it fails."""
-    run_model = _example(handle._model)
+    traced = _traced(handle._model)
+    run_model = traced or _made_up(handle._model._root)
     if run_model is None:
         return None
     bypasses, listing, calls = Bypasses(), Listing(), [0]
@@ -213,26 +214,17 @@ def _list_operations(handle: Handle) -> Listing | None:
     except _Listed:
         pass
     except Exception:
-        if not _is_example(handle._model):
+        if traced is not None:
             raise  # the user's own inputs: they must hear of it
     finally:
         bypasses.close()
     return listing if listing.complete else None
 
 
-def _is_example(model: Any) -> bool:
-    return _traced(model) is None
-
-
-def _traced(model: Any) -> Callable[[], Any] | None:
+def _traced(model: Root) -> Callable[[], Any] | None:
     """What runs the model on the inputs of the trace that is running in this thread."""
     tracer = model._running()
-    return tracer._call if tracer is not None and tracer.is_one_forward else None
-
-
-def _example(model: Any) -> Callable[[], Any] | None:
-    """Something that runs the model: on the trace's inputs, else on made-up ones."""
-    return _traced(model) or _made_up(model._root)
+    return None if tracer is None else tracer.model_call()
 
 
 def _made_up(root: nn.Module) -> Callable[[], Any] | None:

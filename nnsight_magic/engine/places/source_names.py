@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from nnsight_magic.errors import NoSuchOperationError, SpellingError
 
 if TYPE_CHECKING:
-    from nnsight_magic.engine.places.handle import Handle
+    from nnsight_magic.engine.places.ports import Tree
     from nnsight_magic.engine.running.operation_mode import Issued
 
 
@@ -34,7 +34,7 @@ class Calls:
         issued: all operations of the forward.
     """
 
-    handle: Handle
+    handle: Tree
     codes: tuple[CodeType, ...]
     called: tuple[CodeType, ...]
     issued: tuple[Issued, ...]
@@ -79,7 +79,7 @@ class Calls:
         for code in self.codes:
             yield from _calls_in(code)
 
-    def _child(self, parts: tuple[str, ...]) -> Handle | None:
+    def _child(self, parts: tuple[str, ...]) -> Tree | None:
         """The submodule of `self.c_proj(…)`."""
         handle = self.handle
         if len(parts) < 2 or parts[0] != "self":
@@ -192,7 +192,7 @@ class Attended(list):
     The pattern is `None` where attention runs fused, as it is in the model.
     """
 
-    def __init__(self, attention: Handle):
+    def __init__(self, attention: Tree):
         config = getattr(attention.module, "config", None)
         eager = getattr(config, "_attn_implementation", None) == "eager"
         weights = attention.pattern if eager else None  # which runs first
@@ -213,7 +213,7 @@ class Attended(list):
         return self
 
 
-def calls_of(handle: Handle, forward: CodeType | None, issued: Iterable[Issued]) -> Calls:
+def calls_of(handle: Tree, forward: CodeType | None, issued: Iterable[Issued]) -> Calls:
     """The calls of a module's forward."""
     issued = tuple(issued)
     called = dict.fromkeys(each.code for each in issued if each.code is not forward)
@@ -264,7 +264,7 @@ def _refuse_unknown(calls: Calls, name: str) -> NoReturn:
     )
 
 
-def _refuse_calls(name: str, child: Handle) -> NoReturn:
+def _refuse_calls(name: str, child: Tree) -> NoReturn:
     raise NoSuchOperationError(
         f"source.{name}: {child.name} is called in several lines, of which not all may run.\n"
         f"Write: {child.name} for its first call in a forward, {child.name}.calls[1] for the next."
@@ -279,9 +279,9 @@ def _refuse_several(calls: Calls, name: str, operations: list[Issued]) -> NoRetu
     )
 
 
-def _ops(handle: Handle) -> str:
+def _ops(handle: Tree) -> str:
     return f"print({_name(handle)}.source) shows them beside their lines."
 
 
-def _name(handle: Handle) -> str:
+def _name(handle: Tree) -> str:
     return handle.name or "model"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from nnsight_magic.errors import SpellingError
 
 if TYPE_CHECKING:
-    from nnsight_magic.engine.places.handle import Handle
+    from nnsight_magic.engine.places.ports import Placed
 
 # Options that other libraries' `trace` takes, and what there is in their place.
 _ELSEWHERE = {
@@ -139,7 +139,7 @@ _FLUENT = frozenset(
 )
 
 
-def fluent(handle: Handle, name: str, value: Any) -> Any:
+def fluent(handle: Placed, name: str, value: Any) -> Any:
     """A method that gives its module back gives the handle: `model = model.to("cuda")`."""
     if name not in _FLUENT or getattr(value, "__self__", None) is not handle.module:
         return value

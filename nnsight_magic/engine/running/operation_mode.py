@@ -22,8 +22,8 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from nnsight_magic.engine.places.heads import head_count
-from nnsight_magic.engine.places.pattern import FUSED, by_heads, in_steps, put_by_heads
+from nnsight_magic.engine.running.fused import FUSED, by_heads, in_steps, put_by_heads
+from nnsight_magic.engine.running.head_counts import head_count
 from nnsight_magic.engine.sites.site import PATTERN, Operation
 from nnsight_magic.engine.values.writes import mutates
 

@@ -174,8 +174,9 @@ class ScanReader:
         """The same of the first argument."""
         self._values[handle.path, "input"] = new
 
-    def call(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> Any:
+    def call(self, handle: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
         """Run a module on values without numbers: what it gives has none either."""
+        module = handle.module
         memo: dict[int, Any] = {}
         for tensor in (*module.parameters(), *module.buffers()):
             meta = torch.empty_like(tensor, device="meta")

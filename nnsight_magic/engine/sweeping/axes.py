@@ -21,7 +21,7 @@ from nnsight_magic.engine.sites.site import PATTERN, Site
 from nnsight_magic.engine.values.value import handed_out, plain
 
 if TYPE_CHECKING:
-    from nnsight_magic.engine.model.model import Model
+    from nnsight_magic.engine.places.ports import Root
 
 PER_TOKEN = ("input_ids", "attention_mask", "position_ids", "token_type_ids")
 _TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3}  # of the largest number; else:
@@ -62,7 +62,7 @@ class Batch:
     each: int = 1
 
 
-def axes_of(model: Model, value: torch.Tensor, batch: Batch) -> Axes:
+def axes_of(model: Root, value: torch.Tensor, batch: Batch) -> Axes:
     """The axes of a value that the running trace has handed out."""
     handed = handed_out(value)
     if handed is None or handed.pause.site is None:
@@ -70,7 +70,7 @@ def axes_of(model: Model, value: torch.Tensor, batch: Batch) -> Axes:
     return axes_at(model, handed.pause.site, handed.path, value, batch)
 
 
-def axes_at(model: Model, site: Site, path: tuple, value: torch.Tensor, batch: Batch) -> Axes:
+def axes_at(model: Root, site: Site, path: tuple, value: torch.Tensor, batch: Batch) -> Axes:
     """The axes of the tensor that stands at `path` in what a site gives."""
     if site.operation == PATTERN:
         return Axes("rows", (2, 3))
@@ -99,7 +99,7 @@ def _is_plain(shape: torch.Size, batch: Batch, step: int) -> bool:
     return len(shape) == 3 and shape[0] == rows and shape[1] == (1 if step else batch.width)
 
 
-def _is_standard(model: Model, site: Site) -> bool:
+def _is_standard(model: Root, site: Site) -> bool:
     """Whether this is a place where every model has `(batch, tokens, features)`."""
     if site.operation is not None:
         return False
@@ -110,7 +110,7 @@ def _is_standard(model: Model, site: Site) -> bool:
     return isinstance(site.module, nn.Linear) and names.block_index(path) is not None
 
 
-def _sizes(model: Model) -> frozenset[int]:
+def _sizes(model: Root) -> frozenset[int]:
     """Every length that this model gives an axis, whatever it is run on."""
     found = model._axes.get("sizes")
     if found is None:
@@ -140,7 +140,7 @@ def _integers(values: Any) -> Iterator[int]:
 # ── looking ──────────────────────────────────────────────────────────────────────────────
 
 
-def _probe(model: Model, site: Site, path: tuple, ndim: int, batch: Batch) -> Axes:
+def _probe(model: Root, site: Site, path: tuple, ndim: int, batch: Batch) -> Axes:
     """Find out by running as far as the site on other inputs."""
     prompts, tokens = batch.prompts, batch.width
     inputs = model._active.inputs
@@ -185,7 +185,7 @@ def _from_changes(
     return Axes("rows" if by_prompt[0] == 1 else "parts", theirs)
 
 
-def _is_own(model: Model, site: Site, path: tuple, now: torch.Tensor, prompts: int) -> bool:
+def _is_own(model: Root, site: Site, path: tuple, now: torch.Tensor, prompts: int) -> bool:
     """Whether a prompt's part depends on no other prompt: it is the same beside other ones."""
     if model._root.training:
         return True  # it is not even the same twice
@@ -211,7 +211,7 @@ def _close(one: torch.Tensor, other: torch.Tensor) -> bool:
     return bool(((one - other)[finite].abs() <= tolerance).all())
 
 
-def _seen(model: Model, site: Site, path: tuple, inputs: dict[str, Any]) -> torch.Tensor | None:
+def _seen(model: Root, site: Site, path: tuple, inputs: dict[str, Any]) -> torch.Tensor | None:
     """The value at a site in a forward on these inputs, nothing written; `None` if none comes."""
     root, bypasses = model._active._course.root, Bypasses()
     module_path = model._paths().get(id(site.module))

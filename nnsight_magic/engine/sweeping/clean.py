@@ -7,13 +7,16 @@ from, and the keys and values that packed variants attend to (see `layout`).
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from nnsight_magic.engine.memory.fingerprint import Fingerprint
-from nnsight_magic.engine.memory.shortcut import Shortcut
+from nnsight_magic.engine.memory.shortcut import Shortcut, bypass_once
+from nnsight_magic.engine.running.bypass import hidden_of
 from nnsight_magic.engine.running.forward import Forward
 from nnsight_magic.engine.sites.site import Site
 from nnsight_magic.engine.sweeping.layout import Keys, NotTokenwise, Packed
@@ -22,8 +25,8 @@ from nnsight_magic.engine.values.value import copy_tree, own_copy
 if TYPE_CHECKING:
     from torch import nn
 
+    from nnsight_magic.engine.places.handle import Handle
     from nnsight_magic.engine.sites.site import Touch
-    from nnsight_magic.engine.sweeping.sweep import Sweep
 
 # Attention whose mask may be any tensor that is added to the scores.
 _ATTENTION = ("eager", "sdpa")
@@ -33,46 +36,81 @@ _TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-8}
 _COARSE = 3e-2  # half precision
 
 
-class CleanRun:
-    """The sweep's inputs without any change, run as far as it is asked for."""
+@dataclass(frozen=True)
+class Prompt:
+    """What a sweep runs on.
 
-    def __init__(self, sweep: Sweep):
-        self._sweep = sweep
+    Attributes:
+        args, inputs: the arguments of the model.
+        tokens: of each row.
+        blocks: the model's decoder blocks.
+    """
+
+    args: tuple
+    inputs: dict[str, Any]
+    tokens: int
+    blocks: list[Handle]
+
+
+def start_behind(blocks: list[Handle], forward: Forward, hidden: torch.Tensor) -> None:
+    """Let a forward leave out its first blocks, these: `hidden` is what they give."""
+    *before, last = [handle.module for handle in blocks]
+    for module in before:
+        bypass_once(forward, module, hidden_of)
+    bypass_once(forward, last, lambda args, kwargs: hidden)
+
+
+class CleanRun:
+    """The sweep's inputs without any change, run as far as it is asked for.
+
+    Args:
+        prompt: what the model is called with.
+        new_forward: a forward on these arguments of the model, which is cancelled here.
+    """
+
+    def __init__(self, prompt: Prompt, new_forward: Callable[[tuple, dict[str, Any]], Forward]):
+        self._prompt, self._new_forward = prompt, new_forward
         self._values: dict[Site, Any] = {}
         self._hidden: dict[int, torch.Tensor] = {}
         self._keys: Keys = []
         self._running: Forward | None = None
 
-    def learn(self, touches: list[tuple[Touch, list[nn.Module]]], starts: set[int]) -> None:
+    def learn(
+        self, touches: list[tuple[Touch, list[nn.Module]]], starts: set[int], *, keys: bool
+    ) -> bool:
         """Run past the sites of these touches, and as far as batches start.
 
         Args:
             touches: each with the modules from the root down to its own.
             starts: after how many blocks batches start.
+            keys: keep what packed variants attend to.
+
+        Returns:
+            Whether that was asked for, and is there.
         """
-        if self._sweep.packs:
+        if keys:
             from transformers import DynamicCache
 
             cache = DynamicCache()
-            first = {1, len(self._sweep.model._blocks)}
+            first = {1, len(self._prompt.blocks)}
             try:
                 self._pass_once(touches, starts | first, cache)
             except Exception:  # a hybrid's blocks keep something else, and ask for another cache
-                self._sweep.packs = False
                 self._values.clear()
                 self._hidden.clear()
             else:
                 self._keys = _keys_of(cache)
-                return
+                return True
         self._pass_once(touches, starts, None)
+        return False
 
     def _pass_once(
         self, touches: list[tuple[Touch, list[nn.Module]]], starts: set[int], cache: Any
     ) -> None:
         """One forward, whose keys and values go into `cache` where there is one."""
-        sweep, blocks = self._sweep, self._sweep.model._blocks
+        prompt, blocks = self._prompt, self._prompt.blocks
         own = {} if cache is None else {"past_key_values": cache, "use_cache": True}
-        with sweep.forward(sweep.args, {**sweep.inputs, **own}) as forward:
+        with self._forward(prompt.args, {**prompt.inputs, **own}) as forward:
             for block in starts - {0}:
                 keep = self._keeper(block, cache)
                 forward.record(blocks[block - 1].ancestors(), keep)
@@ -83,8 +121,16 @@ class CleanRun:
             if starts - {0} - self._hidden.keys() and not forward.finished:
                 forward.run_to(Site(blocks[max(starts) - 1].module, "output", 0, 0))
 
+    @contextmanager
+    def _forward(self, args: tuple, kwargs: dict[str, Any]) -> Iterator[Forward]:
+        forward = self._new_forward(args, kwargs)
+        try:
+            yield forward
+        finally:
+            forward.cancel()
+
     def _keeper(self, block: int, cache: Any) -> Callable[[Any, tuple, dict], None]:
-        module = self._sweep.model._blocks[block - 1].module
+        module = self._prompt.blocks[block - 1].module
 
         def keep(raw: Any, args: tuple, kwargs: dict[str, Any]) -> None:
             others = [each for each in (*args, *kwargs.values()) if each is not cache]
@@ -113,12 +159,12 @@ class CleanRun:
         Raises:
             NotTokenwise: no forward on all tokens comes there.
         """
-        site, sweep = touch.site, self._sweep
+        site, prompt = touch.site, self._prompt
         for _ in range(2):  # what runs already may have left the site behind
             if site in self._values:
                 break
             if self._running is None:
-                self._running = sweep.new_forward(sweep.args, sweep.inputs)
+                self._running = self._new_forward(prompt.args, prompt.inputs)
             self._running.attend(site, line)
             self._pass_by(self._running, {site})
             if site not in self._values:
@@ -133,9 +179,9 @@ class CleanRun:
 
     def packed(self, starts: list[int]) -> Packed:
         """A layout for variants that change nothing before these tokens."""
-        sweep = self._sweep
-        kept = sweep.inputs.get("logits_to_keep", 0)
-        return Packed(sweep.tokens, starts, self._keys, min(kept, sweep.tokens))
+        prompt = self._prompt
+        kept = prompt.inputs.get("logits_to_keep", 0)
+        return Packed(prompt.tokens, starts, self._keys, min(kept, prompt.tokens))
 
     def close(self) -> None:
         if self._running is not None:
@@ -151,17 +197,17 @@ class CleanRun:
         nothing before may change; in a packed one, behind the tokens of another variant, the
         rest must come out the same.
         """
-        sweep, blocks = self._sweep, len(self._sweep.model._blocks)
+        prompt, blocks = self._prompt, len(self._prompt.blocks)
         first, last = self._hidden.get(1), self._hidden.get(blocks)
         if first is None or last is None or len(self._keys) != blocks:
             return False
-        middle = sweep.tokens // 2
+        middle = prompt.tokens // 2
         changed = first.clone()
         changed[:, middle:] = changed[:, middle:].roll(1, -1)
-        layout = self.packed([sweep.tokens - 1, middle])
+        layout = self.packed([prompt.tokens - 1, middle])
         try:
-            alone = self._last_hidden(sweep.args, sweep.inputs, changed)
-            args, kwargs = layout.arguments(sweep.args, sweep.inputs)
+            alone = self._last_hidden(prompt.args, prompt.inputs, changed)
+            args, kwargs = layout.arguments(prompt.args, prompt.inputs)
             packed = self._last_hidden(args, kwargs, layout.spread(changed))
         except Exception:  # whatever a model says to a mask or a cache that it does not expect
             return False
@@ -172,9 +218,9 @@ class CleanRun:
         )
 
     def _last_hidden(self, args: tuple, kwargs: dict, hidden: torch.Tensor) -> torch.Tensor | None:
-        last = self._sweep.model._blocks[-1]
-        with self._sweep.forward(args, kwargs) as forward:
-            self._sweep.start_behind(forward, 1, hidden)
+        last = self._prompt.blocks[-1]
+        with self._forward(args, kwargs) as forward:
+            start_behind(self._prompt.blocks[:1], forward, hidden)
             forward.hook(last.ancestors(), "output")
             pause = forward.run_to(Site(last.module, "output", 0, 0))
             if pause is None:

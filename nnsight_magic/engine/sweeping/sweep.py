@@ -22,15 +22,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from nnsight_magic.engine.memory.shortcut import Shortcut, bypass_once
-from nnsight_magic.engine.running.bypass import Bypasses, hidden_of
+from nnsight_magic.engine.memory.shortcut import Shortcut
+from nnsight_magic.engine.running.bypass import Bypasses
 from nnsight_magic.engine.running.coroutine import Coroutine, current
 from nnsight_magic.engine.running.filled import OnCopies, filled_among
 from nnsight_magic.engine.running.forward import Cancelled, Forward
 from nnsight_magic.engine.sites.report import RunReport
 from nnsight_magic.engine.sites.site import Touch
 from nnsight_magic.engine.sweeping.batch import Batch, EachVariant, Variant, late_write
-from nnsight_magic.engine.sweeping.clean import CleanRun, may_pack
+from nnsight_magic.engine.sweeping.clean import CleanRun, Prompt, may_pack, start_behind
 from nnsight_magic.engine.sweeping.layout import Packed, Rows, reach, value_at
 from nnsight_magic.engine.tracing.course import Course
 from nnsight_magic.engine.tracing.tracer import Tracer
@@ -77,7 +77,8 @@ class Sweep(Tracer):
             batch_size = 1  # it has the rows of one variant
         self._size = batch_size or max(1, TOKENS_PER_BATCH // max(1, self.tokens * self._rows))
         self._bypasses = Bypasses()
-        self._clean = CleanRun(self)
+        prompt = Prompt(self.args, self.inputs, self.tokens, self.model._blocks)
+        self._clean = CleanRun(prompt, self.new_forward)
         self.packs = pack and not self.model.edits.in_force and self._may_pack()
         self._scheduler: Coroutine | None = None
         self._forwards: list[Forward] = []
@@ -164,8 +165,8 @@ class Sweep(Tracer):
                 groups.setdefault(self._blocks_before(variant.touch), []).append(variant)
         if groups:
             firsts = {v.touch.site: (v.touch, v.line) for g in groups.values() for v in g}
-            self._clean.learn(list(firsts.values()), set(groups))
-            self.packs = self.packs and self._packs_truly()
+            keys = self._clean.learn(list(firsts.values()), set(groups), keys=self.packs)
+            self.packs = keys and self._packs_truly()
         for start, group in sorted(groups.items()):
             for first in range(0, len(group), self._size):
                 yield start, group[first : first + self._size]
@@ -228,7 +229,8 @@ class Sweep(Tracer):
         with self.forward(args, kwargs, layout) as forward:
             hidden = self._clean.hidden(start)
             if hidden is not None:
-                self.start_behind(forward, start, layout.spread(hidden))
+                blocks = self.model._blocks[:start]
+                start_behind(blocks, forward, layout.spread(hidden))
             batch.run(forward)
         self.packs = self.packs and batch.aligned
 
@@ -267,13 +269,6 @@ class Sweep(Tracer):
         if self._holds_cache:
             return OnCopies(self._module, args, kwargs, fills=False)
         return lambda: self._module(*args, **kwargs)
-
-    def start_behind(self, forward: Forward, count: int, hidden: torch.Tensor) -> None:
-        """Let a forward leave out the first `count` blocks: `hidden` is what they give."""
-        *before, last = [handle.module for handle in self.model._blocks[:count]]
-        for module in before:
-            bypass_once(forward, module, hidden_of)
-        bypass_once(forward, last, lambda args, kwargs: hidden)
 
     def _cancel(self) -> None:
         """End every variant that is still suspended; take away what is left."""

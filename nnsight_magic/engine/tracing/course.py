@@ -15,7 +15,6 @@ import torch
 from torch import nn
 
 from nnsight_magic.engine.memory.shortcut import Shortcut
-from nnsight_magic.engine.places.operations import no_such_operation
 from nnsight_magic.engine.places.standard_names import StandardNames
 from nnsight_magic.engine.running.bypass import Bypasses
 from nnsight_magic.engine.running.coroutine import current
@@ -23,6 +22,7 @@ from nnsight_magic.engine.running.forward import Forward
 from nnsight_magic.engine.running.randomness import Drawing, Redrawing
 from nnsight_magic.engine.sites.report import RunReport
 from nnsight_magic.engine.sites.site import Site, Touch
+from nnsight_magic.engine.tracing.explain import never_ran, no_such_operation, numpy_lent, too_late
 from nnsight_magic.engine.tracing.silence import Silence
 from nnsight_magic.engine.values.gradients import NOT_RECORDED
 from nnsight_magic.engine.values.pause import Change, Pause
@@ -191,7 +191,7 @@ class Course:
         if pause is None:
             self._check_operation(forward, touch)
             forward.cancel()
-            raise NeverRanError(_never_ran(touch))
+            raise NeverRanError(never_ran(touch))
         self._note_order(forward, touch)
         pause.passer = self._passer(forward)
         # An operation of a module that is under way is not counted from the start there.
@@ -366,15 +366,7 @@ class Course:
         if passer is None and touch in touches:
             later = touches[touches.index(touch) + 1 :]
             passer = next((t for t in later if (t.site, touch.site) not in self._order), None)
-        lines = [f"{touch.where} was written after the forward had gone on past it."]
-        if passer is not None:
-            at = f"Line {passer.line}" if passer.line else "Reading"
-            lines.append(
-                f"{at} ran past it, for {passer.where}, which was computed without the write."
-            )
-            lines.append(f"Write to {touch.where} before {passer.where} is read.")
-        lines.append("For a change that stays out of the model, work on a copy: h = h.clone().")
-        return "\n".join(lines)
+        return too_late(touch, passer)
 
     def check_unseen_writes(self) -> None:
         """At the end of the block: refuse what no function of torch has told of.
@@ -401,11 +393,7 @@ class Course:
             error.add_note(NOT_RECORDED)
         lent = [pause.describe() for pause in self._pauses if pause.lent]
         if isinstance(error, ValueError) and "read-only" in str(error) and lent:
-            error.add_note(
-                f"numpy shares the memory of {lent[0]}, and the forward has gone on past it: a "
-                "write would not flow on.\nWrite before anything behind it is read, or work on a "
-                "copy: h.numpy().copy(). When the block is over, the array can be written."
-            )
+            error.add_note(numpy_lent(lent[0]))
 
     def count_blocks(self, blocks: list[nn.Module]) -> None:
         """Note from here on which of the decoder blocks have run.
@@ -470,21 +458,6 @@ class Course:
             holds_blocks and pause.site.kind == "output" and not at_operation
         )
         return report.blocks if behind else 0
-
-
-def _never_ran(touch: Touch) -> str:
-    if touch.step:
-        return (
-            f"{touch.where} never came: the forward ended before.\n"
-            "Ask for a step that the generation reaches (see max_new_tokens)."
-        )
-    times = f" a call number {touch.site.call}" if touch.site.call else ""
-    name = touch.name or "The model"
-    return (
-        f"{name} ({type(touch.site.module).__name__}) did not run{times} in this forward, so it "
-        f"has no {touch.kind}.\nThe model does not call this module on this input. "
-        "Touch a module that runs: its parent, or one of its children."
-    )
 
 
 def _before(path: tuple[str, ...], other: tuple[str, ...], root: nn.Module) -> bool:

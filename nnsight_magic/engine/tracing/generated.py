@@ -12,13 +12,13 @@ from nnsight_magic.engine.values.value import Parts, as_value, is_container
 from nnsight_magic.errors import NoTraceError, SpellingError
 
 if TYPE_CHECKING:
-    from nnsight_magic.engine.model.language_model import LanguageModel
+    from nnsight_magic.engine.places.ports import Root
 
 
 class Generator:
     """`model.generator`: `output` is the whole text, which `generate` returns when it is over."""
 
-    def __init__(self, model: LanguageModel):
+    def __init__(self, model: Root):
         self._model = model
 
     @property

@@ -39,8 +39,8 @@ from nnsight_magic.errors import (
 )
 
 if TYPE_CHECKING:
-    from nnsight_magic.engine.model.language_model import LanguageModel
     from nnsight_magic.engine.places.handle import Handle
+    from nnsight_magic.engine.places.ports import Root
 
 DEFAULT_NEW_TOKENS = 20
 # Options of `generate` with which a forward is not one new token.
@@ -83,16 +83,17 @@ class GenerationTracer(Tracer):
 
     def __init__(
         self,
-        model: LanguageModel,
+        model: Root,
         inputs: Inputs,
         kwargs: dict,
+        tokenizer: Any,
         *,
         full: bool = True,
         grad: bool | None = None,
         again: Callable[..., GenerationTracer] | None = None,
     ):
         module = model.module
-        self._plan = _Plan(module, inputs, kwargs, model.tokenizer)
+        self._plan = _Plan(module, inputs, kwargs, tokenizer)
         super().__init__(
             model,
             (lambda: self._plan.run(self._course.running()))
@@ -142,8 +143,8 @@ class GenerationTracer(Tracer):
         running = self._running()
         if running is not self:
             return running.result
-        if self._result is None and self._call is None and len(self._invokes):
-            results = Results(each.result for each in self._invokes)
+        if self._result is None and self._call is None and self._invoked:
+            results = Results(each.result for each in self._invoked)
             return results[0] if len(results) == 1 else results
         if self._result is None:
             self._result = to_save(self.finished)

@@ -8,7 +8,8 @@ all prompts given so far as one padded batch, with what was written in their own
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -17,40 +18,41 @@ from nnsight_magic.engine.values.pause import Change
 from nnsight_magic.engine.values.value import describe, entries, is_container
 from nnsight_magic.errors import BadInputError, WrongValueError
 
-if TYPE_CHECKING:
-    from nnsight_magic.engine.tracing.tracer import Tracer
+
+@dataclass(frozen=True)
+class Invoke:
+    """One invoke that has ended.
+
+    Attributes:
+        prompts: the text that it ran on, `None` where it was given something else.
+        written: what it wrote.
+        of_all_prompts: it ran on the prompts of those before it.
+    """
+
+    prompts: list[str] | None
+    written: dict[Site, list[Change]]
+    of_all_prompts: bool
 
 
 class Invokes:
     """The invokes of one trace: their prompts, and what each of them wrote."""
 
     def __init__(self) -> None:
-        self._tracers: list[Tracer] = []
-        self._written: list[dict[Site, list[Change]]] = []
+        self._ended: list[Invoke] = []
 
-    def __len__(self) -> int:
-        return len(self._tracers)
-
-    def __iter__(self) -> Iterator[Tracer]:
-        return iter(self._tracers)
-
-    def __contains__(self, tracer: Tracer) -> bool:
-        return tracer in self._tracers
-
-    def add(self, tracer: Tracer, written: dict[Site, list[Change]]) -> None:
+    def add(self, invoke: Invoke) -> None:
         """An invoke has ended; its writes are kept for one over the whole batch."""
-        self._tracers.append(tracer)
-        self._written.append(written)
+        self._ended.append(invoke)
 
     def prompts(self) -> list[Any]:
         """What the invokes so far ran on: text where it was given, else token ids."""
-        own = [tracer for tracer in self._tracers if not tracer.of_all_prompts]
+        own = [invoke for invoke in self._ended if not invoke.of_all_prompts]
         if not own:
             raise BadInputError(
                 "invoke() without a prompt runs the prompts of the invokes before it as one batch, "
                 "and there is none before it.\nGive it a prompt: with tracer.invoke(prompt)."
             )
-        texts = [tracer.prompts for tracer in own]
+        texts = [invoke.prompts for invoke in own]
         if any(text is None for text in texts):
             raise BadInputError(
                 "invoke() without a prompt needs the invokes before it to be given text, so that "
@@ -62,14 +64,14 @@ class Invokes:
         """The writes of all invokes, each on its own rows of the batch."""
         merged: dict[Site, list[Change]] = {}
         first = 0
-        for tracer, written in zip(self._tracers, self._written, strict=True):
-            count = len(tracer.prompts)
-            if tracer.of_all_prompts:
+        for invoke in self._ended:
+            count = len(invoke.prompts)
+            if invoke.of_all_prompts:
                 rows = slice(0, count)  # those that there were by then
             else:
                 rows = slice(first, first + count)
                 first += count
-            for site, changes in written.items():
+            for site, changes in invoke.written.items():
                 for path, new in _tensors(changes):
                     merged.setdefault(site, []).append((path, _on_rows(new, rows, mask)))
         return merged

@@ -10,7 +10,6 @@ import torch
 from torch import nn
 
 from nnsight_magic.engine.memory.shortcut import Shortcut
-from nnsight_magic.engine.places.attach import OwnCalls
 from nnsight_magic.engine.places.spellings import Given, OlderSpellings, explain
 from nnsight_magic.engine.running.block_layout import in_block_layout, layout_of, learn
 from nnsight_magic.engine.running.bypass import hidden_of
@@ -24,7 +23,8 @@ from nnsight_magic.engine.sites.site import Site, Touch
 from nnsight_magic.engine.tracing.cache import Cache, modules_of
 from nnsight_magic.engine.tracing.chosen_steps import ChosenSteps, Steps
 from nnsight_magic.engine.tracing.course import Course
-from nnsight_magic.engine.tracing.invoke import Invokes
+from nnsight_magic.engine.tracing.invoke import Invoke, Invokes
+from nnsight_magic.engine.tracing.own_calls import OwnCalls
 from nnsight_magic.engine.tracing.traceback import fold_frames
 from nnsight_magic.engine.tracing.wants_gradients import wants_gradients
 from nnsight_magic.engine.values.pause import Change, Pause, fit
@@ -32,8 +32,8 @@ from nnsight_magic.engine.values.value import BlockValue, HiddenStates, Parts, V
 from nnsight_magic.errors import BadInputError, NeverRanError, WrongValueError
 
 if TYPE_CHECKING:
-    from nnsight_magic.engine.model.model import Model
     from nnsight_magic.engine.places.handle import Handle
+    from nnsight_magic.engine.places.ports import Root
     from nnsight_magic.engine.places.standard_names import StandardNames
 
 
@@ -60,7 +60,7 @@ class Tracer(OlderSpellings):
 
     def __init__(
         self,
-        model: Model,
+        model: Root,
         call: Callable[[], Any] | None,
         *,
         root: nn.Module | None = None,
@@ -84,6 +84,7 @@ class Tracer(OlderSpellings):
         self._course: Course | None = None
         self._parent: Tracer | None = None
         self._invokes = Invokes()
+        self._invoked: list[Tracer] = []
         self.reads: Callable[[Handle, str], None] | None = None  # is told what is read
         self._caches: list[Callable[[Forward], None]] = []
         self.own_calls = OwnCalls()
@@ -202,9 +203,10 @@ class Tracer(OlderSpellings):
         course, parent = self._course, self._parent
         try:
             if course is not None:
-                if parent is not None and self not in parent._invokes:
+                if parent is not None and self not in parent._invoked:
                     course.settle()
-                    parent._invokes.add(self, course.written)
+                    parent._invokes.add(Invoke(self.prompts, course.written, self.of_all_prompts))
+                    parent._invoked.append(self)
                     parent.report.forwards += self.report.forwards
                 course.close()
                 self.own_calls.close()
@@ -410,6 +412,16 @@ class Tracer(OlderSpellings):
                 "Give the whole tuple, such as that of the block before: "
                 "layers[4].skip(layers[3]._output)."
             )
+
+    def call(self, handle: Handle, args: tuple, kwargs: dict[str, Any]) -> Any:
+        """Run a module in the user's own code; of one that they attached, values can be read."""
+        if handle.is_attached:
+            return self.own_calls.run(handle.module, self.step, args, kwargs)
+        return handle.module(*args, **kwargs)
+
+    def model_call(self) -> Callable[[], Any] | None:
+        """What runs the model once on the inputs of this trace; `None` where it has several."""
+        return self._call if self.is_one_forward else None
 
     def advance(self, handle: Handle) -> None:
         """`handle.next()`: only a generation has further steps."""

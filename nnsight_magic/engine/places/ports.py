@@ -1,0 +1,148 @@
+"""What a place asks of the model that it lies in, and of the trace that runs there.
+
+The model and its traces are built on places, so places know them by these interfaces alone. Names
+begin with an underscore where the model is the user's object too: whatever a module of theirs is
+called, no attribute of ours hides it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from nnsight_magic.engine.places.standard_names import StandardNames
+    from nnsight_magic.engine.running.forward import Forward
+
+
+class Placed(Protocol):
+    """A module or an operation in the tree of a model; `Place` is what it is.
+
+    Attributes:
+        path: the real dotted path of the module, `""` for the root.
+        name: as a user writes it.
+        call: which call of a module that runs more than once in a forward.
+    """
+
+    path: str
+    call: int
+    parts: tuple[str, ...]
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def module(self) -> nn.Module: ...
+    @property
+    def is_block(self) -> bool: ...
+    @property
+    def is_attached(self) -> bool: ...
+    @property
+    def _model(self) -> Root: ...
+    def ancestors(self) -> list[nn.Module]:
+        """The modules from the root down to this one."""
+        ...
+
+
+class Tree(Placed, Protocol):
+    """The place of a module, from which one gets to those inside it."""
+
+    @property
+    def ops(self) -> Any: ...
+    def children(self) -> Mapping[str, Any]: ...
+    def _children(self) -> list[str]: ...
+    def _child(self, name: str) -> Any: ...
+    def _standard(self, name: str, module: nn.Module) -> str | None: ...
+
+
+class Trace(Protocol):
+    """What runs on a model while its places are touched: a trace, or what stands in its place.
+
+    A scan stands there and knows shapes alone; so does what records an edit.
+    """
+
+    def read(self, place: Any, kind: str, path: tuple = (), raw: bool = False) -> Any: ...
+    def write(
+        self, place: Any, kind: str, new: Any, path: tuple = (), raw: bool = False
+    ) -> None: ...
+    def read_input(self, place: Any) -> Any: ...
+    def write_input(self, place: Any, new: Any) -> None: ...
+    def skip(self, place: Any, value: Any) -> None: ...
+    def advance(self, place: Any) -> None: ...
+    def call(self, place: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+        """Run the module in the user's own code, beside the forward."""
+        ...
+
+    def model_call(self) -> Callable[[], Any] | None:
+        """What runs the model once on the inputs of the trace, if one forward is all that it is."""
+        ...
+
+
+class InForce(Protocol):
+    """The edits of a model."""
+
+    @property
+    def in_force(self) -> list[Any]: ...
+    def tell(self, forward: Forward) -> None:
+        """Have a forward carry out those that are switched on."""
+        ...
+
+
+class Root(Protocol):
+    """A wrapped model, as places, edits, traces and sweeps know it."""
+
+    _root: nn.Module  # as it stands there, with or without weights
+    _active: Any  # the trace that is running, in whichever thread
+    _attached: dict[str, nn.Module]  # what the user hung onto the tree, by path
+    _rename: dict[str, str | list[str]]  # other names of the user's for children
+    _names_written: dict[str, str]  # paths as a user writes them, as far as they were asked for
+    block_index_zero: bool
+    # What was found out about it, each by who asks:
+    _axes: dict[Any, Any]  # of values whose shape does not tell them, see axes.py
+    _packs: dict[Any, bool]  # whether variants of a sweep may be packed
+    _scanned: tuple[nn.Module, Any] | None  # shapes on a prompt of a few tokens
+
+    @property
+    def module(self) -> nn.Module:
+        """The real module, with its weights."""
+        ...
+
+    @property
+    def names(self) -> StandardNames: ...
+    @property
+    def block_count(self) -> int: ...
+    @property
+    def edits(self) -> InForce: ...
+    @property
+    def resume(self) -> Any:
+        """The memory of block outputs; `memory.resume.Resume`."""
+        ...
+
+    @property
+    def _blocks(self) -> list[Any]: ...
+    def _handle(self, path: str) -> Any: ...
+    def _paths(self) -> dict[int, str]: ...
+    def _written(self, path: str) -> str: ...
+    def _edited_copy(self) -> Any:
+        """Another wrapper of the same module, with the edits so far and its own from then on."""
+        ...
+
+    def _begin(self, trace: Any, parent: Any) -> None:
+        """One trace at a time: from here on this one runs, inside `parent` if there is one."""
+        ...
+
+    def _end(self, trace: Any, parent: Any) -> None: ...
+    def _running(self) -> Trace | None:
+        """This thread's trace of the model."""
+        ...
+
+    def _tracer(self, place: Placed, kind: str) -> Trace:
+        """The same; what is touched without one is told so."""
+        ...
+
+    def _trace_of(
+        self, place: Placed, inputs: tuple, kwargs: dict, full: bool, grad: bool | None
+    ) -> Any:
+        """A trace of one module alone."""
+        ...

@@ -1,0 +1,28 @@
+"""With how many heads a module attends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import nn  # completion asks for heads before torch is there
+
+COUNTS = ("num_heads", "num_attention_heads", "n_head", "n_heads", "num_v_heads")
+
+
+def head_count(module: nn.Module, root: nn.Module) -> int | None:
+    """How many heads a module attends with: it knows, or its configuration, or the model's."""
+    return next(counts_of(module, root), None)
+
+
+def counts_of(module: nn.Module, root: nn.Module) -> Iterator[int]:
+    """Every number of heads that a module, its parts or a configuration names."""
+    places = [module, *module._modules.values(), getattr(module, "config", None)]
+    config = getattr(root, "config", None)
+    places.append(config.get_text_config() if hasattr(config, "get_text_config") else config)
+    for place in places:
+        for name in COUNTS:
+            count = getattr(place, name, None)
+            if isinstance(count, int) and count > 0:
+                yield count
