@@ -22,20 +22,28 @@ WIDGET_SOURCES := $(shell find widgets -type f -not -path '*/node_modules/*' 2>/
 FRONT_END := $(if $(wildcard widgets/package.json),$(STATIC)/.built)
 DRIVES_BROWSER := $(and $(filter yes,$(BROWSER)),$(wildcard tests/browser/test_*.py))
 
-.PHONY: help demo lab test test-ipython8 bench bench-views screenshots pictures lint widgets demo-model clean
+.PHONY: help demo lab test test-ipython8 bench bench-views screenshots pictures lint types widgets demo-model clean
 
 help:
-	@echo "make demo    run the quickstart notebook on the demo model and print what it shows"
-	@echo "make lab     open the same notebook in JupyterLab"
-	@echo "make test    run all tests (ARGS=… for pytest, BROWSER=no without the browser's)"
-	@echo "make test-versions  run the fast tests with Colab's, the oldest and the newest libraries"
-	@echo "make test-gpu  run the tests that need an accelerator"
-	@echo "make bench   measure against plain forwards, hand-written hooks and nnsight"
-	@echo "make bench-views   measure the views, in a browser and beside other libraries"
-	@echo "make screenshots   take the documentation's pictures of the views again"
-	@echo "make pictures   draw thirty tensors live, still and as figures, side by side, to look at"
-	@echo "make lint    check the style of the code"
-	@echo "make clean   remove the environment and everything built"
+	@echo "Look at it"
+	@echo "  make demo           run the quickstart notebook on the demo model, print what it shows"
+	@echo "  make lab            open the same notebook in JupyterLab"
+	@echo "Test it"
+	@echo "  make test           style, types and all tests (ARGS=… for pytest, BROWSER=no without"
+	@echo "                      the browser's)"
+	@echo "  make lint           the style of the code alone"
+	@echo "  make types          the types alone (ARGS=--list prints each error)"
+	@echo "  make test-versions  the fast tests with Colab's, the oldest and the newest libraries"
+	@echo "  make test-gpu       the tests that need an accelerator"
+	@echo "Change it"
+	@echo "  make widgets        bundle the front end"
+	@echo "  make pictures       draw thirty tensors live, still and as figures, side by side"
+	@echo "  make screenshots    take the documentation's pictures of the views again"
+	@echo "Measure it"
+	@echo "  make bench          against plain forwards, hand-written hooks and nnsight"
+	@echo "  make bench-views    the views, in a browser and beside other libraries"
+	@echo "Begin again"
+	@echo "  make clean          remove the environment and everything built"
 
 demo: demo-model $(FRONT_END)
 	@$(BIN)/python notebooks/run.py $(NOTEBOOK)
@@ -46,6 +54,7 @@ lab: demo-model $(FRONT_END)
 	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) $(NOTEBOOK)
 
 test: demo-model $(FRONT_END) $(if $(DRIVES_BROWSER),$(STAMPS)/browser)
+	$(if $(ARGS),,@$(MAKE) --no-print-directory lint)
 	$(BIN)/python -m pytest $(if $(DRIVES_BROWSER),,-m "not browser") $(ARGS)
 	$(if $(ARGS),,@$(MAKE) --no-print-directory test-ipython8)
 
@@ -90,6 +99,10 @@ pictures: $(FRONT_END) $(STAMPS)/browser
 lint: $(STAMPS)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+# The tests run it too. ARGS=--list prints every error, ARGS=--lower sets their number to what it is.
+types: $(STAMPS)/installed
+	@$(BIN)/python -m tests.types $(ARGS)
 
 widgets: $(STATIC)/.built
 
