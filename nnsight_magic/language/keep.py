@@ -9,7 +9,9 @@ from typing import Any
 import torch
 
 from nnsight_magic.engine.tracing.step import Step
-from nnsight_magic.engine.values.value import Parts, Value, plain, plainly
+from nnsight_magic.engine.values.parts import Parts
+from nnsight_magic.engine.values.plainly import plainly
+from nnsight_magic.engine.values.value import Value, plain
 from nnsight_magic.language.program import Program
 from nnsight_magic.language.rows import RowParts
 

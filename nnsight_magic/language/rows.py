@@ -13,14 +13,8 @@ import torch
 from nnsight_magic.engine.places.heads import Heads, head_layout
 from nnsight_magic.engine.places.pattern import pattern_of
 from nnsight_magic.engine.sweeping.axes import Batch, axes_of, part_of
-from nnsight_magic.engine.values.value import (
-    entries,
-    handed_out,
-    is_container,
-    own_copy,
-    plain,
-    rebuild,
-)
+from nnsight_magic.engine.values.containers import entries, is_container, rebuild
+from nnsight_magic.engine.values.value import handed_out, own_copy, plain
 from nnsight_magic.errors import WrongValueError
 from nnsight_magic.language.names import VALUE_ATTRIBUTES
 from nnsight_magic.language.tokens import PromptRow

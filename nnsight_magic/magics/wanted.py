@@ -9,7 +9,7 @@ import sys
 from typing import Any
 
 from nnsight_magic.engine.running.lifeline import watched_exit
-from nnsight_magic.engine.values.value import copy_tree
+from nnsight_magic.engine.values.containers import copy_tree
 from nnsight_magic.errors import NnsightError
 from nnsight_magic.language.keep import Saved, kept, stacked
 from nnsight_magic.results.record import ModuleTouch

@@ -20,15 +20,11 @@ from nnsight_magic.engine.editing.block import Change, Place
 from nnsight_magic.engine.editing.check import check_index
 from nnsight_magic.engine.editing.file import StoredEdit, StoredWrite, store, stored, to_json
 from nnsight_magic.engine.running.lifeline import watched_exit
-from nnsight_magic.engine.values.value import (
-    Parts,
-    describe,
-    entries,
-    index_text,
-    is_container,
-    plain,
-    rebuild,
-)
+from nnsight_magic.engine.values.changes import replaced
+from nnsight_magic.engine.values.containers import entries, is_container
+from nnsight_magic.engine.values.parts import Parts
+from nnsight_magic.engine.values.value import plain
+from nnsight_magic.engine.values.words import describe, index_text
 from nnsight_magic.errors import EditError, NoSuchEditError, NoSuchModuleError
 
 if TYPE_CHECKING:
@@ -349,7 +345,7 @@ def _applied(raw: Any, write: Write, is_block: bool) -> Any:
                 f"What stands there is a {describe(value)} and has no item [{index_text(key)}].\n"
                 f"Name the item first, in brackets of its own: [{item!r}][{index_text(key)}]."
             ) from None
-    return _put(raw, path, _changed(value, index, write))
+    return replaced(raw, tuple(path), _changed(value, index, write))
 
 
 def _changed(old: Any, index: list, write: Write) -> Any:
@@ -386,12 +382,6 @@ def _indexing(index: Any) -> Any:
         mask = bool(index) and all(isinstance(each, bool) for each in index)
         return torch.tensor(index, dtype=torch.bool if mask else torch.long)
     return index
-
-
-def _put(raw: Any, path: list, new: Any) -> Any:
-    if not path:
-        return new
-    return rebuild(raw, {path[0]: _put(raw[path[0]], path[1:], new)})
 
 
 def _data(value: Any) -> Any:

@@ -34,7 +34,8 @@ from nnsight_magic.engine.running.scan import Scan, scan
 from nnsight_magic.engine.sweeping.sweep import Sweep
 from nnsight_magic.engine.tracing.tracer import Tracer
 from nnsight_magic.engine.tracing.turn import Turn
-from nnsight_magic.engine.values.value import Parts, Value
+from nnsight_magic.engine.values.parts import Parts
+from nnsight_magic.engine.values.value import Value
 from nnsight_magic.errors import LoadError, NoTraceError, TraceInsideTraceError
 from nnsight_magic.loading.given import taken
 

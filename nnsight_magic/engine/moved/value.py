@@ -1,3 +1,3 @@
-from nnsight_magic.engine.values.value import _itself
+from nnsight_magic.engine.values.parts import _itself
 
 __all__ = ["_itself"]

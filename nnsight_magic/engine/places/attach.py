@@ -17,17 +17,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from nnsight_magic.engine.values.value import (
-    BlockValue,
-    Parts,
-    Value,
-    as_value,
-    entries,
-    is_container,
-    own_copy,
-    plain,
-    rebuild,
-)
+from nnsight_magic.engine.values.containers import entries, is_container, rebuild
+from nnsight_magic.engine.values.parts import Parts
+from nnsight_magic.engine.values.value import BlockValue, Value, as_value, own_copy, plain
 from nnsight_magic.errors import NoSuchModuleError
 
 if TYPE_CHECKING:

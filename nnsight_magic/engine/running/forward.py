@@ -24,7 +24,8 @@ from nnsight_magic.engine.running.operation_mode import Listing, OperationMode
 from nnsight_magic.engine.running.randomness import Drawing
 from nnsight_magic.engine.running.thread_state import ThreadState
 from nnsight_magic.engine.sites.site import Operation, Site
-from nnsight_magic.engine.values.pause import Change, Pause, apply_changes
+from nnsight_magic.engine.values.changes import Change, apply_changes
+from nnsight_magic.engine.values.pause import Pause
 
 
 def _uncompiled(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> Any:

@@ -19,7 +19,9 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from nnsight_magic.engine.running.inputs import Inputs
-from nnsight_magic.engine.values.value import BlockValue, Parts, as_value, is_container
+from nnsight_magic.engine.values.containers import is_container
+from nnsight_magic.engine.values.parts import Parts
+from nnsight_magic.engine.values.value import BlockValue, as_value
 from nnsight_magic.errors import NnsightError
 
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")

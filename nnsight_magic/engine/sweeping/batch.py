@@ -13,8 +13,11 @@ from nnsight_magic.engine.sites.site import Site, Touch
 from nnsight_magic.engine.sweeping.clean import CleanRun
 from nnsight_magic.engine.sweeping.layout import NotTokenwise, Packed, Rows, merged
 from nnsight_magic.engine.tracing.course import Course
-from nnsight_magic.engine.values.pause import Change, Pause
-from nnsight_magic.engine.values.value import Parts, Value, entries, is_container, own_copy
+from nnsight_magic.engine.values.changes import Change
+from nnsight_magic.engine.values.containers import entries, is_container
+from nnsight_magic.engine.values.parts import Parts
+from nnsight_magic.engine.values.pause import Pause
+from nnsight_magic.engine.values.value import Value, own_copy
 from nnsight_magic.errors import WrongValueError
 
 

@@ -20,7 +20,8 @@ from nnsight_magic.engine.running.bypass import hidden_of
 from nnsight_magic.engine.running.forward import Forward
 from nnsight_magic.engine.sites.site import Site
 from nnsight_magic.engine.sweeping.layout import Keys, NotTokenwise, Packed
-from nnsight_magic.engine.values.value import copy_tree, own_copy
+from nnsight_magic.engine.values.containers import copy_tree
+from nnsight_magic.engine.values.value import own_copy
 
 if TYPE_CHECKING:
     from torch import nn

@@ -15,8 +15,8 @@ from typing import Any
 
 import torch
 
-from nnsight_magic.engine.values.pause import Change
-from nnsight_magic.engine.values.value import entries, is_container, rebuild
+from nnsight_magic.engine.values.changes import Change
+from nnsight_magic.engine.values.containers import entries, is_container, rebuild
 
 Keys = list[tuple[torch.Tensor, torch.Tensor]]  # and values, (rows, heads, tokens, size), by block
 

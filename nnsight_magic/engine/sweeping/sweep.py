@@ -34,7 +34,8 @@ from nnsight_magic.engine.sweeping.clean import CleanRun, Prompt, may_pack, star
 from nnsight_magic.engine.sweeping.layout import Packed, Rows, reach, value_at
 from nnsight_magic.engine.tracing.course import Course
 from nnsight_magic.engine.tracing.tracer import Tracer
-from nnsight_magic.engine.values.pause import Change, Pause
+from nnsight_magic.engine.values.changes import Change
+from nnsight_magic.engine.values.pause import Pause
 from nnsight_magic.progress import progress_bar
 
 # Rows times tokens of one batch: more of them make a forward on a CPU no cheaper per row.

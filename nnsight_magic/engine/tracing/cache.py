@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from nnsight_magic.engine.values.value import as_value, entries, is_container, own_copy, rebuild
+from nnsight_magic.engine.values.containers import entries, is_container, rebuild
+from nnsight_magic.engine.values.value import as_value, own_copy
 from nnsight_magic.errors import NotCachedError
 
 

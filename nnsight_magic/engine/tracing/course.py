@@ -24,8 +24,9 @@ from nnsight_magic.engine.sites.report import RunReport
 from nnsight_magic.engine.sites.site import Site, Touch
 from nnsight_magic.engine.tracing.explain import never_ran, no_such_operation, numpy_lent, too_late
 from nnsight_magic.engine.tracing.silence import Silence
+from nnsight_magic.engine.values.changes import Change
 from nnsight_magic.engine.values.gradients import NOT_RECORDED
-from nnsight_magic.engine.values.pause import Change, Pause
+from nnsight_magic.engine.values.pause import Pause
 from nnsight_magic.errors import AlreadyRanError, NeverRanError, NoSuchOperationError
 
 

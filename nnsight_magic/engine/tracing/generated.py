@@ -8,7 +8,9 @@ import torch
 
 from nnsight_magic.engine.places.spellings import SAVED
 from nnsight_magic.engine.tracing.tracer import Tracer
-from nnsight_magic.engine.values.value import Parts, as_value, is_container
+from nnsight_magic.engine.values.containers import is_container
+from nnsight_magic.engine.values.parts import Parts
+from nnsight_magic.engine.values.value import as_value
 from nnsight_magic.errors import NoTraceError, SpellingError
 
 if TYPE_CHECKING:

@@ -14,8 +14,9 @@ from typing import Any
 import torch
 
 from nnsight_magic.engine.sites.site import Site
-from nnsight_magic.engine.values.pause import Change
-from nnsight_magic.engine.values.value import describe, entries, is_container
+from nnsight_magic.engine.values.changes import Change
+from nnsight_magic.engine.values.containers import entries, is_container
+from nnsight_magic.engine.values.words import describe
 from nnsight_magic.errors import BadInputError, WrongValueError
 
 

@@ -27,8 +27,11 @@ from nnsight_magic.engine.tracing.invoke import Invoke, Invokes
 from nnsight_magic.engine.tracing.own_calls import OwnCalls
 from nnsight_magic.engine.tracing.traceback import fold_frames
 from nnsight_magic.engine.tracing.wants_gradients import wants_gradients
-from nnsight_magic.engine.values.pause import Change, Pause, fit
-from nnsight_magic.engine.values.value import BlockValue, HiddenStates, Parts, Value
+from nnsight_magic.engine.values.changes import Change
+from nnsight_magic.engine.values.fit import fit
+from nnsight_magic.engine.values.parts import Parts
+from nnsight_magic.engine.values.pause import Pause
+from nnsight_magic.engine.values.value import BlockValue, HiddenStates, Value
 from nnsight_magic.errors import BadInputError, NeverRanError, WrongValueError
 
 if TYPE_CHECKING:

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import dis
 import sys
-import warnings
 import weakref
-from contextvars import Token
+from contextvars import ContextVar, Token
 from functools import lru_cache
 from types import CodeType, FrameType
 from typing import Any
@@ -19,18 +18,9 @@ from typing import Any
 import torch
 
 from nnsight_magic.engine.sites.caller import PACKAGE
-from nnsight_magic.engine.values.value import (
-    SameValue,
-    Value,
-    as_value,
-    backward_block,
-    describe,
-    first_line,
-    own_copy,
-    plain,
-    plainly,
-)
-from nnsight_magic.errors import GraphError, NnsightWarning, WrongValueError
+from nnsight_magic.engine.values.plainly import first_line, plainly
+from nnsight_magic.engine.values.words import describe
+from nnsight_magic.errors import GraphError, WrongValueError
 
 _TORCH = torch.__file__.rpartition("__init__")[0]
 NOT_RECORDED = (
@@ -39,41 +29,34 @@ NOT_RECORDED = (
 )
 
 
-def go_backward(func: Any, args: tuple, kwargs: dict) -> Any:
-    """Carry out `backward` or `autograd.grad`; `with loss.backward():` gives a block."""
-    inputs = kwargs.get("inputs")
-    if isinstance(inputs, torch.Tensor):
-        inputs = [inputs]
-    if inputs is not None:  # torch does not ask whose they are
-        outputs = [each._source if type(each) is SameValue else each for each in inputs]
-        kwargs = {**kwargs, "inputs": outputs}
+# The `with loss.backward():` that is running.
+_block: ContextVar[Backward | None] = ContextVar("backward_block", default=None)
+
+
+def go_backward(func: Any, args: tuple, kwargs: dict, handed_out: type) -> Any:
+    """Carry out `backward` or `autograd.grad`; `with loss.backward():` gives a block.
+
+    Args:
+        handed_out: the class of tensors that a user reads from a forward.
+    """
     if func is torch.Tensor.backward and _is_entered(_calling_frame()):
-        return Backward(args, kwargs)
+        return Backward(args, kwargs, handed_out)
     return _differentiate(func, args, kwargs)
 
 
-def gradient_of(value: Value) -> torch.Tensor | None:
-    """What `value.grad` is: the gradient of the tensor that flowed on."""
-    source = value if value._source is None else value._source
-    block = backward_block.get()
-    found = value_grad(source) if block is None else block.read(source)
-    if found is None:
-        if value._pause is not None and not source.requires_grad:
-            warnings.warn(
-                f"{value.where} has no gradient.\n{NOT_RECORDED}", NnsightWarning, stacklevel=3
-            )
-        return None
-    return as_value(found) if type(found) is torch.Tensor else found
+def gradient_of(source: torch.Tensor) -> torch.Tensor | None:
+    """The gradient of a tensor that flowed on; in a block of `backward`, in that pass."""
+    block = _block.get()
+    return value_grad(source) if block is None else block.read(source)
 
 
-def write_gradient(value: Value, gradient: Any) -> None:
+def write_gradient(source: torch.Tensor, gradient: Any, where: str) -> None:
     """`value.grad = gradient`; in a block of `backward` it flows on to what lies before."""
-    block = backward_block.get()
-    source = value if value._source is None else value._source
+    block = _block.get()
     if block is None:
         plainly(torch.Tensor.grad.__set__, source, gradient)
     else:
-        block.write(source, gradient, value.where or "this value")
+        block.write(source, gradient, where)
 
 
 class Backward:
@@ -90,7 +73,8 @@ class Backward:
     torch.Size([1, 4])
     """
 
-    def __init__(self, args: tuple, kwargs: dict):
+    def __init__(self, args: tuple, kwargs: dict, handed_out: type):
+        self._handed_out = handed_out
         self._args, self._kwargs = args, {**kwargs, "retain_graph": True}
         self._read: list[tuple[torch.Tensor, torch.Tensor, int]] = []
         self._instead: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
@@ -100,11 +84,11 @@ class Backward:
     def __enter__(self) -> Backward:
         self._leaves = [(leaf, _copy_of_grad(leaf)) for leaf in _leaves(self._args[0])]
         self._run()
-        self._token = backward_block.set(self)
+        self._token = _block.set(self)
         return self
 
     def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
-        backward_block.reset(self._token)
+        _block.reset(self._token)
         if kind is None:
             self._settle()
         self._read.clear()
@@ -119,27 +103,27 @@ class Backward:
             found = self._alone(source)
         if found is None:
             return None
-        found = own_copy(found.detach())
+        found = _copy(found)
         self._read.append((source, found, found._version))
         return found
 
     def write(self, source: torch.Tensor, gradient: Any, where: str) -> None:
         """Let `gradient` flow on in place of the tensor's own."""
         if isinstance(gradient, int | float):
-            gradient = torch.full_like(plain(source), gradient)
+            gradient = plainly(torch.full_like, source, gradient)
         if not isinstance(gradient, torch.Tensor) or gradient.shape != source.shape:
             raise WrongValueError(
                 f"The gradient of {where} is {describe(source)}.\nFound: {describe(gradient)}."
             )
         self._settle()
-        self._instead[id(source)] = (source, own_copy(gradient.detach()).to(source))
+        self._instead[id(source)] = (source, _copy(gradient).to(source))
         self._new = True
 
     def _settle(self) -> None:
         """Run the pass once more if a gradient was changed since."""
         for source, found, version in self._read:
             if found._version != version:
-                self._instead[id(source)] = (source, own_copy(plain(found)))
+                self._instead[id(source)] = (source, _copy(found))
                 self._new = True
         if self._new:
             self._read.clear()
@@ -151,7 +135,9 @@ class Backward:
         for value, _ in before.values():
             plainly(torch.Tensor.grad.__set__, value, None)
         for leaf, grad in self._leaves:
-            alone = isinstance(leaf, Value)  # read in the block: of this pass, not of all so far
+            alone = isinstance(
+                leaf, self._handed_out
+            )  # read in the block: of this pass, not of all so far
             again = None if grad is None or alone else grad.clone()
             plainly(torch.Tensor.grad.__set__, leaf, again)
         with _Hooks(self._instead):
@@ -195,6 +181,13 @@ def retain_grad(value: torch.Tensor) -> None:
     value.retain_grad()
     key = id(value)
     _retaining[key] = weakref.ref(value, lambda _: _retaining.pop(key, None))
+
+
+def _copy(tensor: torch.Tensor) -> torch.Tensor:
+    """The numbers of a tensor, without its graph and without a class of ours."""
+    with torch.inference_mode(False):
+        copy = plainly(torch.Tensor.clone, plainly(torch.Tensor.detach, tensor))
+    return plainly(torch.Tensor.as_subclass, copy, torch.Tensor)
 
 
 def value_grad(value: torch.Tensor) -> torch.Tensor | None:
@@ -251,8 +244,6 @@ def _differentiate(func: Any, args: tuple, kwargs: dict) -> Any:
             raise
         said = first_line(error)
     else:
-        if isinstance(found, tuple):  # of autograd.grad
-            return tuple(as_value(g) if type(g) is torch.Tensor else g for g in found)
         return found
     raise GraphError(f"{said}\n{hint}") from None
 

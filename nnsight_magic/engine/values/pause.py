@@ -9,27 +9,17 @@ from typing import Any
 import torch
 
 from nnsight_magic.engine.sites.site import Site, Touch
+from nnsight_magic.engine.values.changes import Change, key_text, replaced
+from nnsight_magic.engine.values.containers import is_container
+from nnsight_magic.engine.values.fit import fit, unwrapped
 from nnsight_magic.engine.values.gradients import retain_grad
 from nnsight_magic.engine.values.inner_tensors import is_wrapper
-from nnsight_magic.engine.values.value import (
-    Parts,
-    Value,
-    as_value,
-    copy_tree,
-    describe,
-    entries,
-    is_container,
-    mark,
-    own_copy,
-    plainly,
-    rebuild,
-)
+from nnsight_magic.engine.values.parts import Parts
+from nnsight_magic.engine.values.plainly import plainly
+from nnsight_magic.engine.values.value import Value, as_value, mark, own_copy
+from nnsight_magic.engine.values.words import describe
 from nnsight_magic.engine.values.writes import checksum, same_bits
 from nnsight_magic.errors import AlreadyRanError, WrongValueError
-
-# One change: where in the value (a path of keys, () for the whole) and what stands there now, or
-# a function that makes it from what stood there.
-Change = tuple[tuple, Any]
 
 
 class HandedOut:
@@ -120,7 +110,7 @@ class Pause:
             self.touch.shape = tuple(raw.shape)
         where = self.describe()
         if path:
-            where += "".join(_key(key) for key in path)
+            where += "".join(key_text(key) for key in path)
         if isinstance(raw, torch.Tensor):
             if type(raw) is not torch.Tensor and is_wrapper(raw):
                 raise WrongValueError(_wrapped(where, raw))
@@ -143,8 +133,8 @@ class Pause:
         """Let `new` flow on in place of what stands at `path`; it must fit if `check` is on."""
         self._refuse_late_write()
         old = self.part(path)
-        where = self.describe() + "".join(_key(key) for key in path)
-        new = fit(new, old, where) if check else _unwrapped(new)
+        where = self.describe() + "".join(key_text(key) for key in path)
+        new = fit(new, old, where) if check else unwrapped(new)
         self._keep_parts(path)
         self._change(path, new)
 
@@ -310,7 +300,7 @@ class Pause:
                 self._handed.append(handed)
 
     def _change(self, path: tuple, new: Any, written: bool = True) -> None:
-        self.current = _replaced(self.current, path, new)
+        self.current = replaced(self.current, path, new)
         if not written:
             return
         self.age += 1
@@ -326,107 +316,10 @@ def version_of(value: torch.Tensor) -> int:
     return plainly(torch.Tensor._version.__get__, value)
 
 
-def apply_changes(raw: Any, changes: list[Change]) -> Any:
-    """A fresh value of the same site, with the changes that were made to an earlier one."""
-    for path, new in changes:
-        if callable(new):
-            old = raw
-            for key in path:
-                old = old[key]
-            new = new(old)
-        raw = _replaced(raw, path, own_copy(new) if isinstance(new, torch.Tensor) else new)
-    return raw
-
-
-def _replaced(raw: Any, path: tuple, new: Any) -> Any:
-    if not path:
-        return new
-    return rebuild(raw, {path[0]: _replaced(raw[path[0]], path[1:], new)})
-
-
-def _key(key: Any) -> str:
-    if isinstance(key, str) and key.isidentifier():
-        return f".{key}"
-    return f"[{key!r}]"
-
-
-def fit(new: Any, old: Any, where: str) -> Any:
-    """`new` as the model can take it in place of `old`; an error that tells why it cannot.
-
-    Numbers fill the tensor that they replace. Tensors must have its shape, dtype and device:
-    what does not fit would fail ten modules later, or worse, would not fail.
-    """
-    if isinstance(old, torch.Tensor):
-        return _fit_tensor(new, old, where)
-    if is_container(old):
-        return _fit_container(new, old, where)
-    return _unwrapped(new)
-
-
-def _unwrapped(new: Any) -> Any:
-    """Without our own types, and sharing no memory with what the user holds."""
-    return copy_tree(new.value if isinstance(new, Parts) else new)
-
-
-def _fit_tensor(new: Any, old: torch.Tensor, where: str) -> torch.Tensor:
-    if isinstance(new, bool | int | float | complex):
-        return torch.full_like(old, new)
-    if isinstance(new, torch.Tensor):
-        problems = []
-        if new.shape != old.shape:
-            problems.append("shape")
-        if new.dtype != old.dtype:
-            problems.append("dtype")
-        if new.device != old.device:
-            problems.append("device")
-        if not problems:
-            return own_copy(new)
-        raise WrongValueError(
-            f"{where} takes another {' and '.join(problems)}.\n"
-            f"Expected: {describe(old)}.\nFound: {describe(new)}.\n{_remedy(new, old, problems)}"
-        )
-    raise WrongValueError(
-        f"{where} is a tensor and takes a tensor or a number.\n"
-        f"Expected: {describe(old)}.\nFound: {describe(new)}."
-    )
-
-
 def _wrapped(where: str, raw: torch.Tensor) -> str:
     return (
         f"{where} is a {type(raw).__name__}, a tensor whose class does its operations itself: its "
         f"numbers cannot be handed out.\nFound: {describe(raw)}.\n"
         "Read it at a module that gives a plain tensor, or put a plain tensor in its place as a "
         f"whole: {where} = x."
-    )
-
-
-def _remedy(new: torch.Tensor, old: torch.Tensor, problems: list[str]) -> str:
-    if "shape" not in problems:
-        return "Convert it with x.to(h), where h is the value that stands there now."
-    if new.numel() == old.numel():
-        return f"It has as many elements: x.reshape{tuple(old.shape)} may be what you mean."
-    return "To write a part, index it: `.output[:, -1] = x` takes what broadcasts to that part."
-
-
-def _fit_container(new: Any, old: Any, where: str) -> Any:
-    if isinstance(new, Parts):
-        new = new.value
-    if not is_container(new):
-        raise WrongValueError(
-            f"{where} is a {describe(old)}, not one tensor.\nFound: {describe(new)}.\n"
-            f"Write one item of it, such as {where}[0] = x."
-        )
-    old_items = dict(entries(old))
-    new_items = dict(entries(new))
-    if new_items.keys() != old_items.keys():
-        raise WrongValueError(
-            f"{where} takes other items.\nExpected: {list(old_items)}.\nFound: {list(new_items)}."
-        )
-    return rebuild(
-        old,
-        {
-            key: fit(new_items[key], item, where + _key(key))
-            for key, item in old_items.items()
-            if new_items[key] is not item
-        },
     )

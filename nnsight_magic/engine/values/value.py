@@ -1,4 +1,4 @@
-"""What a user holds: tensors with `.save()` and `.value`, and containers one may assign into.
+"""What a user holds: tensors with `.save()` and `.value`.
 
 A `Value` is the user's own copy of a tensor of the forward pass. The engine keeps the model's
 tensor, hands out a copy, and looks at the copy again when the forward moves on: what the user
@@ -9,32 +9,24 @@ recorded while the user's code runs, and nothing that was saved can change after
 from __future__ import annotations
 
 import contextlib
-import copy
-from collections.abc import Iterator, Mapping
-from contextvars import ContextVar
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from nnsight_magic.engine.values.words import describe, index_text
+from nnsight_magic.engine.values.gradients import (
+    NOT_RECORDED,
+    go_backward,
+    gradient_of,
+    write_gradient,
+)
+from nnsight_magic.engine.values.plainly import first_line, plainly
+from nnsight_magic.engine.values.words import describe
 from nnsight_magic.engine.values.writes import lends, mutates, written
-from nnsight_magic.errors import WrongIndexError, WrongKindError, WrongValueError
+from nnsight_magic.errors import NnsightWarning, WrongIndexError, WrongKindError, WrongValueError
 
 if TYPE_CHECKING:
-    from nnsight_magic.engine.values.pause import HandedOut, Pause
-
-
-# The `with loss.backward():` that is running; see `gradients`.
-backward_block: ContextVar[Any] = ContextVar("backward_block", default=None)
-
-
-def plainly(func: Any, *args: Any, **kwargs: Any) -> Any:
-    """Call a torch function with `Value`s as the plain tensors that they are.
-
-    In one call of C, where `with torch._C.DisableTorchFunctionSubclass()` could be left by an
-    interrupt between its end and its exit, and would stay in force for the whole thread.
-    """
-    return torch._C._disabled_torch_function_impl(func, (), args, kwargs)
+    from nnsight_magic.engine.values.origin import Handed, Origin
 
 
 class Value(torch.Tensor):
@@ -49,7 +41,7 @@ class Value(torch.Tensor):
     tensor(6.)
     """
 
-    _pause: Pause | None = None  # where it was handed out, for errors about late writes
+    _pause: Origin | None = None  # where it was handed out, for errors about late writes
     _source: torch.Tensor | None = None  # the tensor whose gradient this one shows
     _saved = False
     where: str | None = None  # such as "layers[3].mlp.output"
@@ -60,9 +52,7 @@ class Value(torch.Tensor):
         if SameValue in types:
             return _of_outputs(func, args, kwargs)
         if func in _BACKWARD:
-            from nnsight_magic.engine.values.gradients import go_backward  # values come first
-
-            return go_backward(func, args, kwargs)
+            return _go_backward(func, args, kwargs)
         if mutates(func) or "out" in kwargs or kwargs.get("inplace"):
             return _mutate(func, args, kwargs)
         result = plainly(func, *args, **kwargs)
@@ -123,15 +113,23 @@ class Value(torch.Tensor):
     @property
     def grad(self) -> torch.Tensor | None:
         """The gradient of what was differentiated with respect to this tensor."""
-        from nnsight_magic.engine.values.gradients import gradient_of  # values come first
-
-        return gradient_of(self)
+        found = gradient_of(self._flowing)
+        if found is None:
+            if self._pause is not None and not self._flowing.requires_grad:
+                warnings.warn(
+                    f"{self.where} has no gradient.\n{NOT_RECORDED}", NnsightWarning, stacklevel=2
+                )
+            return None
+        return as_value(found) if type(found) is torch.Tensor else found
 
     @grad.setter
     def grad(self, gradient: torch.Tensor | None) -> None:
-        from nnsight_magic.engine.values.gradients import write_gradient
+        write_gradient(self._flowing, gradient, self.where or "this value")
 
-        write_gradient(self, gradient)
+    @property
+    def _flowing(self) -> torch.Tensor:
+        """The tensor that flows on, whose gradient is this one's."""
+        return self if self._source is None else self._source
 
     def __repr__(self, *, tensor_contents=None) -> str:
         return repr(plain(self))
@@ -240,7 +238,7 @@ def own_copy(tensor: torch.Tensor) -> torch.Tensor:
     return plain(copy) if isinstance(copy, Value) else copy
 
 
-def handed_out(value: torch.Tensor) -> HandedOut | None:
+def handed_out(value: torch.Tensor) -> Handed | None:
     """What was handed out in the memory of `value`, whatever view or alias of it this is.
 
     The memory itself knows. It does not know any more when nobody holds it.
@@ -252,7 +250,7 @@ def handed_out(value: torch.Tensor) -> HandedOut | None:
     return getattr(memory, "_handed_out", None)
 
 
-def mark(value: torch.Tensor, handed: HandedOut) -> None:
+def mark(value: torch.Tensor, handed: Handed) -> None:
     """Let the memory of `value` know what was handed out in it."""
     with contextlib.suppress(RuntimeError, NotImplementedError):  # a sparse one has none
         plainly(torch.Tensor.untyped_storage, value)._handed_out = handed
@@ -283,6 +281,20 @@ def _as_values(result: Any) -> Any:
 _BACKWARD = frozenset({torch.Tensor.backward, torch.autograd.grad})
 
 
+def _go_backward(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+    """`backward` and `autograd.grad`; what they give are values too."""
+    inputs = kwargs.get("inputs")
+    if isinstance(inputs, torch.Tensor):
+        inputs = [inputs]
+    if inputs is not None:  # torch does not ask whose they are
+        outputs = [each._source if type(each) is SameValue else each for each in inputs]
+        kwargs = {**kwargs, "inputs": outputs}
+    found = go_backward(func, args, kwargs, handed_out=Value)
+    if isinstance(found, tuple):  # of autograd.grad
+        return tuple(as_value(each) if type(each) is torch.Tensor else each for each in found)
+    return found
+
+
 def _mutate(func, args, kwargs) -> Any:
     """An in-place operation: what is written of what was handed out must still be able to flow."""
     targets = [each for each in written(func, args, kwargs) if isinstance(each, Value)]
@@ -306,7 +318,7 @@ def _mutate(func, args, kwargs) -> Any:
     raise kind(_explain(func, args, pause, found)) from None
 
 
-def _explain(func, args, pause: Pause, error: Exception) -> str:
+def _explain(func, args, pause: Origin, error: Exception) -> str:
     """Say what a slice takes and what was given, where torch speaks of 'indexing results'."""
     name = pause.describe()
     lines = [f"{name} is {describe(args[0])}."] if args else []
@@ -324,218 +336,3 @@ def _explain(func, args, pause: Pause, error: Exception) -> str:
     else:
         lines.append(f"In-place {func.__name__} failed: {first_line(error)}")
     return "\n".join(lines)
-
-
-def first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0]
-
-
-class Parts:
-    """A container (tuple, list, dict, model output) of a forward pass, to read and assign into.
-
-    Indexing by position or key, attributes of model outputs, unpacking, `len`, `in`, `keys()`
-    and `to_tuple()` work as on the original, and `isinstance` says of it what it says of the
-    original: `out[0] if isinstance(out, tuple) else out` means what it always does. Assigning into
-    it, at any depth, changes what flows on.
-    """
-
-    __slots__ = ("__weakref__", "_content", "_live", "_path", "_pause", "_saved", "where")
-
-    def __init__(self, pause: Pause, path: tuple, where: str):
-        self._pause, self._path, self.where = pause, path, where
-        # Live until the forward moves on or another container is written in its place; what it
-        # held then is its content from then on.
-        self._live, self._content = True, None
-        self._saved = False
-
-    @property
-    def __class__(self) -> type:
-        return type(self._raw())
-
-    def _raw(self) -> Any:
-        return self._pause.part(self._path) if self._live else self._content
-
-    def _keep(self) -> None:
-        """Hold copies from now on, not what flows on."""
-        if self._live:
-            self._hold(copy_tree(self._pause.part(self._path)))
-
-    def _hold(self, content: Any) -> None:
-        self._live, self._content = False, content
-
-    def _key(self, key: Any) -> Any:
-        raw = self._raw()
-        if isinstance(raw, Mapping):
-            if isinstance(key, int) and key not in raw and hasattr(raw, "to_tuple"):
-                return list(raw.keys())[key]
-            if not isinstance(key, str):
-                raise TypeError(self._no_tensor(f"takes no [{index_text(key)}]", key))
-            return key
-        if not isinstance(key, int):
-            raise TypeError(self._no_tensor(f"takes no [{index_text(key)}]", key))
-        return range(len(raw))[key]
-
-    def _no_tensor(self, what: str, key: Any = None) -> str:
-        """That this is a container, and where in it the tensor is that was meant."""
-        raw = self._raw()
-        held = [(key, item) for key, item in entries(raw) if isinstance(item, torch.Tensor)]
-        lines = [f"{self.where} is a {describe(raw)}, not one tensor: it {what}."]
-        for at, item in held[:4]:
-            lines.append(f"It holds {self.where}{_at(at)}: {describe(item)}.")
-        if held:
-            index = "" if key is None else f"[{index_text(key)}]"
-            lines.append(f"Name the item first: {self.where}{_at(held[0][0])}{index}.")
-        return "\n".join(lines)
-
-    def __getitem__(self, key: Any) -> Any:
-        raw = self._raw()
-        if isinstance(key, slice):
-            return tuple(self[i] for i in range(len(raw))[key])
-        key = self._key(key)
-        raw[key]  # raises the container's own IndexError or KeyError
-        if self._live:
-            return self._pause.take((*self._path, key))
-        return self._after(raw[key], key)
-
-    def _after(self, item: Any, key: Any) -> Any:
-        if isinstance(item, torch.Tensor):
-            return as_value(own_copy(item))
-        if is_container(item):
-            child = Parts(self._pause, (*self._path, key), f"{self.where}[{key!r}]")
-            child._hold(item)
-            return child
-        return item
-
-    def __setitem__(self, key: Any, new: Any) -> None:
-        if self._pause is None:
-            raise TypeError(f"{self.where} is a result: nothing flows on from it.")
-        if not self._live:
-            self._pause.refuse_old(self.where)
-        self._pause.put((*self._path, self._key(key)), new)
-
-    def __getattr__(self, name: str) -> Any:
-        raw = self._raw()
-        if isinstance(raw, Mapping) and name in raw:
-            return self[name]
-        if not hasattr(raw, name) and hasattr(torch.Tensor, name):
-            raise AttributeError(self._no_tensor(f"has no {name!r}"))
-        return getattr(raw, name)
-
-    def __setattr__(self, name: str, new: Any) -> None:
-        if name in Parts.__slots__:
-            object.__setattr__(self, name, new)
-        else:
-            self[name] = new
-
-    def __iter__(self) -> Iterator[Any]:
-        raw = self._raw()
-        if isinstance(raw, Mapping):
-            return iter(list(raw.keys()))
-        return (self[i] for i in range(len(raw)))
-
-    def __len__(self) -> int:
-        return len(self._raw())
-
-    def __contains__(self, item: Any) -> bool:
-        return item in self._raw()
-
-    def keys(self):
-        return self._raw().keys()
-
-    def values(self) -> list[Any]:
-        return [self[key] for key in self.keys()]
-
-    def items(self) -> list[tuple[Any, Any]]:
-        return [(key, self[key]) for key in self.keys()]
-
-    def to_tuple(self) -> tuple:
-        return tuple(self.values()) if isinstance(self._raw(), Mapping) else tuple(self)
-
-    def save(self) -> Parts:
-        """Mark as wanted: it is listed in the result."""
-        self._saved = True
-        return self
-
-    @property
-    def value(self) -> Any:
-        """A copy in the container's own type, with plain tensors."""
-        return copy_tree(self._raw())
-
-    # A copy is one of what it held, which belongs to no trace: a plain tuple, dict, model output.
-    def __reduce_ex__(self, protocol: Any) -> tuple:
-        return _itself, (self.value,)
-
-    def __copy__(self) -> Any:
-        return self.value
-
-    def __deepcopy__(self, memo: dict) -> Any:
-        return copy.deepcopy(self.value, memo)
-
-    def __repr__(self) -> str:
-        raw = self._raw()
-        if isinstance(raw, Mapping):
-            inside = ", ".join(f"{key}: {describe(item)}" for key, item in raw.items())
-            return f"{type(raw).__name__}({inside})"
-        return f"({', '.join(describe(item) for item in raw)})"
-
-
-def _itself(content: Any) -> Any:
-    return content
-
-
-# So that `torch.load`, which takes nothing unknown, takes saved containers of tensors; and those
-# that were saved before the engine had rooms, see `moved`.
-torch.serialization.add_safe_globals([_itself, (_itself, "nnsight_magic.engine.value._itself")])
-
-
-def _at(key: Any) -> str:
-    return f".{key}" if isinstance(key, str) and key.isidentifier() else f"[{key!r}]"
-
-
-def _refused(sign: str) -> Any:
-    def refuse(parts: Parts, other: Any) -> Any:
-        raise TypeError(parts._no_tensor(f"cannot be used with {sign}"))
-
-    return refuse
-
-
-# Python looks these up in the class. Without them it speaks of a type that no user has heard of.
-for _name, _sign in {"add": "+", "sub": "-", "mul": "*", "truediv": "/", "matmul": "@"}.items():
-    for _kind in ("", "r", "i"):
-        setattr(Parts, f"__{_kind}{_name}__", _refused(_sign + "=" * (_kind == "i")))
-
-
-def is_container(value: Any) -> bool:
-    """Whether `value` is handed out as `Parts`: tuples, lists, dicts and model outputs."""
-    return isinstance(value, tuple | list | dict)
-
-
-def copy_tree(value: Any) -> Any:
-    """The same structure with a copy of each tensor in it."""
-    if isinstance(value, torch.Tensor):
-        return own_copy(value)
-    if is_container(value):
-        return rebuild(value, {key: copy_tree(item) for key, item in entries(value)})
-    return value
-
-
-def entries(value: Any) -> list[tuple[Any, Any]]:
-    """Keys and items of a container; positions are the keys of a tuple or list."""
-    return list(value.items()) if isinstance(value, dict) else list(enumerate(value))
-
-
-def rebuild(value: Any, changed: dict[Any, Any]) -> Any:
-    """A container like `value` with some items replaced; `value` itself stays as it is."""
-    if isinstance(value, dict):
-        new = copy.copy(value)
-        for key, item in changed.items():
-            new[key] = item
-        return new
-    items = list(value)
-    for key, item in changed.items():
-        items[key] = item
-    if isinstance(value, tuple) and hasattr(value, "n_sequence_fields"):  # torch.return_types
-        return type(value)(items)
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*items)
-    return type(value)(items) if type(value) in (tuple, list) else tuple(items)
