@@ -11,8 +11,7 @@ from nnsight_magic.results.parts import (
     texts_of,
 )
 from nnsight_magic.results.record import RunRecord
-from nnsight_magic.views.data import two_texts
-from nnsight_magic.views.still import tokens, trace
+from nnsight_magic.views.still import tokens, trace, two_texts
 from nnsight_magic.views.still.style import frame, whole
 
 

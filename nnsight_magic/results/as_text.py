@@ -13,8 +13,9 @@ from rich.text import Text
 from nnsight_magic import terminal
 from nnsight_magic.results.record import PromptResult, RunRecord
 from nnsight_magic.terminal import PLAIN_WIDTH
-from nnsight_magic.views.data.two_texts import lines, two_texts
+from nnsight_magic.views.data.two_texts import two_texts
 from nnsight_magic.views.data.words import percent, visible
+from nnsight_magic.views.still.two_texts import lines
 
 TOKENS_SHOWN = 200
 PROMPTS_SHOWN = 8

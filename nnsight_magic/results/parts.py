@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nnsight_magic.results.record import PromptResult, RunRecord
+from nnsight_magic.views.data.strips import Step, TokenStrip
 from nnsight_magic.views.data.two_texts import TwoTexts, two_texts
-from nnsight_magic.views.live.steps import Step
-from nnsight_magic.views.live.tokens import TokenStrip
 
 
 def facts(record: RunRecord) -> list[str]:

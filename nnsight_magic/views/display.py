@@ -8,12 +8,9 @@ hides its twin while it is alive.
 from __future__ import annotations
 
 import base64
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from nnsight_magic.printable import printable
-
-if TYPE_CHECKING:
-    from nnsight_magic.views.live.view import View
 
 # Where the widget cannot be shown, JupyterLab writes a line of error in its place, as text alone; a
 # twin that follows takes that line away.
@@ -23,7 +20,18 @@ HIDES_ERROR = (
 )
 
 
-def show_view(view: View, in_place_of: str = "") -> None:
+class Shown(Protocol):
+    """A view, as far as displaying it needs to know of it."""
+
+    twin: str
+
+    def text(self) -> str: ...
+    def still(self) -> str: ...
+    def still_png(self) -> bytes | None: ...
+    def _repr_mimebundle_(self) -> Any: ...
+
+
+def show_view(view: Shown, in_place_of: str = "") -> None:
     """Displays both, or prints text where there is no notebook.
 
     The live view takes the place of the output that has the display id `in_place_of`.
@@ -42,7 +50,7 @@ def in_notebook() -> bool:
     return hasattr(get_ipython(), "kernel")
 
 
-def show_live(view: View, in_place_of: str = "") -> None:
+def show_live(view: Shown, in_place_of: str = "") -> None:
     """The widget alone, for a view that is still being filled; `show_still` comes later."""
     from IPython.display import publish_display_data
 
@@ -53,14 +61,14 @@ def show_live(view: View, in_place_of: str = "") -> None:
     publish_display_data({**data, "text/plain": ""}, metadata, **place)
 
 
-def show_still(view: View) -> None:
+def show_still(view: Shown) -> None:
     """The still twin alone."""
     from IPython.display import publish_display_data
 
     publish_display_data(still_bundle(view))
 
 
-def still_bundle(view: View) -> dict[str, Any]:
+def still_bundle(view: Shown) -> dict[str, Any]:
     """HTML, PNG and text of a view, marked so that the live view finds its twin."""
     from nnsight_magic.views.still.style import whole
 

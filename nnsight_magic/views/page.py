@@ -5,15 +5,14 @@ from __future__ import annotations
 import base64
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import ipywidgets
 
 from nnsight_magic.printable import escape
 from nnsight_magic.views import bundle
-from nnsight_magic.views.live.tensor import TensorView
-from nnsight_magic.views.live.tokens import pack_json
-from nnsight_magic.views.live.view import View
+from nnsight_magic.views.data.labels import Labels
+from nnsight_magic.views.data.wire import AxisState, packed_json
 from nnsight_magic.views.still.style import whole, writable
 
 STORED_ON_PAGE = 1 << 20  # values of all tensors of a page together
@@ -29,13 +28,33 @@ padding: 0 12px; background: Canvas; color: CanvasText }}</style></head>
 LEFT_OUT = {"_esm", "_css", "_code", "layout", "tabbable", "tooltip", "comm"}
 
 
+class Shown(Protocol):
+    """A view, as far as a page needs to know of it."""
+
+    model_id: str
+    kind: str
+
+    def still(self) -> str: ...
+
+
+@runtime_checkable
+class Storing(Protocol):
+    """A view that can store more of its tensor on a page than in a notebook."""
+
+    model_id: str
+    labels: Labels
+
+    def stored_in(self, budget: int) -> dict[str, Any]: ...
+    def axes_with_words(self) -> list[AxisState]: ...
+
+
 def models_of(view: ipywidgets.Widget, values: int = 0) -> dict[str, dict[str, Any]]:
     """The state of a view and of all it refers to, by model id; bytes as `{"bytes": base64}`.
 
     With `values`, so many values of its tensors together instead of what a notebook stores.
     """
     found: dict[str, dict[str, Any]] = {}
-    tensors: list[TensorView] = []
+    tensors: list[Storing] = []
     waiting = [view]
     while waiting:
         each = waiting.pop()
@@ -48,7 +67,7 @@ def models_of(view: ipywidgets.Widget, values: int = 0) -> dict[str, dict[str, A
             waiting += _widgets(getattr(each, name))
             state[name] = _plain(value)
         found[each.model_id] = state
-        if isinstance(each, TensorView):
+        if isinstance(each, Storing):
             tensors.append(each)
     for each in tensors if values else ():
         more = each.stored_in(values // len(tensors)) | {"axes": each.axes_with_words()}
@@ -58,7 +77,7 @@ def models_of(view: ipywidgets.Widget, values: int = 0) -> dict[str, dict[str, A
     return found
 
 
-def _spell(tensors: list[TensorView], found: dict[str, dict[str, Any]]) -> None:
+def _spell(tensors: list[Storing], found: dict[str, dict[str, Any]]) -> None:
     """The texts of vocabularies, which a kernel tells one by one; each of them once."""
     known: list[tuple[Any, str]] = []
     for each in tensors:
@@ -69,7 +88,7 @@ def _spell(tensors: list[TensorView], found: dict[str, dict[str, Any]]) -> None:
         if same is None:
             known.append((texts, each.model_id))
         words = each.labels.spelled_all() if same is None else None
-        found[each.model_id]["spelled"] = same or _plain(pack_json(words))
+        found[each.model_id]["spelled"] = same or _plain(packed_json(words))
 
 
 def _widgets(value: Any) -> list[ipywidgets.Widget]:
@@ -88,7 +107,7 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def page(view: View) -> str:
+def page(view: Shown) -> str:
     """The page's text."""
     models = models_of(view, STORED_ON_PAGE)
     state = json.dumps({"root": view.model_id, "models": models}, separators=(",", ":"))
@@ -101,6 +120,6 @@ def page(view: View) -> str:
     )
 
 
-def save_page(view: View, path: Any) -> None:
+def save_page(view: Shown, path: Any) -> None:
     """Writes the page to `path`."""
     Path(path).write_text(writable(page(view)), encoding="utf-8")

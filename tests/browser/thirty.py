@@ -138,7 +138,7 @@ def plain_figure(view: TensorView) -> str:
     from nnsight_magic.views.data.pooling import numbers
     from nnsight_magic.views.still.colours import scale
 
-    drawn, place = drawn_by(view, (400, 400)), place_of(view)
+    drawn, place = drawn_by(view.seen, (400, 400)), place_of(view.seen)
     values = numbers(view.array.slice(place.drawn, place.index, place.part)).astype(float)
     figure = Figure(figsize=(6, 3))
     axes = figure.subplots()

@@ -7,8 +7,9 @@ import pytest
 from nnsight_magic.results.as_html import html as result_html
 from nnsight_magic.results.as_text import plain_text
 from nnsight_magic.results.as_view import view_of
-from nnsight_magic.views.data.two_texts import html, lines, two_texts
+from nnsight_magic.views.data.two_texts import two_texts
 from nnsight_magic.views.data.words import visible
+from nnsight_magic.views.still.two_texts import html, lines
 
 TOKENS = [" a", "b", " long er", "\n", "", "<b>", " \u4f60", "\x1b[2J", "|", "  "]
 GENERATE = "for step in steps:\n    layers[1].mlp.output[:] = {}"

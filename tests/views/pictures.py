@@ -36,7 +36,7 @@ def values_of(
 
 def still_values(view: Any) -> np.ndarray:
     """The blocks of the still picture, read from the centres of its cells."""
-    found = picture(view)
+    found = picture(view.seen)
     assert found is not None
     pixels = np.asarray(Image.open(io.BytesIO(found.png)).convert("RGBA"))[..., :3]
     left, top, width, height = found.plot

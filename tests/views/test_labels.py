@@ -24,9 +24,9 @@ ROWS = [["The", " cat", " sat"], [PADDING, "A", " dog"]]
 
 def words(view: Any) -> tuple[list[str], list[str]]:
     """What a still picture and a figure write beside rows and columns."""
-    drawn = drawn_by(view, (100, 100))
+    drawn = drawn_by(view.seen, (100, 100))
     assert drawn is not None
-    names = names_of(view, drawn, 500, 400)
+    names = names_of(view.seen, drawn, 500, 400)
     return [text for _, text in names.rows], [text for _, text in names.columns]
 
 
@@ -176,4 +176,4 @@ def test_a_state_from_the_page_keeps_the_words() -> None:
     view = show(torch.rand(2, 3, 8), tokens=ROWS, sizes={"feature": 8})
     view.set_state({"axes": []})
     view.index = [1, 0, 0]
-    assert axes_of(view)[1]["labels"] == ROWS[1]
+    assert axes_of(view.seen)[1]["labels"] == ROWS[1]

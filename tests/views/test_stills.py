@@ -65,7 +65,7 @@ def test_spikes_in_noise_are_told_from_it() -> None:
     places = torch.randint(0, 2000, (40, 2), generator=generator)
     tensor[places[:, 0], places[:, 1]] = 4.0 * torch.tensor([1, -1]).repeat(20)
     view = show(tensor)
-    drawn = drawn_by(view, (256, 256))
+    drawn = drawn_by(view.seen, (256, 256))
     assert drawn is not None
     assert drawn.limits == (-4, 4)
     at_an_end = np.abs(drawn.values) > 2
@@ -91,7 +91,7 @@ def test_still_and_figure_show_the_state_of_the_view() -> None:
     top, bottom, left, right = view.window
     plane = tensor[0, 3].T
     order = torch.argsort(-plane.square().sum(0), stable=True)
-    shown = drawn_by(view, (200, 200))
+    shown = drawn_by(view.seen, (200, 200))
     assert shown is not None
     expected = plane[:, order][top:bottom, left:right].numpy()
     np.testing.assert_array_equal(shown.values, expected)
@@ -128,7 +128,7 @@ def test_where_another_plane_was_stored_a_still_says_which_it_shows() -> None:
 
 @pytest.mark.parametrize("size", [(322, 322), (64, 64), (200, 300), (30, 30)])
 def test_planes_keep_their_proportions(size: tuple[int, int]) -> None:
-    still = picture(show(torch.rand(size)))
+    still = picture(show(torch.rand(size)).seen)
     assert still is not None
     _, _, width, height = still.plot
     assert height / width == pytest.approx(size[0] / size[1], rel=0.02)
@@ -264,7 +264,7 @@ def test_a_state_that_makes_no_sense_counts_as_not_set(state: dict[str, Any], go
         view.set_state(state)
     if gone:
         del tensor
-    assert place_of(view).size in {(40, 50), (3, 50), (3, 40)}
+    assert place_of(view.seen).size in {(40, 50), (3, 50), (3, 40)}
     assert view.still_png()
     assert "heat map" in view.still()
     assert view.figure().axes

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,17 +13,16 @@ from nnsight_magic.errors import BadInputError
 from nnsight_magic.views.data.dense import as_tensor, reader
 from nnsight_magic.views.data.levels import Coded, encode
 from nnsight_magic.views.data.pooling import CHUNK, numbers, pool
+from nnsight_magic.views.data.statistics import statistics_of, totals
+from nnsight_magic.views.data.wire import Statistics
 
 PARTS = ("real", "imag", "abs", "angle")
 SAMPLE = 1 << 16
 EXACT_STATISTICS = 1 << 22  # values up to which statistics look at every one
 MOST_LOOKED_AT = 1 << 29  # values up to which they can be made to
 MOST_SORTED = 1 << 26  # values of a plane whose columns can stand by their norm
-RANKED = 1 << 14  # values that the bulk of them is looked up in
-BINS = 48
 DRAWN = (256, 512)  # blocks of a picture, about
 SOME_PLANES, SOME_VALUES = 8, 1 << 22  # that are looked at for what pictures of a tensor show
-LARGE, HUGE = 1e140, 1e300  # from where squares are summed in another unit, and that unit
 
 
 class GoneError(Exception):
@@ -74,7 +73,6 @@ class Array:
         self.bytes = self.size * tensor.element_size()
         self.complex = tensor.is_complex()
         self.integer = not (tensor.is_complex() or tensor.is_floating_point())
-        self.boolean = self.dtype == "bool"
         self._tensor: Callable[[], Any] = reader(given, tensor) if weak else lambda: tensor
 
     @property
@@ -106,7 +104,7 @@ class Array:
     def slice(self, axes: Sequence[int], index: Sequence[int], part: str = "real") -> Any:
         """A rank 2 view: `axes` are the axis drawn down (-1 for none) and the one across."""
         rows, columns = axes
-        picked = self._picked(axes, index)
+        picked = self.selector(axes, index)
         tensor = self.tensor.detach()
         if tensor.ndim == 0:
             return Array(tensor).real(part).reshape(1, 1)
@@ -116,7 +114,8 @@ class Array:
             return plane[None] if rows < 0 else plane[:, None]
         return plane.T if rows > columns else plane
 
-    def _picked(self, axes: Sequence[int], index: Sequence[int]) -> tuple[Any, ...]:
+    def selector(self, axes: Sequence[int], index: Sequence[int]) -> tuple[Any, ...]:
+        """What picks a plane of the tensor; raises `BadInputError` for one that is not there."""
         rank = len(self.shape)
         drawn = [axis for axis in axes if axis >= 0]
         if len(set(drawn)) != len(drawn) or any(axis >= rank for axis in drawn):
@@ -207,7 +206,7 @@ class Array:
 
     def text(self, index: Sequence[int]) -> str:
         """One value exactly, as Python writes it."""
-        self._picked((), index)
+        self.selector((), index)
         value = self.tensor.detach()[tuple(map(int, index))]
         if "float8" in self.dtype:
             value = value.float()
@@ -225,7 +224,7 @@ class Array:
             tensor = tensor[(slice(None),) * axis + (slice(None, None, step),)]
         return numbers(Array(tensor).real(part)).ravel()
 
-    def statistics(self, part: str = "real", exact: bool = False) -> dict[str, Any]:
+    def statistics(self, part: str = "real", exact: bool = False) -> Statistics:
         """Count, ends, mean, deviation, NaN and infinities, and a histogram.
 
         A large tensor is sampled, so its ends and its NaN may be missed; `exact` looks at every
@@ -254,93 +253,6 @@ class Array:
             return
         for piece in tensor.reshape(-1).split(CHUNK):
             yield numbers(Array(piece).real(part))
-
-
-def totals(chunks: Iterable[np.ndarray]) -> dict[str, Any]:
-    """What can be summed up chunk by chunk: ends, mean, deviation, norm, NaN, infinities, zeros."""
-    low, high, total, squares = np.inf, -np.inf, 0.0, 0.0
-    unit = 1.0
-    counts = {"nan": 0, "inf": 0, "zero": 0}
-    finite = 0
-    for chunk in chunks:
-        values = chunk
-        if chunk.dtype.kind == "f":
-            mask = np.isfinite(chunk)
-            if not mask.all():
-                nan = int(np.isnan(chunk).sum())
-                counts["nan"] += nan
-                counts["inf"] += int(len(chunk) - mask.sum()) - nan
-                values = chunk[mask]
-        if not len(values):
-            continue
-        low, high = min(low, float(values.min())), max(high, float(values.max()))
-        wide = values.astype(np.float64)
-        if max(-low, high) > LARGE:  # whose squares are no numbers
-            total, squares, unit = total / HUGE * unit, squares / HUGE / HUGE * unit**2, HUGE
-        wide /= unit
-        total += float(wide.sum())
-        squares += float(np.dot(wide, wide))
-        counts["zero"] += int(len(values) - np.count_nonzero(values))
-        finite += len(values)
-    if not finite:
-        return counts
-    mean = total / finite
-    deviation = max(0.0, squares / finite - mean * mean) ** 0.5
-    sums = {"mean": mean * unit, "std": deviation * unit, "norm": squares**0.5 * unit}
-    known = {name: value for name, value in sums.items() if np.isfinite(value)}
-    return counts | {"min": low, "max": high} | known
-
-
-def statistics_of(values: np.ndarray, size: int) -> dict[str, Any]:
-    """Statistics of `values`, which stand for `size` values; finite numbers only, for JSON."""
-    finite = values
-    stats: dict[str, Any] = {"count": size, "looked_at": len(values)}
-    if values.dtype.kind == "f":
-        mask = np.isfinite(values)
-        if not mask.all():
-            stats["nan"] = int(np.isnan(values).sum())
-            stats["inf"] = int(len(values) - mask.sum() - stats["nan"])
-            finite = values[mask]
-    if not len(finite):
-        return stats
-    wide = finite.astype(np.float64)
-    low, high = float(wide.min()), float(wide.max())
-    some = wide[:: max(1, len(wide) // RANKED)]
-    # Half a per cent of few values is less than one of them: none is left out.
-    bulk = np.percentile(some / 2, [0.5, 99.5]) * 2 if len(some) >= 200 else (low, high)
-    bins, counts = histogram(wide, *bulk)
-    with np.errstate(over="ignore"):  # a sum, or a norm, may be beyond the largest number
-        unit = max(-low, high) or 1.0
-        share = wide / unit
-        moments = {
-            "mean": float(share.mean()) * unit,
-            "std": float(share.std()) * unit,
-            "norm": float(np.sqrt((share * share).sum())) * unit if len(values) == size else None,
-        }
-    stats |= {
-        "min": low,
-        "max": high,
-        **{k: v for k, v in moments.items() if v is None or np.isfinite(v)},
-        "zero": int((wide == 0).sum()),
-        "bins": bins,
-        "histogram": counts,
-    }
-    return stats
-
-
-def histogram(values: np.ndarray, low: float, high: float) -> tuple[list[float], list[int]]:
-    """Counts in even bins over the bulk of the values; what lies outside is in the end bins."""
-    ends = float(values.min()), float(values.max())
-    if not np.isfinite(high / 4 - low / 4) or high / 4 - low / 4 > HUGE:
-        values, low, high = values / 8, low / 8, high / 8
-        bins, counts = histogram(values, low, high)
-        return [min(max(each * 8, ends[0]), ends[1]) for each in bins], counts
-    margin = (high - low) * 0.1
-    low, high = max(low - margin, ends[0]), min(high + margin, ends[1])
-    if not high > low:
-        return [low, high], [len(values)]
-    place = np.clip((values - low) / (high - low) * BINS, 0, BINS - 1).astype(np.int64)
-    return [float(low), float(high)], np.bincount(place, minlength=BINS).tolist()
 
 
 def _reordered(plane: Any, order: np.ndarray) -> Any:

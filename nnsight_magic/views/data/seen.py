@@ -1,7 +1,7 @@
 """What a tensor view shows now: its state, made sound, and the values that it draws.
 
 A view's state may also come from the page, where anything can be set. What makes no sense counts as
-not set, as it does in the live view.
+not set, as it does in the live seen.
 """
 
 from __future__ import annotations
@@ -9,18 +9,42 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from nnsight_magic.errors import BadInputError
 from nnsight_magic.views.data.array import Ends, GoneError
 from nnsight_magic.views.data.colouring import Limits, automatic, outside, standing_out
-
-if TYPE_CHECKING:
-    from nnsight_magic.views.live.tensor import TensorView
+from nnsight_magic.views.data.tensor import TensorData
+from nnsight_magic.views.data.wire import AxisState
 
 Window = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A tensor, and the state of its view as it is set, sound or not; see `live.tensor.TensorView`
+    for what each part of the state means."""
+
+    tensor: TensorData
+    title: str
+    expression: str
+    axes: Sequence[AxisState]
+    drawn: Sequence[int]
+    index: Sequence[int]
+    window: Sequence[int]
+    part: str
+    ordered: bool
+    limits: Sequence[float]
+    palette: str
+    scale: Mapping[str, Any]
+
+    @property
+    def in_words(self) -> str:
+        """`resid (1, 9, 576) float32, cpu`."""
+        array = self.tensor.array
+        return f"{self.title or 'tensor'} {tuple(array.shape)} {array.dtype}, {array.device}"
 
 
 @dataclass(frozen=True)
@@ -55,15 +79,15 @@ class Drawn:
     outside: tuple[bool, bool]
 
 
-def axes_of(view: TensorView) -> list[dict[str, Any]]:
+def axes_of(seen: Seen) -> list[AxisState]:
     """Roles and labels of all axes, those of the prompt that is looked at."""
-    shape = view.array.shape
-    drawn, index = _drawn_of(view), _index_of(view)
-    given = list(view.axes) if len(view.axes) == len(shape) else [{}] * len(shape)
-    axes = []
+    shape = seen.tensor.array.shape
+    drawn, index = _drawn_of(seen), _index_of(seen)
+    given = list(seen.axes) if len(seen.axes) == len(shape) else [{}] * len(shape)
+    axes: list[AxisState] = []
     for k, (size, axis) in enumerate(zip(shape, given, strict=True)):
         labels = axis.get("labels")
-        words = view.labels.of(k, drawn, index)
+        words = seen.tensor.labels.of(k, drawn, index)
         sound = isinstance(labels, list | tuple) and all(isinstance(w, str) for w in labels)
         role = axis.get("role")
         axes.append(
@@ -76,33 +100,33 @@ def axes_of(view: TensorView) -> list[dict[str, Any]]:
     return axes
 
 
-def place_of(view: TensorView) -> Place:
+def place_of(seen: Seen) -> Place:
     """The place that the view is at."""
-    shape = view.array.shape
-    (down, across), index = _drawn_of(view), _index_of(view)
+    shape = seen.tensor.array.shape
+    (down, across), index = _drawn_of(seen), _index_of(seen)
     size = (shape[down] if down >= 0 else 1, shape[across] if across >= 0 else 1)
-    part = view.part if view.array.complex else "real"
+    part = seen.part if seen.tensor.array.complex else "real"
     order = None
-    if view.ordered and across >= 0:
-        order = _order(view, [down, across], list(index), part)
-    return Place((down, across), index, size, _window(view.window, size), part, order)
+    if seen.ordered and across >= 0:
+        order = _order(seen, [down, across], list(index), part)
+    return Place((down, across), index, size, _window(seen.window, size), part, order)
 
 
-def _drawn_of(view: TensorView) -> tuple[int, int]:
+def _drawn_of(seen: Seen) -> tuple[int, int]:
     """The axis down and the one across: those set, those drawn at first, or the last two."""
-    rank = len(view.array.shape)
+    rank = len(seen.tensor.array.shape)
     if not rank:
         return -1, -1
-    drawn = _drawn(view.drawn, rank) or _drawn(view.stored.get("drawn"), rank)
+    drawn = _drawn(seen.drawn, rank) or _drawn(seen.tensor.stored.get("drawn"), rank)
     return drawn or ((-1, 0) if rank == 1 else (rank - 2, rank - 1))
 
 
-def _index_of(view: TensorView) -> tuple[int, ...]:
-    shape = view.array.shape
-    fits = len(view.index) == len(shape)
+def _index_of(seen: Seen) -> tuple[int, ...]:
+    shape = seen.tensor.array.shape
+    fits = len(seen.index) == len(shape)
     return tuple(
         at if fits and 0 <= at < size else 0
-        for at, size in zip(view.index if fits else shape, shape, strict=True)
+        for at, size in zip(seen.index if fits else shape, shape, strict=True)
     )
 
 
@@ -122,60 +146,60 @@ def _window(given: Sequence[int], size: tuple[int, int]) -> Window:
     return 0, size[0], 0, size[1]
 
 
-def _order(view: TensorView, axes: list[int], index: list[int], part: str) -> np.ndarray | None:
+def _order(seen: Seen, axes: list[int], index: list[int], part: str) -> np.ndarray | None:
     try:
-        return view.order(axes, index, part)
+        return seen.tensor.order(axes, index, part)
     except (BadInputError, GoneError):
         return None
 
 
-def colouring_of(view: TensorView, place: Place) -> tuple[Limits, str]:
+def colouring_of(seen: Seen, place: Place) -> tuple[Limits, str]:
     """Limits and palette: those chosen, else those that fit."""
-    limits, palette = automatic(view.scale or _stats(view, place), place.size)
-    chosen = tuple(view.limits)
+    limits, palette = automatic(seen.scale or _stats(seen, place), place.size)
+    chosen = tuple(seen.limits)
     if len(chosen) == 2 and all(map(math.isfinite, chosen)) and chosen[0] < chosen[1]:
         limits = chosen
-    return limits, palette if view.palette == "auto" else view.palette
+    return limits, palette if seen.palette == "auto" else seen.palette
 
 
-def _stats(view: TensorView, place: Place) -> Mapping[str, Any]:
+def _stats(seen: Seen, place: Place) -> Mapping[str, Any]:
     """Of the part and the axes that are drawn; of those at first where the tensor is gone."""
-    stored = view.stored
+    stored = seen.tensor.stored
     if stored.get("part", "real") == place.part and stored.get("axes") == list(place.drawn):
-        return view.stats
+        return seen.tensor.stats
     try:
-        return view.statistics(place.part, list(place.drawn), list(place.index))
+        return seen.tensor.statistics(place.part, list(place.drawn), list(place.index))
     except GoneError:
-        return view.stats
+        return seen.tensor.stats
 
 
-def drawn_by(view: TensorView, size: tuple[int, int]) -> Drawn | None:
+def drawn_by(seen: Seen, size: tuple[int, int]) -> Drawn | None:
     """What the view shows, in at most `size` blocks; `None` where nothing is left to show."""
-    if not view.array.size:
+    if not seen.tensor.array.size:
         return None
-    place = place_of(view)
-    found = ends_of(view, place, size)
+    place = place_of(seen)
+    found = ends_of(seen, place, size)
     if found is None:
         return None
     ends, place = found
-    limits, palette = colouring_of(view, place)
+    limits, palette = colouring_of(seen, place)
     values = standing_out(ends.low, ends.high, limits, palette)
     beyond = outside(np.concatenate([ends.low, ends.high]), limits)
     return Drawn(values, place, ends.window, ends.block, limits, palette, beyond)
 
 
-def ends_of(view: TensorView, place: Place, size: tuple[int, int]) -> tuple[Ends, Place] | None:
+def ends_of(seen: Seen, place: Place, size: tuple[int, int]) -> tuple[Ends, Place] | None:
     """The ends of the blocks, from the tensor or, where it is gone, from what was stored of it.
 
     The place comes back as it is: another one where nothing else was stored.
     """
-    stored = view.first_ends(place)
+    stored = seen.tensor.first_ends(place)
     if stored is not None and stored.low.shape != stored.high.shape:
         stored = None
     if stored is not None and place.window == stored.window and _fine(stored, size):
         return _fewer(stored, size), place
     try:
-        ends = view.array.ends(
+        ends = seen.tensor.array.ends(
             place.drawn, place.index, place.window, size, place.part, place.order
         )
         return ends, place
@@ -183,7 +207,7 @@ def ends_of(view: TensorView, place: Place, size: tuple[int, int]) -> tuple[Ends
         pass
     if stored is not None:
         return _fewer(_within(stored, place.window), size), place
-    return _at_first(view, place, size)
+    return _at_first(seen, place, size)
 
 
 def _fine(ends: Ends, size: tuple[int, int]) -> bool:
@@ -194,22 +218,22 @@ def _fine(ends: Ends, size: tuple[int, int]) -> bool:
     return pooled and ends.block[0] <= asked[0] and ends.block[1] <= asked[1]
 
 
-def _at_first(view: TensorView, place: Place, size: tuple[int, int]) -> tuple[Ends, Place] | None:
+def _at_first(seen: Seen, place: Place, size: tuple[int, int]) -> tuple[Ends, Place] | None:
     """The plane that was stored, where the tensor is gone and another one is wanted."""
-    if view.stored.get("form") != "plane":
+    if seen.tensor.stored.get("form") != "plane":
         return None
-    shape = view.array.shape
-    drawn = tuple(view.stored["drawn"])
+    shape = seen.tensor.array.shape
+    drawn = tuple(seen.tensor.stored["drawn"])
     rows, columns = (shape[axis] if axis >= 0 else 1 for axis in drawn)
     first = Place(
         drawn,
-        tuple(view.stored["index"]),
+        tuple(seen.tensor.stored["index"]),
         (rows, columns),
         (0, rows, 0, columns),
-        view.stored["part"],
+        seen.tensor.stored["part"],
         None,
     )
-    ends = view.first_ends(first)
+    ends = seen.tensor.first_ends(first)
     return None if ends is None else (_fewer(ends, size), first)
 
 

@@ -5,37 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import traitlets
 
-from nnsight_magic.views.data.words import share
-from nnsight_magic.views.live.tokens import Guess
+from nnsight_magic.views.data.strips import Step
 from nnsight_magic.views.live.view import Answer, ShownText, View
 
 PAUSE = 0.12  # seconds between two updates of the browser while text streams in
-
-
-@dataclass(frozen=True)
-class Step:
-    """One generated token.
-
-    Attributes:
-        token: its text.
-        p: its probability.
-        candidates: the likeliest tokens at this step with their probabilities.
-        saved: names of the tensors that were saved at this step.
-    """
-
-    token: str
-    p: float | None = None
-    candidates: Sequence[Guess] = ()
-    saved: Sequence[str] = ()
-
-    def packed(self) -> list[Any]:
-        flat = [part for token, p in self.candidates for part in (str(token), share(p))]
-        return [self.token, None if self.p is None else share(self.p), flat, list(self.saved)]
 
 
 class StepsView(View):

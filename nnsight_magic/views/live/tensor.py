@@ -6,30 +6,24 @@ import contextlib
 import io
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import traitlets
 
 from nnsight_magic.errors import BadInputError
-from nnsight_magic.views.data.array import PARTS, Array, Ends, GoneError, Plane
-from nnsight_magic.views.data.colouring import all_seen, automatic, marks_of, standing_out
+from nnsight_magic.views.data.array import PARTS, Array, GoneError
 from nnsight_magic.views.data.containers import holds_tensors
 from nnsight_magic.views.data.dense import as_tensor
 from nnsight_magic.views.data.held import HELD
 from nnsight_magic.views.data.labels import Labels, Vocabulary
-from nnsight_magic.views.data.levels import MINUS_INFINITY, NAN, PLUS_INFINITY, Coded, encode, pack
 from nnsight_magic.views.data.pooling import numbers
 from nnsight_magic.views.data.roles import drawn_axes, infer_axes
-from nnsight_magic.views.data.seen import axes_of
+from nnsight_magic.views.data.seen import Seen, axes_of
+from nnsight_magic.views.data.tensor import STORED, TensorData, both, facts_of
+from nnsight_magic.views.data.wire import About
 from nnsight_magic.views.live.view import Answer, ShownText, View
 
-if TYPE_CHECKING:
-    from nnsight_magic.views.data.seen import Place
-
-# What a view stores of its tensor, in values: all of a small one, else one pooled plane of half as
-# many pairs.
-STORED = 1 << 16
 PALETTES = ("auto", "diverging", "sequential", "grey")
 TILE = 512  # numbers a side that one answer may have
 DOWNLOAD = 1 << 26  # bytes
@@ -110,14 +104,12 @@ class TensorView(View):
         if not weak:
             tensor = as_tensor(tensor)
             HELD.keep(tensor)
-        array = self.array = Array(tensor, weak=True)
+        array = Array(tensor, weak=True)
         if vocabulary is not None and not callable(vocabulary):
             sizes = {"vocabulary": len(vocabulary), **(sizes or {})}
         places = infer_axes(array.shape, axes, tokens, sizes)
-        self.labels = Labels(places, vocabulary)
-        self._orders: dict[tuple, np.ndarray] = {}
-        self._budget = stored
-        facts = {
+        self.data = TensorData(array, Labels(places, vocabulary), stored)
+        facts: About = {
             "shape": list(array.shape),
             "dtype": array.dtype,
             "device": array.device,
@@ -134,8 +126,36 @@ class TensorView(View):
             expression=expression or title,
             about=facts,
             axes=self.labels.traits(),
-            **self._stored(state["drawn"], state["index"], stored, state.get("part", "real")),
+            **self.data.store(state["drawn"], state["index"], state.get("part", "real")),
             **state,
+        )
+
+    @property
+    def array(self) -> Array:
+        """Reads the tensor."""
+        return self.data.array
+
+    @property
+    def labels(self) -> Labels:
+        """The words on the tensor's axes."""
+        return self.data.labels
+
+    @property
+    def seen(self) -> Seen:
+        """What is shown now, as data."""
+        return Seen(
+            self.data,
+            self.title,
+            self.expression,
+            self.axes,
+            self.drawn,
+            self.index,
+            self.window,
+            self.part,
+            self.ordered,
+            self.limits,
+            self.palette,
+            self.scale,
         )
 
     @traitlets.validate("limits")
@@ -150,18 +170,13 @@ class TensorView(View):
     def _relabel(self, _: Any = None) -> None:
         """The words on the axes are those of the prompt that is looked at."""
         if any(axis.rows for axis in self.labels.axes) and len(self.axes) == len(self.array.shape):
-            now = zip(self.axes, axes_of(self), strict=True)
+            now = zip(self.axes, axes_of(self.seen), strict=True)
             self.axes = [{**given, "labels": shown["labels"]} for given, shown in now]
-
-    def _stored(self, drawn: list[int], index: list[int], budget: int, part: str) -> dict[str, Any]:
-        """The traits that hold the image which comes first and stays in a saved notebook."""
-        traits, self._first = self._store(drawn, index, budget, part)
-        return traits
 
     def stored_in(self, budget: int) -> dict[str, Any]:
         """The same of what is drawn now, in another number of values, while the tensor is there."""
         try:
-            return self._store(list(self.drawn), list(self.index), budget, self.part)[0]
+            return self.data.stored_in(list(self.drawn), list(self.index), self.part, budget)
         except GoneError:
             return {}
 
@@ -172,92 +187,6 @@ class TensorView(View):
             return known
         rows = [{"rows": each["rows"], "along": each["along"]} for each in known]
         return [{**now, **more} for now, more in zip(self.axes, rows, strict=True)]
-
-    def _store(
-        self, drawn: list[int], index: list[int], budget: int, part: str
-    ) -> tuple[dict[str, Any], tuple[Coded, Coded | None] | None]:
-        """Statistics and codes as traits hold them, and the codes as they are."""
-        array = self.array
-        if not array.size:
-            return {"stats": {"count": 0}, "stored": {"form": "empty"}}, None
-        drawn, index = self._sound(drawn, index)
-        form: dict[str, Any] = {"part": part, "axes": drawn}
-        if not budget:
-            stats = self.statistics(part, drawn, index)
-            return {"stats": stats, "stored": {"form": "none", **form}}, None
-        first: tuple[Coded, Coded | None]
-        if array.size <= budget:
-            coded = encode(numbers(array.real(part)))
-            stats = self.statistics(part, drawn, index)
-            form |= {"form": "whole"}
-            first, codes = (coded, None), coded.codes
-        else:
-            plane = self._pooled(drawn, index, part, budget // 2)
-            stats = self.statistics(part, drawn, index, plane)
-            form |= {"form": "plane", **_facts(plane), "drawn": drawn, "index": index}
-            first, coded, codes = (plane.low, plane.high), plane.low, _both(plane)
-            _widen(stats, plane)
-        traits = {"stats": stats, "stored": form}
-        return traits | {"levels": pack(coded.levels), "codes": pack(codes)}, first
-
-    def _sound(self, drawn: list[int], index: list[int]) -> tuple[list[int], list[int]]:
-        """The state that a new view is given; what cannot be drawn is refused."""
-        self.array._picked(drawn, index)
-        return drawn, index
-
-    def statistics(
-        self, part: str, drawn: list[int], index: list[int], plane: Plane | None = None
-    ) -> dict[str, Any]:
-        """Those of the array, and what colours need to know of the planes along `drawn`.
-
-        `plane` is the one at `index`, where it is at hand.
-        """
-        stats = self.array.statistics(part)
-        size = [self.array.shape[axis] if axis >= 0 else 1 for axis in drawn]
-        if "min" not in stats or all_seen(size):
-            return stats
-        limits, palette = automatic(stats, (1, 1))
-        pairs = [(plane.low.values, (plane.high or plane.low).values)] if plane else []
-        pairs += [
-            (ends.low, ends.high)
-            for ends in self.array.some_planes(drawn, index, part, without=plane is not None)
-        ]
-        values = [standing_out(*pair, limits, palette).ravel() for pair in pairs]
-        return stats | {"drawn": marks_of(np.concatenate(values))}
-
-    def first_ends(self, place: Place) -> Ends | None:
-        """What was stored of a place, as the page has it; `None` where that was not stored."""
-        form = self.stored.get("form")
-        if form not in ("whole", "plane") or self.stored["part"] != place.part:
-            return None
-        low, high = self._first
-        if form == "whole":
-            values = low.values
-            if values.ndim:
-                picked = self.array._picked(place.drawn, place.index)
-                values = values[picked]
-                if values.ndim == 2 and place.drawn[0] > place.drawn[1]:
-                    values = values.T
-            values = values.reshape(place.size)
-            if place.order is not None:
-                values = values[:, place.order]
-            return Ends(values, values, (0, place.size[0], 0, place.size[1]), (1, 1))
-        same = all(
-            at == there
-            for axis, (at, there) in enumerate(zip(place.index, self.stored["index"], strict=True))
-            if axis not in place.drawn
-        )
-        if not same or list(place.drawn) != self.stored["drawn"] or place.order is not None:
-            return None
-        values = low.values
-        window, block = tuple(self.stored["window"]), tuple(self.stored["block"])
-        return Ends(values, values if high is None else high.values, window, block)
-
-    def _pooled(self, drawn: list[int], index: list[int], part: str, budget: int) -> Plane:
-        """One plane in at most `budget` pairs of numbers, shaped as the plane is."""
-        height = self.array.shape[drawn[0]] if drawn[0] >= 0 else 1
-        rows = min(height, math.isqrt(budget))
-        return self.array.plane(drawn, index, size=(rows, budget // max(1, rows)), part=part)
 
     # -- questions from the browser -----------------------------------------------------------
 
@@ -275,28 +204,21 @@ class TensorView(View):
     def _plane(self, asked: dict[str, Any]) -> Answer:
         axes, index, part = _place(asked)
         size = tuple(max(1, min(TILE, int(each))) for each in asked["size"])
-        order = self.order(axes, index, part) if asked.get("ordered") else None
+        order = self.data.order(axes, index, part) if asked.get("ordered") else None
         window = [int(each) for each in asked["window"]] if asked.get("window") else None
         plane = self.array.plane(axes, index, window, size, part, order)
-        data = [plane.low.levels.tobytes(), _both(plane).tobytes()]
+        data = [plane.low.levels.tobytes(), both(plane).tobytes()]
         if order is not None and len(order) <= NAMED:
             data.append(order.astype(np.int32).tobytes())
-        return _facts(plane), data
-
-    def order(self, axes: list[int], index: list[int], part: str) -> np.ndarray:
-        """The columns of a plane by their norm, as last asked for."""
-        key = (*axes, *index, part)
-        if key not in self._orders:
-            self._orders = {key: self.array.order(axes, index, part)}
-        return self._orders[key]
+        return facts_of(plane), data
 
     def _text(self, asked: dict[str, Any]) -> Answer:
         """One value exactly; with `ordered`, of the column that stands at that place."""
         index = [int(each) for each in asked["index"]]
         if asked.get("ordered"):
             axes, at, part = _place(asked)
-            index[axes[1]] = int(self.order(axes, at, part)[index[axes[1]]])
-        words = self.labels.at(axes_of(self), index)
+            index[axes[1]] = int(self.data.order(axes, at, part)[index[axes[1]]])
+        words = self.labels.at(axes_of(self.seen), index)
         return {"text": self.array.text(index), "index": index, "words": words}, []
 
     def _stats(self, asked: dict[str, Any]) -> Answer:
@@ -304,7 +226,7 @@ class TensorView(View):
         if exact:
             return {"stats": self.array.statistics(part, exact)}, []
         axes, index, part = _place(asked)
-        return {"stats": self.statistics(part, axes, index)}, []
+        return {"stats": self.data.statistics(part, axes, index)}, []
 
     def _margins(self, asked: dict[str, Any]) -> Answer:
         """Mean and norm of every row and column of the drawn plane, float32."""
@@ -324,9 +246,20 @@ class TensorView(View):
         return {}, answers
 
     def _lines(self, _: dict[str, Any]) -> Answer:
-        from nnsight_magic.views.still.lines import lines_of
+        from nnsight_magic.views.still.figure_code import figure_code
 
-        return {"lines": lines_of(self)}, []
+        return {"lines": figure_code(self.seen, self._variable())}, []
+
+    def _variable(self) -> str:
+        """The notebook's own name of the tensor, where it has one."""
+        from IPython import get_ipython
+
+        try:
+            tensor = self.array.tensor
+        except GoneError:
+            return ""
+        names = getattr(get_ipython(), "user_ns", {}).items()
+        return next((n for n, v in list(names) if v is tensor and not n.startswith("_")), "")
 
     def _npy(self, asked: dict[str, Any]) -> Answer:
         if self.array.bytes > DOWNLOAD:
@@ -342,38 +275,30 @@ class TensorView(View):
 
     # -- from Python --------------------------------------------------------------------------
 
-    @property
-    def cells(self) -> int:
-        """How many blocks a still picture may have: as many as are stored."""
-        return self._budget if self.array.size <= self._budget else self._budget // 2
-
     def figure(self) -> Any:
         """What the view shows now, as a matplotlib figure."""
         from nnsight_magic.views.still.figure import figure
 
-        return figure(self)
+        return figure(self.seen)
 
     def release(self) -> None:
         """Lets go of the tensor; the view goes on with what it stored."""
         with contextlib.suppress(GoneError):
             HELD.release(self.array.tensor)
-        self.array.release()
-        self._orders.clear()
+        self.data.release()
 
     def text(self) -> str:
-        shape = str(tuple(self.array.shape))
-        kind = f"{self.array.dtype}, {self.array.device}"
-        return f"{self.title or 'tensor'} {shape} {kind}"
+        return self.seen.in_words
 
     def still(self) -> str:
         from nnsight_magic.views.still.tensor import html
 
-        return html(self)
+        return html(self.seen)
 
     def still_png(self) -> bytes | None:
         from nnsight_magic.views.still.tensor import png
 
-        return png(self)
+        return png(self.seen)
 
 
 def _place(asked: dict[str, Any]) -> tuple[list[int], list[int], str]:
@@ -385,36 +310,6 @@ def _place(asked: dict[str, Any]) -> tuple[list[int], list[int], str]:
     if len(axes) != 2:
         raise BadInputError(f"two axes are drawn, not {len(axes)}")
     return axes, index, str(asked.get("part", "real"))
-
-
-def _both(plane: Plane) -> np.ndarray:
-    """The codes of the least values, and behind them those of the greatest."""
-    if plane.high is None:
-        return plane.low.codes
-    return np.stack([plane.low.codes, plane.high.codes])
-
-
-def _widen(stats: dict[str, Any], plane: Plane) -> None:
-    """Adds what the plane shows and a sample may have missed: ends, and that there are NaN."""
-    if len(plane.low.levels) and "min" in stats:
-        stats["min"] = min(stats["min"], float(plane.low.levels[0]))
-        stats["max"] = max(stats["max"], float(plane.low.levels[-1]))
-    codes = _both(plane)
-    for name, marks in (("nan", (NAN,)), ("inf", (PLUS_INFINITY, MINUS_INFINITY))):
-        if np.isin(codes, marks).any():
-            stats["some"] = [*stats.get("some", ()), name]
-
-
-def _facts(plane: Plane) -> dict[str, Any]:
-    rows, columns = plane.low.codes.shape
-    return {
-        "rows": rows,
-        "columns": columns,
-        "window": list(plane.window),
-        "block": list(plane.block),
-        "pair": plane.high is not None,
-        "sampled": plane.sampled,
-    }
 
 
 def show(tensor: Any, title: str = "", **options: Any) -> View:

@@ -9,7 +9,7 @@ import ipywidgets
 import traitlets
 
 from nnsight_magic.printable import escape
-from nnsight_magic.views.data.two_texts import MOST, TwoTexts
+from nnsight_magic.views.data.two_texts import TwoTexts
 from nnsight_magic.views.live.comparison import CompareView
 from nnsight_magic.views.live.steps import StepsView
 from nnsight_magic.views.live.tensor import TensorView
@@ -130,9 +130,10 @@ class TraceView(View):
 
     def still(self) -> str:
         """The parts one after another; further tensors only as pictures while they are few."""
-        from nnsight_magic.views.data.two_texts import html as html_of_texts
         from nnsight_magic.views.still.style import frame
         from nnsight_magic.views.still.trace import html
+        from nnsight_magic.views.still.two_texts import MOST
+        from nnsight_magic.views.still.two_texts import html as html_of_texts
 
         parts = [view.still() for view in (self.steps, self.tokens) if view]
         if self.two_texts:

@@ -136,12 +136,12 @@ class TreeView(View):
             return self.words
         from nnsight_magic.views.still.tree import text
 
-        return text(self)
+        return text(self.tree, self.title)
 
     def still(self) -> str:
         from nnsight_magic.views.still.tree import html
 
-        return html(self)
+        return html(self.tree, self.title)
 
 
 _alive: weakref.WeakSet[TreeView] = weakref.WeakSet()

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import functools
 import io
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from nnsight_magic.views.data.seen import Drawn, drawn_by, place_of
+from nnsight_magic.views.data.seen import Drawn, Seen, drawn_by, place_of
 from nnsight_magic.views.data.words import number
 from nnsight_magic.views.still.colours import MINUS, NAN, PLUS, scale
 from nnsight_magic.views.still.layout import plot_size
 from nnsight_magic.views.still.picture import Names, names_of
 from nnsight_magic.views.still.tensor import heading
-
-if TYPE_CHECKING:
-    from nnsight_magic.views.live.tensor import TensorView
 
 WIDTH, HEIGHT = 560, 400  # pixels of the plane at most
 DPI = 100
@@ -24,21 +21,21 @@ LETTER = 7.0  # pixels of one, about
 LINE = 15
 
 
-def figure(view: TensorView) -> Any:
+def figure(seen: Seen) -> Any:
     """A figure with axes, title and colour scale; the plane has a pixel for every block.
 
     Blocks are as many as the plane has pixels at 100 dots an inch, and none is lost at more.
     """
-    if not view.array.size:
-        return _empty(view)
-    top, bottom, left, right = place_of(view).window
+    if not seen.tensor.array.size:
+        return _empty(seen)
+    top, bottom, left, right = place_of(seen).window
     width, height = plot_size(WIDTH, HEIGHT, bottom - top, right - left)
-    drawn = drawn_by(view, (height, width))
+    drawn = drawn_by(seen, (height, width))
     if drawn is None:
-        return _empty(view, "the tensor is gone, and no picture of it was stored")
-    names = names_of(view, drawn, width, height)
+        return _empty(seen, "the tensor is gone, and no picture of it was stored")
+    names = names_of(seen, drawn, width, height)
     marked = not np.isfinite(drawn.values).all()
-    sheet, axes, bar = _sheet(names, width, height, _plain(heading(view)), marked)
+    sheet, axes, bar = _sheet(names, width, height, _plain(heading(seen)), marked)
     shown = _draw(axes, drawn)
     extend = ("neither", "max", "min", "both")[drawn.outside[1] + 2 * drawn.outside[0]]
     sheet.colorbar(shown, cax=bar, extend=extend)
@@ -146,8 +143,8 @@ def _plain(text: str) -> str:
     return text.replace("$", r"\$")
 
 
-def _empty(view: TensorView, words: str = "no values: an axis of it has length 0") -> Any:
+def _empty(seen: Seen, words: str = "no values: an axis of it has length 0") -> Any:
     sheet = _figure()(figsize=(4, 1), dpi=DPI)
-    sheet.text(0.02, 0.7, _plain(heading(view)), fontsize=10)
+    sheet.text(0.02, 0.7, _plain(heading(seen)), fontsize=10)
     sheet.text(0.02, 0.3, words, fontsize=9)
     return sheet

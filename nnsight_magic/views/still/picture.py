@@ -12,18 +12,15 @@ import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from nnsight_magic.views.data.colouring import places
-from nnsight_magic.views.data.seen import Drawn, axes_of, drawn_by, place_of
+from nnsight_magic.views.data.seen import Drawn, Seen, axes_of, drawn_by, place_of
 from nnsight_magic.views.data.words import number, visible
 from nnsight_magic.views.still.colours import MINUS, NAN, PLUS, scale
 from nnsight_magic.views.still.layout import plot_size, ticks
-
-if TYPE_CHECKING:
-    from nnsight_magic.views.live.tensor import TensorView
 
 WIDTH, HEIGHT = 560, 320  # of a map at most
 CELLS = 1 << 15  # blocks of a picture at most
@@ -49,14 +46,14 @@ class Names:
     upright: bool  # the columns' names stand upright
 
 
-def names_of(view: TensorView, drawn: Drawn, width: float, height: float) -> Names:
+def names_of(seen: Seen, drawn: Drawn, width: float, height: float) -> Names:
     """Tokens where an axis has them, numbers elsewhere, as many as have room."""
-    axes, order = axes_of(view), drawn.place.order
+    axes, order = axes_of(seen), drawn.place.order
     down, across = drawn.place.drawn
     top, bottom, left, right = drawn.window
     columns = range(right) if order is None else order.tolist()
-    rows = _words(view, axes, down, range(top, bottom), height)
-    words = _words(view, axes, across, columns[left:right], width)
+    rows = _words(seen, axes, down, range(top, bottom), height)
+    words = _words(seen, axes, across, columns[left:right], width)
     if order is not None:
         words = {at: str(at) for at in columns[left:right]} | words
     upright = any(len(each) > 3 for each in words.values())
@@ -73,14 +70,14 @@ def names_of(view: TensorView, drawn: Drawn, width: float, height: float) -> Nam
 
 
 def _words(
-    view: TensorView, axes: Sequence[Any], axis: int, places: Sequence[int], pixels: float
+    seen: Seen, axes: Sequence[Any], axis: int, places: Sequence[int], pixels: float
 ) -> dict[int, str]:
     """The words of places along an axis; those of a vocabulary where each place has room for its
     own: between numbers one finds one's way better."""
     if axis < 0:
         return {}
     if axes[axis]["role"] == "vocabulary" and len(places) * LINE <= pixels:
-        found = {at: view.labels.spelled(at) for at in places}
+        found = {at: seen.tensor.labels.spelled(at) for at in places}
         return {at: word for at, word in found.items() if word is not None}
     labels = axes[axis]["labels"]
     return {at: labels[at] for at in places if at < len(labels)} if labels else {}
@@ -98,9 +95,9 @@ def _label(words: Mapping[int, str], at: int) -> str:
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
 
 
-def room_for(view: TensorView, cells: int) -> tuple[int, int]:
+def room_for(seen: Seen, cells: int) -> tuple[int, int]:
     """Rows and columns of blocks that a picture of so many may have."""
-    top, bottom, left, right = place_of(view).window
+    top, bottom, left, right = place_of(seen).window
     width, height = plot_size(WIDTH, HEIGHT, bottom - top, right - left)
     rows, columns = min(height, bottom - top), min(width, right - left)
     excess = max(1.0, (rows * columns / cells) ** 0.5)
@@ -118,16 +115,16 @@ class Still:
     plot: tuple[int, int, int, int]
 
 
-def picture(view: TensorView, title: str = "", most: int = CELLS) -> Still | None:
+def picture(seen: Seen, title: str = "", most: int = CELLS) -> Still | None:
     """What the view shows now, in at most so many blocks; `None` where there is nothing to show."""
-    cells = min(view.cells, most)
-    drawn = drawn_by(view, room_for(view, cells)) if view.array.size and cells else None
+    cells = min(seen.tensor.cells, most)
+    drawn = drawn_by(seen, room_for(seen, cells)) if seen.tensor.array.size and cells else None
     if drawn is None:
         return None
     top, bottom, left, right = drawn.window
     size = plot_size(WIDTH, HEIGHT, bottom - top, right - left)
     width, height = (max(px, n) for px, n in zip(size, drawn.values.shape[::-1], strict=True))
-    sheet = _Sheet(drawn, names_of(view, drawn, width, height), (width, height), title)
+    sheet = _Sheet(drawn, names_of(seen, drawn, width, height), (width, height), title)
     return Still(sheet.png(), sheet.size, drawn, (round(sheet.left), sheet.top, width, height))
 
 

@@ -2,44 +2,39 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from nnsight_magic.printable import escape
-from nnsight_magic.views.data.seen import Drawn, axes_of, place_of
+from nnsight_magic.views.data.seen import Drawn, Seen, axes_of, place_of
 from nnsight_magic.views.data.words import number, size_text
 from nnsight_magic.views.still.picture import picture
 from nnsight_magic.views.still.style import frame, image, writable
 
-if TYPE_CHECKING:
-    from nnsight_magic.views.live.tensor import TensorView
-
 ALONE = 1 << 14  # blocks of the PNG, which a notebook holds beside the HTML
 
 
-def html(view: TensorView) -> str:
+def html(seen: Seen) -> str:
     """Name, shape, statistics and the picture."""
-    array = view.array
+    array = seen.tensor.array
     shape = tuple(array.shape)
     head = (
-        f"<b>{escape(view.title or 'tensor')}</b> <code>{shape}</code> "
+        f"<b>{escape(seen.title or 'tensor')}</b> <code>{shape}</code> "
         f'<span class="d">{array.dtype} · {array.device} · {size_text(array.bytes)}</span>'
     )
-    stats = view.stats
+    stats = seen.tensor.stats
     facts = [f"{k} {number(stats[k])}" for k in ("min", "mean", "max") if k in stats]
     facts += [f"{stats[k]} {name}" for k, name in (("nan", "NaN"), ("inf", "±∞")) if stats.get(k)]
-    found = picture(view)
+    found = picture(seen)
     if found is None:
         below = f'<div class="d">{" · ".join(facts)}</div>' if array.size else "no values"
         return frame(f"<div>{head}</div>{below}")
-    words = escape(" · ".join([*where(view, found.drawn), *facts]))
+    words = escape(" · ".join([*where(seen, found.drawn), *facts]))
     below = f'<div class="d">{words}</div>'
-    drawn = image(found.png, *found.size, f"heat map of {view.text()}")
+    drawn = image(found.png, *found.size, f"heat map of {seen.in_words}")
     return frame(f"<div>{head}</div>{drawn}{below}")
 
 
-def where(view: TensorView, drawn: Drawn) -> list[str]:
+def where(seen: Seen, drawn: Drawn) -> list[str]:
     """Which axes are drawn, where on the others the picture is, and what the colours leave out."""
-    axes = axes_of(view)
+    axes = axes_of(seen)
     names = [f"axis {k}" if axis["role"] == "axis" else axis["role"] for k, axis in enumerate(axes)]
     place = drawn.place
     down, across = place.drawn
@@ -47,15 +42,15 @@ def where(view: TensorView, drawn: Drawn) -> list[str]:
     if across >= 0:
         arrows = f"{names[down]} ↓ {names[across]} →" if down >= 0 else f"{names[across]} →"
         fixed = [
-            f"{name} {place.index[k]} (of 0 to {view.array.shape[k] - 1})"
+            f"{name} {place.index[k]} (of 0 to {seen.tensor.array.shape[k] - 1})"
             for k, name in enumerate(names)
-            if k not in (down, across) and view.array.shape[k] > 1
+            if k not in (down, across) and seen.tensor.array.shape[k] > 1
         ]
         words.append("; ".join([arrows, *fixed]))
     top, bottom, left, right = place.window
     if (top, bottom, left, right) != (0, place.size[0], 0, place.size[1]):
         words.append(f"rows {top} to {bottom - 1}, columns {left} to {right - 1}")
-    if view.array.complex:
+    if seen.tensor.array.complex:
         words.append(place.part)
     low, high = map(number, drawn.limits)
     beyond = "; values lie outside" if any(drawn.outside) else ""
@@ -63,18 +58,18 @@ def where(view: TensorView, drawn: Drawn) -> list[str]:
     return words
 
 
-def png(view: TensorView) -> bytes | None:
+def png(seen: Seen) -> bytes | None:
     """The picture alone, with its title."""
-    found = picture(view, heading(view), ALONE)
+    found = picture(seen, heading(seen), ALONE)
     return found and found.png
 
 
-def heading(view: TensorView) -> str:
+def heading(seen: Seen) -> str:
     """Title and shape, and the place on the axes that are not drawn."""
-    shape, place, axes = view.array.shape, place_of(view), axes_of(view)
+    shape, place, axes = seen.tensor.array.shape, place_of(seen), axes_of(seen)
     places = [
         f"{f'axis {k}' if axis['role'] == 'axis' else axis['role']} {place.index[k]}"
         for k, axis in enumerate(axes)
         if k not in place.drawn and shape[k] > 1
     ]
-    return writable(", ".join([f"{view.title or 'tensor'} {tuple(shape)}", *places]))
+    return writable(", ".join([f"{seen.title or 'tensor'} {tuple(shape)}", *places]))

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from nnsight_magic.printable import escape
 from nnsight_magic.views.data.colouring import Limits
+from nnsight_magic.views.data.strips import Guess, Step, TokenGrid, TokenStrip
 from nnsight_magic.views.data.words import number, percent, step_text, visible
 from nnsight_magic.views.still.colours import shade, shade_rules
 from nnsight_magic.views.still.style import frame
-
-if TYPE_CHECKING:
-    from nnsight_magic.views.live.steps import Step
-    from nnsight_magic.views.live.tokens import GridView, Guess, TokenStrip
 
 TOKENS = 400
 STRIPS = 8
@@ -152,11 +148,10 @@ def text(strips: Sequence[TokenStrip]) -> str:
     return "\n".join(lines)
 
 
-def grid_html(view: GridView) -> str:
+def grid_html(grid: TokenGrid, title: str = "") -> str:
     """The best token of each place, coloured by its probability; of a large grid the last rows and
     positions, where the model's answer stands."""
-    tokens = view.strips[0].tokens if view.strips else ()
-    strips = view.strips[-ROWS:]
+    tokens, strips = grid.tokens, grid.strips[-ROWS:]
     first = max(0, len(tokens) - max(1, min(COLUMNS, CELLS // max(1, len(strips)))))
     shown = tokens[first:]
     head = "".join(f"<th class='m'>{escape(visible(token)[:9])}</th>" for token in shown)
@@ -171,28 +166,28 @@ def grid_html(view: GridView) -> str:
                 f"{escape(visible(token)[:9]) if top else ''}</td>"
             )
         lines.append(f"<tr><th>{escape(strip.name)}</th>{''.join(cells)}</tr>")
-    title = f"<div><b>{escape(view.title)}</b></div>" if view.title else ""
-    left_out = _left_out(len(view.strips) - len(strips), first)
+    head_line = f"<div><b>{escape(title)}</b></div>" if title else ""
+    left_out = _left_out(len(grid.strips) - len(strips), first)
     left_out = f"<div class='d'>{left_out}</div>" if left_out else ""
     table = f"<table><tr><th></th>{head}</tr>{''.join(lines)}</table>"
-    return frame(f"{shade_rules()}{title}{table}{left_out}")
+    return frame(f"{shade_rules()}{head_line}{table}{left_out}")
 
 
-def grid_text(view: GridView) -> str:
+def grid_text(grid: TokenGrid, title: str = "") -> str:
     """The best token of each place, of as many of the last positions as a line holds."""
-    names = [visible(strip.name) for strip in view.strips]
+    names = [visible(strip.name) for strip in grid.strips]
     width = max(map(len, names), default=0)
-    tokens = view.strips[0].tokens if view.strips else ()
+    tokens = grid.tokens
     first = max(0, len(tokens) - (LINE - width) // (CELL + 1))
     rows = [("", [visible(token) for token in tokens[first:]])]
-    for name, strip in zip(names, view.strips, strict=True):
+    for name, strip in zip(names, grid.strips, strict=True):
         rows.append((name, [visible(top[0][0]) if top else "" for top in strip.top[first:]]))
     lines = [
         " ".join([f"{name:>{width}}", *(f"{each[:CELL]:<{CELL}}" for each in cells)]).rstrip()
         for name, cells in rows
     ]
-    title, left_out = [view.title] * bool(view.title), _left_out(0, first)
-    return "\n".join([*title, *lines, *([left_out] if left_out else [])])
+    left_out = _left_out(0, first)
+    return "\n".join([*([title] if title else []), *lines, *([left_out] if left_out else [])])
 
 
 def _left_out(rows: int, positions: int) -> str:

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from itertools import groupby
-from typing import TYPE_CHECKING
 
 from nnsight_magic.printable import escape
+from nnsight_magic.views.data.modules import Kind, ModuleTree
 from nnsight_magic.views.data.words import count_text, size_text
 from nnsight_magic.views.still.style import frame
-
-if TYPE_CHECKING:
-    from nnsight_magic.views.data.modules import Kind, ModuleTree
-    from nnsight_magic.views.live.tree import TreeView
 
 ROWS = 150
 TEXT_ROWS = 60
@@ -45,9 +41,9 @@ def lines(tree: ModuleTree, title: str, most: int) -> list[tuple[int, str, int, 
     return rows
 
 
-def text(view: TreeView) -> str:
+def text(tree: ModuleTree, title: str) -> str:
     """An indented list with classes and parameter counts."""
-    rows = lines(view.tree, view.title, TEXT_ROWS)
+    rows = lines(tree, title, TEXT_ROWS)
     width = max(2 * depth + len(name) + 6 for depth, name, _, _ in rows)
     shown = []
     for depth, name, count, kind in rows:
@@ -59,12 +55,11 @@ def text(view: TreeView) -> str:
     return "\n".join(shown)
 
 
-def html(view: TreeView) -> str:
+def html(tree: ModuleTree, title: str) -> str:
     """Nested `details`, the first levels open."""
-    tree = view.tree
     left = [ROWS]
     head = (
-        f"<div><b>{escape(view.title)}</b> <span class='d'>{tree.size:,} modules · "
+        f"<div><b>{escape(title)}</b> <span class='d'>{tree.size:,} modules · "
         f"{count_text(tree.parameters)} parameters · {size_text(tree.bytes)}</span></div>"
     )
     body = "".join(

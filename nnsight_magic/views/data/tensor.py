@@ -1,0 +1,197 @@
+"""A tensor as a view has it: its values while it is there, and the picture of it that is stored.
+
+The stored picture is what a view shows first, and all that it shows in a saved notebook or when the
+tensor is gone: all values of a small tensor, else one plane, pooled.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nnsight_magic.views.data.array import Array, Ends, Plane
+from nnsight_magic.views.data.colouring import all_seen, automatic, marks_of, standing_out
+from nnsight_magic.views.data.labels import Labels
+from nnsight_magic.views.data.levels import (
+    MINUS_INFINITY,
+    NAN,
+    PLUS_INFINITY,
+    Coded,
+    encode,
+    pack,
+)
+from nnsight_magic.views.data.pooling import numbers
+
+if TYPE_CHECKING:
+    from nnsight_magic.views.data.seen import Place
+    from nnsight_magic.views.data.wire import PlaneFacts, Statistics, StoredPicture
+
+# What a view stores of its tensor, in values: all of a small one, else one pooled plane of half as
+# many pairs.
+STORED = 1 << 16
+
+
+class TensorData:
+    """A tensor, the words on its axes, and what is stored of it.
+
+    Attributes:
+        array: reads the tensor; it raises `GoneError` once that is gone.
+        labels: the words on the axes.
+        budget: how many values are stored.
+        stored: what the stored picture is of.
+        stats: of the whole tensor, with what colours need to know of the planes that are drawn.
+    """
+
+    def __init__(self, array: Array, labels: Labels, budget: int = STORED) -> None:
+        self.array, self.labels, self.budget = array, labels, budget
+        self.stored: StoredPicture = {"form": "empty"}
+        self.stats: Statistics = {"count": 0}
+        self._first: tuple[Coded, Coded | None] | None = None
+        self._orders: dict[tuple, np.ndarray] = {}
+
+    @property
+    def cells(self) -> int:
+        """How many blocks a still picture may have: as many as are stored."""
+        return self.budget if self.array.size <= self.budget else self.budget // 2
+
+    def release(self) -> None:
+        """Lets go of the tensor; what is stored stays."""
+        self.array.release()
+        self._orders.clear()
+
+    # -- what is stored -----------------------------------------------------------------------
+
+    def store(self, drawn: list[int], index: list[int], part: str) -> dict[str, Any]:
+        """Makes the picture that is stored; gives it as a view's traits hold it.
+
+        Raises:
+            BadInputError: a plane that the tensor does not have.
+        """
+        traits, self._first = self._picture(drawn, index, part, self.budget)
+        self.stored, self.stats = traits["stored"], traits["stats"]
+        return traits
+
+    def stored_in(self, drawn: list[int], index: list[int], part: str, budget: int) -> dict:
+        """The same traits in another number of values; nothing of it is kept."""
+        return self._picture(drawn, index, part, budget)[0]
+
+    def _picture(
+        self, drawn: list[int], index: list[int], part: str, budget: int
+    ) -> tuple[dict[str, Any], tuple[Coded, Coded | None] | None]:
+        """Statistics and codes as traits hold them, and the codes as they are."""
+        array = self.array
+        if not array.size:
+            return {"stats": {"count": 0}, "stored": {"form": "empty"}}, None
+        array.selector(drawn, index)
+        form: StoredPicture = {"form": "none", "part": part, "axes": drawn}
+        if not budget:
+            return {"stats": self.statistics(part, drawn, index), "stored": form}, None
+        first: tuple[Coded, Coded | None]
+        if array.size <= budget:
+            coded = encode(numbers(array.real(part)))
+            stats = self.statistics(part, drawn, index)
+            form["form"] = "whole"
+            first, codes = (coded, None), coded.codes
+        else:
+            plane = self._pooled(drawn, index, part, budget // 2)
+            stats = self.statistics(part, drawn, index, plane)
+            form |= {"form": "plane", **facts_of(plane), "drawn": drawn, "index": index}
+            first, coded, codes = (plane.low, plane.high), plane.low, both(plane)
+            _widen(stats, plane)
+        traits = {"stats": stats, "stored": form}
+        return traits | {"levels": pack(coded.levels), "codes": pack(codes)}, first
+
+    def _pooled(self, drawn: list[int], index: list[int], part: str, budget: int) -> Plane:
+        """One plane in at most `budget` pairs of numbers, shaped as the plane is."""
+        height = self.array.shape[drawn[0]] if drawn[0] >= 0 else 1
+        rows = min(height, math.isqrt(budget))
+        return self.array.plane(drawn, index, size=(rows, budget // max(1, rows)), part=part)
+
+    def first_ends(self, place: Place) -> Ends | None:
+        """What was stored of a place, as the page has it; `None` where that was not stored."""
+        form = self.stored["form"]
+        if form not in ("whole", "plane") or self.stored["part"] != place.part:
+            return None
+        low, high = self._first
+        if form == "whole":
+            values = low.values
+            if values.ndim:
+                values = values[self.array.selector(place.drawn, place.index)]
+                if values.ndim == 2 and place.drawn[0] > place.drawn[1]:
+                    values = values.T
+            values = values.reshape(place.size)
+            if place.order is not None:
+                values = values[:, place.order]
+            return Ends(values, values, (0, place.size[0], 0, place.size[1]), (1, 1))
+        same = all(
+            at == there
+            for axis, (at, there) in enumerate(zip(place.index, self.stored["index"], strict=True))
+            if axis not in place.drawn
+        )
+        if not same or list(place.drawn) != self.stored["drawn"] or place.order is not None:
+            return None
+        values = low.values
+        window, block = tuple(self.stored["window"]), tuple(self.stored["block"])
+        return Ends(values, values if high is None else high.values, window, block)
+
+    # -- what is read -------------------------------------------------------------------------
+
+    def statistics(
+        self, part: str, drawn: list[int], index: list[int], plane: Plane | None = None
+    ) -> Statistics:
+        """Those of the array, and what colours need to know of the planes along `drawn`.
+
+        `plane` is the one at `index`, where it is at hand.
+        """
+        stats = self.array.statistics(part)
+        size = [self.array.shape[axis] if axis >= 0 else 1 for axis in drawn]
+        if "min" not in stats or all_seen(size):
+            return stats
+        limits, palette = automatic(stats, (1, 1))
+        pairs = [(plane.low.values, (plane.high or plane.low).values)] if plane else []
+        pairs += [
+            (ends.low, ends.high)
+            for ends in self.array.some_planes(drawn, index, part, without=plane is not None)
+        ]
+        values = [standing_out(*pair, limits, palette).ravel() for pair in pairs]
+        return stats | {"drawn": marks_of(np.concatenate(values))}
+
+    def order(self, axes: list[int], index: list[int], part: str) -> np.ndarray:
+        """The columns of a plane by their norm, as last asked for."""
+        key = (*axes, *index, part)
+        if key not in self._orders:
+            self._orders = {key: self.array.order(axes, index, part)}
+        return self._orders[key]
+
+
+def both(plane: Plane) -> np.ndarray:
+    """The codes of the least values, and behind them those of the greatest."""
+    if plane.high is None:
+        return plane.low.codes
+    return np.stack([plane.low.codes, plane.high.codes])
+
+
+def facts_of(plane: Plane) -> PlaneFacts:
+    """What the browser has to know of a plane besides its codes."""
+    rows, columns = plane.low.codes.shape
+    return {
+        "rows": rows,
+        "columns": columns,
+        "window": list(plane.window),
+        "block": list(plane.block),
+        "pair": plane.high is not None,
+        "sampled": plane.sampled,
+    }
+
+
+def _widen(stats: dict[str, Any], plane: Plane) -> None:
+    """Adds what the plane shows and a sample may have missed: ends, and that there are NaN."""
+    if len(plane.low.levels) and "min" in stats:
+        stats["min"] = min(stats["min"], float(plane.low.levels[0]))
+        stats["max"] = max(stats["max"], float(plane.low.levels[-1]))
+    codes = both(plane)
+    for name, marks in (("nan", (NAN,)), ("inf", (PLUS_INFINITY, MINUS_INFINITY))):
+        if np.isin(codes, marks).any():
+            stats["some"] = [*stats.get("some", ()), name]

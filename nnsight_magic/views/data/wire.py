@@ -1,0 +1,176 @@
+"""What goes between the kernel and the browser, as types: states, questions and answers.
+
+`widgets/src/core/wire.ts` has the same types for TypeScript. The examples in
+`widgets/test/fixtures/wire.json` are read by the tests of both.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from typing import Any, Literal, NotRequired, TypedDict
+
+# -- tensors ----------------------------------------------------------------------------------
+
+
+class PlaneFacts(TypedDict):
+    """What is known of a plane besides its codes; `window` and `block` as in `array.Plane`."""
+
+    rows: int
+    columns: int
+    window: list[int]
+    block: list[int]
+    pair: bool  # codes of the least values, then as many of the greatest
+    sampled: bool
+
+
+class StoredPicture(TypedDict, total=False):
+    """What the picture in a view's state is of; of a plane its facts and its place too."""
+
+    form: Literal["whole", "plane", "none", "empty"]
+    part: str
+    axes: list[int]  # the axes along which the statistics looked
+    rows: int
+    columns: int
+    window: list[int]
+    block: list[int]
+    pair: bool
+    sampled: bool
+    drawn: list[int]
+    index: list[int]
+
+
+class Statistics(TypedDict, total=False):
+    """Of a tensor, of as many of its values as were looked at; finite numbers only."""
+
+    count: int
+    looked_at: int
+    min: float
+    max: float
+    mean: float
+    std: float
+    norm: float | None
+    nan: int
+    inf: int
+    zero: int
+    bins: list[float]  # the ends of the histogram
+    histogram: list[int]
+    drawn: list[float]  # `colouring.marks_of` what is drawn
+    some: list[str]  # "nan", "inf": there are some, found in the picture and not counted
+
+
+class About(TypedDict):
+    """A tensor's own facts; `bytes` and `size` count."""
+
+    shape: list[int]
+    dtype: str
+    device: str
+    bytes: int
+    size: int
+    complex: bool
+    integer: bool
+
+
+class AxisState(TypedDict):
+    """An axis, with the words of the prompt that is looked at."""
+
+    role: str
+    size: int
+    labels: list[str]
+    rows: NotRequired[list[list[str]]]  # the words of every prompt, on a page without a kernel
+    along: NotRequired[int]
+
+
+# -- tokens -----------------------------------------------------------------------------------
+
+Flat = list[int | float | None]  # a word's number and its probability, one pair after another
+
+
+class StripForm(TypedDict):
+    """A `TokenStrip`; tokens stand as numbers of `words`."""
+
+    name: str
+    tokens: list[int]
+    top: list[Flat]
+    clean: list[Flat]
+    numbers: dict[str, list[float | None]]
+    generated: int
+    heads: list[str]
+    words: list[str]
+
+
+class GridForm(TypedDict):
+    """A lens grid; tokens stand as numbers of `words`."""
+
+    tokens: list[int]
+    rows: list[str]
+    cells: list[list[Flat]]
+    words: list[str]
+
+
+# token, probability, candidates with their probabilities one after another, names of what was saved
+StepForm = list[Any]
+
+
+class TextsForm(TypedDict):
+    """Two texts as columns of tokens; see `two_texts`."""
+
+    name: str
+    heads: list[str]
+    columns: list[tuple[str | None, str | None]]
+
+
+# -- modules ----------------------------------------------------------------------------------
+
+# number, class, note, parameters, bytes, dtype, device, runs of children:
+# [name, kind] or [first name, kind, how many]
+KindForm = list[Any]
+
+
+class TreeForm(TypedDict):
+    """A module tree from its root down; `whole` tells whether all kinds are there."""
+
+    root: int
+    size: int
+    parameters: int
+    bytes: int
+    kinds: list[KindForm]
+    whole: bool
+
+
+class NoteForm(TypedDict, total=False):
+    """What runs say about a module: input and output shape, saved names, written to, not run."""
+
+    i: str
+    o: str
+    s: list[str]
+    w: Literal[1]
+    n: Literal[1]
+
+
+# -- questions --------------------------------------------------------------------------------
+
+
+class Question(TypedDict):
+    """What a view asks; the rest depends on `do`."""
+
+    do: str
+    id: int
+
+
+class Reply(TypedDict):
+    """The answer to the question of that number: what was asked for, or why there is none."""
+
+    re: int
+    error: NotRequired[str]
+    gone: NotRequired[bool]  # the tensor, or the model, is no longer in memory
+    again: NotRequired[list[int]]  # older questions that were not answered
+
+
+def packed_json(value: Any) -> bytes:
+    """JSON as a trait holds it: without blanks, deflated.
+
+    >>> zlib.decompress(packed_json({"rows": [1, 2]}))
+    b'{"rows":[1,2]}'
+    """
+    return zlib.compress(json.dumps(value, separators=(",", ":")).encode(), 6)
