@@ -99,6 +99,7 @@ pictures: $(FRONT_END) $(STAMPS)/browser
 lint: $(STAMPS)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache --no-logo
 
 # The tests run it too. ARGS=--list prints every error, ARGS=--lower sets their number to what it is.
 types: $(STAMPS)/installed

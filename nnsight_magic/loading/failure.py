@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from nnsight_magic.errors import LoadError, NnsightError
 
 if TYPE_CHECKING:
-    from nnsight_magic.loading.find import Found
+    from nnsight_magic.loading.found import Found
 
 
 # How transformers begins what it says of a model that brings code of its own.

@@ -10,11 +10,12 @@ import difflib
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from nnsight_magic.errors import ModelNotFound
 from nnsight_magic.loading.demo import HUB_NAME
+from nnsight_magic.loading.found import Found
 from nnsight_magic.loading.hub import HubAnswer, ask_hub, cached_file, cached_names
 
 # Names that people write from memory, so that a slip of the pen finds its model.
@@ -43,29 +44,6 @@ ADAPTER_FILE = "adapter_config.json"
 
 # What the hub allows as a name: one part, or an owner and one part.
 HUB_PATTERN = re.compile(r"[\w.-]+(/[\w.-]+)?")
-
-
-@dataclass(frozen=True)
-class Found:
-    """Where a model's files are.
-
-    Attributes:
-        name: as the user wrote it.
-        place: a folder, or a name on the hub.
-        gguf_file: the file in `place`, for a GGUF model.
-        local: whether `place` is a folder.
-        offline: whether the hub did not answer, and only what it gave before can be used.
-        demo: whether this is the demo model.
-        adapter: the folder of a PEFT adapter that goes on top of the model.
-    """
-
-    name: str
-    place: str
-    gguf_file: str | None = None
-    local: bool = True
-    offline: bool = False
-    demo: bool = False
-    adapter: str | None = None
 
 
 def find(

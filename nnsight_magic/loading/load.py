@@ -20,7 +20,8 @@ from nnsight_magic.errors import LoadError, NnsightWarning
 from nnsight_magic.loading.adapter import add_adapter, load_adapter
 from nnsight_magic.loading.demo import demo_folder
 from nnsight_magic.loading.failure import first_lines, remedy, require_place, told
-from nnsight_magic.loading.find import Found, find
+from nnsight_magic.loading.find import find
+from nnsight_magic.loading.found import Found
 from nnsight_magic.loading.gguf import plain_config, read_gguf, read_gguf_tokenizer, require_gguf
 from nnsight_magic.loading.hub import cached_file, hub_has
 from nnsight_magic.loading.quiet import quiet
