@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from IPython.core.magic import (
@@ -186,50 +185,51 @@ class NNsightMagic(Magics, Configurable):
         self, name: str, model: Any, magic: str, read: Line, body: str, place: Place, line: str
     ) -> Any:
         __tracebackhide__ = True
-        from nnsight_magic.language.run import Outcome
-        from nnsight_magic.magics import trace as running
+        from nnsight_magic.magics import describe
+        from nnsight_magic.magics.cell import Asked, prepare
         from nnsight_magic.magics.predict import CleanRuns
-        from nnsight_magic.magics.unfinished import unfinished
+        from nnsight_magic.magics.trace import execute, start
+        from nnsight_magic.results.result import TraceResult
 
         if self._clean_runs is None:
             self._clean_runs = CleanRuns()
-        outcome = Outcome()
-        cell = running.Cell(
+        namespace = self.shell.user_ns
+        screen = self._screen(read, model)
+        asked = Asked(
             magic,
             read,
             body,
             place,
+            self.runs_made.next_number,
             model,
-            self.shell.user_ns,
+            name,
+            namespace,
             self._transform,
-            partial(self._show, model=model, outcome=outcome),
-            outcome=outcome,
-            on_screen=self._screen(read, model),
-            number=self.runs_made.next_number,
-            variable=name,
+            self._show,
+            screen,
         )
         with self._errors_of_line(magic, line, place.title):
-            program = running.prepared(cell)
-        before = self.runs_made.standing(self.shell.user_ns)
+            running = start(prepare(asked))
+        before = self.runs_made.standing(namespace)
         try:
-            running.execute(cell, program)
+            finished = execute(running)
         except BaseException as error:
-            self.runs_made.keep_overwritten(before, self.shell.user_ns, self.overwritten)
+            self.runs_made.keep_overwritten(before, namespace, self.overwritten)
             before.clear()  # the traceback holds this frame
-            if isinstance(error, NnsightError) and not cell.outcome.report:
+            if isinstance(error, NnsightError) and not running.outcome.report:
                 shown = line_error(magic, line, error, place.title)
                 raise show_cell_error(shown, place.title, self.colour) from None
-            if cell.outcome.report is not None:
-                number = self.runs_made.next_number
-                self.runs_made.add(unfinished(cell, program, error, number))
+            if running.outcome.report is not None:
+                record = describe.record_unfinished(running, error)
+                self.runs_made.add(TraceResult(record))
             show_from_cell(error, self.shell)
             raise
-        result = running.result_of(cell, program, self._clean_runs, self.runs_made.next_number)
-        self.runs_made.keep_overwritten(before, self.shell.user_ns, self.overwritten)
+        result = TraceResult(describe.record(finished, self._clean_runs), screen)
+        self.runs_made.keep_overwritten(before, namespace, self.overwritten)
         self.runs_made.add(result)
-        self.shapes.note(model, cell.outcome)
+        self.shapes.note(model, running.outcome)
         if read.output:
-            self.shell.user_ns[read.output] = result
+            namespace[read.output] = result
         return None if read.quiet else result
 
     def _screen(self, read: Line, model: Any) -> Any:

@@ -8,7 +8,9 @@ import torch
 from transformers import LogitsProcessor, StoppingCriteria
 
 from nnsight_magic.engine.tracing.settings_of_generation import Settings
+from nnsight_magic.language.run import Outcome
 from nnsight_magic.language.tokens import token_texts
+from nnsight_magic.magics.cell import Asked
 from nnsight_magic.magics.models import title
 from nnsight_magic.magics.predict import Guesses
 from nnsight_magic.results.parts import step
@@ -24,11 +26,11 @@ class Stream:
     The view appears with the first step, and shows the first prompt's text.
     """
 
-    def __init__(self, cell: Any) -> None:
-        self.cell = cell
+    def __init__(self, asked: Asked, outcome: Outcome) -> None:
+        self.asked, self.outcome = asked, outcome
         self.steps: StepsView | None = None
         self.done = False
-        self._total = cell.line.generation.get("max_new_tokens", cell.line.new_tokens)
+        self._total = asked.line.generation.get("max_new_tokens", asked.line.new_tokens)
         self._begin = 0  # tokens before the first new one
         self._rows: list[list[Guesses]] = []  # of each prompt, of each step
         self._guesses: list[Guesses] = []  # of each prompt, at the step that runs now
@@ -52,7 +54,7 @@ class Stream:
 
     def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
         self.done = True
-        view = self.cell.on_screen.live
+        view = self.asked.on_screen.live
         if self.steps is not None:
             self.steps.finish()
         if kind is not None and view is not None:
@@ -93,17 +95,17 @@ class Stream:
         return self.steps.stopped
 
     def _named(self, ids: list[int], shares: list[float]) -> Guesses:
-        texts = token_texts(self.cell.model.tokenizer, ids)
+        texts = token_texts(self.asked.model.tokenizer, ids)
         return tuple(zip(texts, shares, strict=True))
 
     def _show(self) -> None:
-        rows = self.cell.outcome.rows
+        rows = self.outcome.rows
         tokens = list(rows[0].tokens) if rows else []
         name = (rows[0].name or "prompt 1") if len(rows) > 1 else ""
         self.steps = StepsView(tokens, (), name, running=True)
-        number = self.cell.number
-        view = TraceView(f"run {number}", [title(self.cell.model)], steps=self.steps)
-        self.cell.on_screen.live = view
+        number = self.asked.number
+        view = TraceView(f"run {number}", [title(self.asked.model)], steps=self.steps)
+        self.asked.on_screen.live = view
         show_live(view)
 
 

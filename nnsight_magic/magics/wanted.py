@@ -12,35 +12,38 @@ from nnsight_magic.engine.running.lifeline import watched_exit
 from nnsight_magic.engine.values.containers import copy_tree
 from nnsight_magic.errors import NnsightError
 from nnsight_magic.language.keep import Saved, kept, stacked
+from nnsight_magic.magics.cell import Running
 from nnsight_magic.results.record import ModuleTouch
 
 
-def asked_for(trace: Any, cell: Any) -> Any:
-    """The trace, which keeps in `cell.wanted` what trees of the model ask for."""
+def asked_for(trace: Any, running: Running) -> Any:
+    """The trace, which keeps in `running.wanted` what trees of the model ask for."""
+    model = running.asked.model
     trees = sys.modules.get("nnsight_magic.views.live.tree")
-    asked = trees.take_wanted(cell.model.module) if trees is not None else []
+    asked = trees.take_wanted(model.module) if trees is not None else []
     # A tree may be older than the model that it is a tree of, and the page may ask for anything.
-    there = {path for path, _ in cell.model.module.named_modules()}
+    there = {path for path, _ in model.module.named_modules()}
     paths = [path for path in asked if path in there]
     if gone := [path for path in asked if path not in there]:
-        cell.outcome.notices.append(
+        running.outcome.notices.append(
             f"Asked for in a tree, and not in the model: {', '.join(gone[:3])}."
         )
-    return _Asked(trace, cell, paths) if paths else trace
+    return _Watched(trace, running, paths) if paths else trace
 
 
-class _Asked:
+class _Watched:
     """A trace of which some modules' outputs are kept as the forward comes past them."""
 
-    def __init__(self, trace: Any, cell: Any, paths: list[str]) -> None:
-        self.trace, self.cell, self.paths = trace, cell, paths
+    def __init__(self, trace: Any, running: Running, paths: list[str]) -> None:
+        self.trace, self.running, self.paths = trace, running, paths
         self.stack = contextlib.ExitStack()
         self._lifeline: Any = None  # see `engine.lifeline`
 
     def __enter__(self) -> Any:
         with contextlib.ExitStack() as stack:
             tracer = stack.enter_context(self.trace)
-            wanted = self.cell.wanted = {self.cell.model[path]: {} for path in self.paths}
+            wanted, model = self.running.wanted, self.running.asked.model
+            wanted.update((model[path], {}) for path in self.paths)
             tracer.show_passing(wanted, self._keep)
             self.stack = stack.pop_all()
         return tracer
@@ -49,7 +52,7 @@ class _Asked:
         """A forward that comes by a second time gives the same anew, or what is written there."""
         if handle.is_block and isinstance(value, tuple | list) and value:
             value = value[0]  # the hidden states, as `.output` of a block has them
-        self.cell.wanted[handle][site.step, site.call] = copy_tree(value)
+        self.running.wanted[handle][site.step, site.call] = copy_tree(value)
 
     @watched_exit
     def __exit__(self, kind: Any, error: Any, traceback: Any) -> Any:
@@ -62,13 +65,13 @@ class _Asked:
         self.stack.close()
 
 
-def gathered(cell: Any) -> dict[Any, Any]:
+def gathered(running: Running) -> dict[Any, Any]:
     """What the modules gave, by handle: of several calls all, in their order.
 
     For those that the forward has not come to yet it is run as far as the furthest of them.
     """
     found, silent = {}, []
-    for handle, calls in cell.wanted.items():
+    for handle, calls in running.wanted.items():
         if not calls:
             try:
                 found[handle] = handle.output
@@ -78,20 +81,20 @@ def gathered(cell: Any) -> dict[Any, Any]:
         values = [calls[at] for at in sorted(calls)] or [found[handle]]
         found[handle] = values[0] if len(values) == 1 else stacked(values)
     if silent:
-        cell.outcome.notices.append(
+        running.outcome.notices.append(
             f"Asked for in a tree, and without an output in this run: {', '.join(silent[:3])}."
         )
     return found
 
 
-def keep_wanted(cell: Any, found: dict[str, Any]) -> tuple[ModuleTouch, ...]:
+def keep_wanted(running: Running, wanted: dict[Any, Any]) -> tuple[ModuleTouch, ...]:
     """Puts them into the notebook: `layers[3].mlp` as `layers_3_mlp_output`; what was touched."""
     touched = []
-    for handle, value in found.get("wanted", {}).items():
+    for handle, value in wanted.items():
         name = re.sub(r"\W+", "_", f"{handle.name}.output").strip("_")
         value = kept(value)
-        cell.namespace[name] = value
-        cell.outcome.saved += (Saved(name, f"{handle.name}.output", value, (handle.path,)),)
+        running.asked.namespace[name] = value
+        running.outcome.saved += (Saved(name, f"{handle.name}.output", value, (handle.path,)),)
         shape = getattr(value, "shape", None)
         touched.append(ModuleTouch(handle.path, handle.name, "output", shape, False))
     return tuple(touched)
