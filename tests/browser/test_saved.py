@@ -81,12 +81,17 @@ def assert_all_still(page: Any) -> None:
 def assert_all_live(page: Any) -> None:
     """No still twin is seen beside the live views.
 
-    JupyterLab draws what is far from the part that is seen when it finds the time: each is gone to.
+    JupyterLab draws what is far from the part that is seen when it finds the time: each is gone to,
+    again if the views above it grew meanwhile and pushed it away.
     """
     twins = page.locator(".nnv-still")
+
+    def drawn(twin: Any) -> bool:
+        twin.evaluate("twin => twin.closest('.jp-Cell').scrollIntoView()")
+        return twin.is_hidden()
+
     for k in range(twins.count()):
-        twins.nth(k).evaluate("twin => twin.closest('.jp-Cell').scrollIntoView()")
-        expect(twins.nth(k)).to_be_hidden(timeout=30_000)
+        assert until(lambda twin=twins.nth(k): drawn(twin)), f"view {k} is not live"
 
 
 def test_a_saved_notebook_shows_its_still_views(lab: Lab, tab: Any) -> None:
