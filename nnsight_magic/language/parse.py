@@ -115,7 +115,10 @@ def refusal(error: Exception, positions: Positions, source: str) -> CellError:
 def _without_word(line: str) -> str:
     """`save h = layers[7].output`: what to write where a word too many stands before a name."""
     found = re.match(r"\s*[^\W\d]\w*\s+([^\W\d]\w*\s*=[^=].*)", line)
-    return f"every name that the cell assigns is saved: {found[1].strip()}" if found else ""
+    if found:
+        return f"every name that the cell assigns is saved: {found[1].strip()}"
+    found = re.match(r"\s*(?:save|show)\s+([^\W\d][\w.\[\]\-:, ]*)$", line)
+    return f"every name that the cell assigns is saved: x = {found[1].strip()}" if found else ""
 
 
 def _syntax_span(error: SyntaxError, positions: Positions) -> Span | None:
