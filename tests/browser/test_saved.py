@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -91,7 +92,7 @@ def assert_all_live(page: Any) -> None:
         return twin.is_hidden()
 
     for k in range(twins.count()):
-        assert until(lambda twin=twins.nth(k): drawn(twin)), f"view {k} is not live"
+        assert until(partial(drawn, twins.nth(k))), f"view {k} is not live"
 
 
 def test_a_saved_notebook_shows_its_still_views(lab: Lab, tab: Any) -> None:
