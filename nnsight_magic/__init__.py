@@ -7,7 +7,7 @@ torch nor transformers is imported before a model is loaded.
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from nnsight_magic.engine.model.language_model import LanguageModel
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["LanguageModel", "Model", "NnsightError", "__version__", "save"]
 __version__ = "0.1.0"
+
+T = TypeVar("T")
 
 _HOMES = {
     "LanguageModel": "nnsight_magic.engine.model.language_model",
@@ -56,9 +58,10 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
-def save(value: Any) -> Any:
+def save(value: T) -> T:
     """`value.save()`, for values and for containers of them."""
-    return value.save() if hasattr(value, "save") else value
+    keep = getattr(value, "save", None)
+    return value if keep is None else keep()
 
 
 def load_ipython_extension(shell: Any) -> None:

@@ -11,7 +11,28 @@ They know values only: tensors, texts and the dataclasses of this package.
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nnsight_magic.views.data.modules import ModuleNote as ModuleNote
+    from nnsight_magic.views.data.modules import ModuleTree as ModuleTree
+    from nnsight_magic.views.data.modules import describe as describe
+    from nnsight_magic.views.data.strips import Step as Step
+    from nnsight_magic.views.data.strips import likeliest as likeliest
+    from nnsight_magic.views.live.comparison import CompareView as CompareView
+    from nnsight_magic.views.live.comparison import compare as compare
+    from nnsight_magic.views.live.steps import StepsView as StepsView
+    from nnsight_magic.views.live.tensor import TensorView as TensorView
+    from nnsight_magic.views.live.tensor import show as show
+    from nnsight_magic.views.live.tokens import GridView as GridView
+    from nnsight_magic.views.live.tokens import TokenStrip as TokenStrip
+    from nnsight_magic.views.live.tokens import TokensView as TokensView
+    from nnsight_magic.views.live.tokens import tokens_view as tokens_view
+    from nnsight_magic.views.live.trace import TraceView as TraceView
+    from nnsight_magic.views.live.tree import TreeView as TreeView
+    from nnsight_magic.views.live.tree import tree_view as tree_view
+    from nnsight_magic.views.live.view import Selection as Selection
+    from nnsight_magic.views.live.view import View as View
 
 _HOMES = {
     "CompareView": "live.comparison",
@@ -34,7 +55,7 @@ _HOMES = {
     "tokens_view": "live.tokens",
     "tree_view": "live.tree",
 }
-__all__ = sorted(_HOMES)
+__all__ = sorted(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:

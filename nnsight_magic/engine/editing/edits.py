@@ -91,7 +91,7 @@ class Edit:
         if self._model is not None:
             self._model.edits._edits.pop(self.name, None)
 
-    def __enter__(self) -> Edit | Root:
+    def __enter__(self) -> Any:
         self._recorder = _Recorder(self)
         self._model._begin(self._recorder, None)
         if self._in_place:

@@ -26,8 +26,9 @@ from nnsight_magic.engine.running.scan import Scan, scan
 from nnsight_magic.engine.tracing.generated import Generator
 from nnsight_magic.engine.tracing.generation import Generation, GenerationTracer
 from nnsight_magic.engine.tracing.tracer import Tracer
+from nnsight_magic.engine.values.value import Value
 from nnsight_magic.loading.given import taken
-from nnsight_magic.loading.load import open_source
+from nnsight_magic.loading.load import Source, open_source
 
 
 class LanguageModel(Model):
@@ -54,6 +55,13 @@ class LanguageModel(Model):
     >>> hidden.shape, model.tokenizer.decode(best)
     (torch.Size([1, 9, 576]), ' Paris')
     """
+
+    loaded: bool
+    _source: Source | None
+    _recipe: dict[str, Any] | None
+    _given_tokenizer: Any
+    _placement: dict[str, Any]
+    _as_loaded: Any
 
     def __init__(
         self,
@@ -247,7 +255,7 @@ class LanguageModel(Model):
         return Generator(self)
 
     @touching
-    def logits(self) -> Any:
+    def logits(self) -> Value:
         """The final logits `(batch, tokens, vocabulary)`; in a generation of the last position."""
         return self._speaker().output.logits
 

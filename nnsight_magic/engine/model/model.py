@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from torch import nn
 
@@ -42,7 +42,12 @@ from nnsight_magic.loading.given import taken
 if TYPE_CHECKING:
     from nnsight_magic.views.live.tree import TreeView
 
+    cached_property = property  # what the interfaces of `ports` are matched with
+else:
+    from functools import cached_property
 
+
+R = TypeVar("R")  # what a sweep's function returns
 _OF_TRACE = ("full", "grad", "resume")
 
 
@@ -72,6 +77,25 @@ class Model(Handle):
     """
 
     __slots__ = ("__dict__",)
+    resume: Resume
+    edits: Edits
+    block_index_zero: bool
+    _root: nn.Module
+    _handles: dict[str, Handle]
+    _names_written: dict[str, str]
+    _attached: dict[str, nn.Module]
+    _rename: dict[str, str | list[str]]
+    _lock: Turn
+    _owner: int | None
+    _active: Any
+    _packs: dict[Any, bool]
+    _axes: dict[Any, Any]
+    _scanned: tuple[nn.Module, Any] | None
+    if TYPE_CHECKING:  # wherever the architecture has them; `__getattr__` finds them
+        layers: Handle
+        embed: Handle
+        norm: Handle
+        unembed: Handle
 
     def __init__(
         self,
@@ -260,14 +284,14 @@ class Model(Handle):
     def sweep(
         self,
         inputs: Any,
-        change: Callable[..., Any],
+        change: Callable[..., R],
         variants: Iterable[Any],
         *,
         batch_size: int | None = None,
         pack: bool = True,
         progress: bool = True,
         **kwargs: Any,
-    ) -> list[Any]:
+    ) -> list[R]:
         """Run `change` once for every variant, in as few forwards as possible.
 
         The results are what a loop of traces gives, `with model.trace(inputs): change(variant)`,

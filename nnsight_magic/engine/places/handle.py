@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, overload
 
 from torch import nn
 
@@ -21,7 +21,7 @@ from nnsight_magic.engine.places.tree_text import tree_text
 from nnsight_magic.errors import NoSuchIndexError, NoSuchModuleError, NotAListError
 
 if TYPE_CHECKING:
-    from nnsight_magic.engine.places.ports import Trace
+    from nnsight_magic.engine.values.value import Value
 
 _LISTS = (nn.ModuleList, nn.Sequential)
 
@@ -38,11 +38,14 @@ class Handle(Place):
     """
 
     __slots__ = ()
+    if TYPE_CHECKING:  # of a decoder block; `__getattr__` finds them
+        attn: Handle
+        mlp: Handle
 
     # ── values ───────────────────────────────────────────────────────────────────────────
 
     @touching
-    def pattern(self) -> Any:
+    def pattern(self) -> Value:
         """Of an attention module: how much each token attends to each, by head.
 
         `(batch, heads, tokens, tokens)`: rows are queries, columns keys, each row sums to 1. It
@@ -68,7 +71,7 @@ class Handle(Place):
 
     def trace(
         self, *inputs: Any, full: bool = False, grad: bool | None = None, **kwargs: Any
-    ) -> Trace:
+    ) -> Any:
         """A trace of this module alone, called with these arguments.
 
         >>> from nnsight_magic import LanguageModel
@@ -219,7 +222,11 @@ class Handle(Place):
         """
         return call_module(self, args, kwargs)
 
-    def __getitem__(self, index: int | slice | str) -> Any:
+    @overload
+    def __getitem__(self, index: int | str) -> Handle: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Handle]: ...
+    def __getitem__(self, index: int | slice | str) -> Handle | list[Handle]:
         if isinstance(index, str):
             handle = self
             for part in re.findall(r"[^.\[\]]+", index):
@@ -254,7 +261,7 @@ class Handle(Place):
         raise NoSuchModuleError(self._no_such(part))
 
     def __len__(self) -> int:
-        return len(self.module)
+        return len(self.module)  # pyright: ignore[reportArgumentType] - a list, or it says so
 
     def __iter__(self) -> Iterator[Handle]:
         module = self.module

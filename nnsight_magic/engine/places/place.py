@@ -12,6 +12,7 @@ from nnsight_magic.errors import NoSuchModuleError
 
 if TYPE_CHECKING:
     from nnsight_magic.engine.places.ports import Root
+    from nnsight_magic.engine.values.value import Value
 
 
 # What the getter of a `touching` has raised, until the `__getattr__` that Python calls right
@@ -62,7 +63,10 @@ class Place:
     __slots__ = ("__weakref__", "_model", "call", "parts", "path")
     _operation: Operation | None = None  # see operations.py
     _called: str | None = None  # what a value is called that has a name of its own
-    is_block = False
+    _model: Root
+    path: str
+    parts: tuple[str, ...]
+    call: int
 
     def __init__(self, model: Root, path: str, call: int = 0):
         put = object.__setattr__
@@ -74,7 +78,7 @@ class Place:
     # ── values ───────────────────────────────────────────────────────────────────────────
 
     @touching
-    def output(self) -> Any:
+    def output(self) -> Value:
         """What the module returns; assign to it, or into it, to change what flows on.
 
         A tensor is `(batch, tokens, features)` for most modules of a language model. Tuples,
@@ -87,7 +91,7 @@ class Place:
         self._model._tracer(self, "output").write(self, "output", new)
 
     @touching
-    def _output(self) -> Any:
+    def _output(self) -> Value:
         """The raw return value, without the meaning that `[0]` has on a block."""
         return self._model._tracer(self, "output").read(self, "output", raw=True)
 
@@ -96,7 +100,7 @@ class Place:
         self._model._tracer(self, "output").write(self, "output", new, raw=True)
 
     @touching
-    def input(self) -> Any:
+    def input(self) -> Value:
         """The first argument that the module is called with."""
         return self._model._tracer(self, "input").read_input(self)
 
@@ -105,7 +109,7 @@ class Place:
         self._model._tracer(self, "input").write_input(self, new)
 
     @touching
-    def inputs(self) -> Any:
+    def inputs(self) -> Value:
         """All arguments: `(args, kwargs)`."""
         return self._model._tracer(self, "input").read(self, "input")
 
@@ -141,6 +145,11 @@ class Place:
         if name is None:
             name = names[self.path] = self._model._written(self.path)
         return name
+
+    @property
+    def is_block(self) -> bool:
+        """Whether this is one of the model's decoder blocks."""
+        return False
 
     def ancestors(self) -> list[nn.Module]:
         """The modules from the root down to this one."""

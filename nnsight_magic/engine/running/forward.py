@@ -53,7 +53,7 @@ class Forward:
         self,
         call: Callable[[], Any],
         root: nn.Module,
-        late_write: Callable[[Pause], str],
+        late_write: Callable[[Pause], str | None],
         *,
         bypasses: Bypasses,
         written: dict[Site, list[Change]],
@@ -85,8 +85,8 @@ class Forward:
         self._observers: dict[tuple[nn.Module, str], Callable[[Site, Any], None]] = {}
         self._listings: dict[tuple[nn.Module, int, int], Listing] = {}
         self._bypasses = bypasses
-        self._user: Coroutine | None = None
-        self._coroutine: Coroutine | None = coroutine(self._run)
+        self._user: Any = None  # the coroutine that the model gives way to
+        self._coroutine: Any = coroutine(self._run)
         self._thread = own_thread()
         self._state = ThreadState.capture()._replace(grad=grad)
         self.autocast = self._state.autocast
@@ -204,7 +204,8 @@ class Forward:
 
     def end_replacing(self) -> None:
         """Let further calls of the module run."""
-        self.unbypass(self.replacing.module)
+        if self.replacing is not None:
+            self.unbypass(self.replacing.module)
         self.replacing = None
 
     def record(self, line: list[nn.Module], keep: Callable[[Any, tuple, dict], None]) -> None:
@@ -277,7 +278,8 @@ class Forward:
         self._observers.clear()
         self._listings.clear()
         self._bypasses.forget(self._coroutine)
-        self.pause = self._call = self._user = self._coroutine = self._late_write = None
+        self.pause = self._user = self._coroutine = None
+        self._call = self._late_write = None  # pyright: ignore[reportAttributeAccessIssue]
 
     @uninterrupted
     def _resume(self, error: type[BaseException] | None = None) -> None:

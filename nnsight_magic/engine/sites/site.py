@@ -44,7 +44,8 @@ class Touch:
     parts: tuple[str, ...] = ()  # the real path, ("model", "layers", "3", "mlp")
     wrote: bool = False
     shape: tuple[int, ...] | None = None  # of the value, where it is one tensor
-    site: Site | None = None  # forgotten when the trace ends
+    # Forgotten when the trace ends: whoever asks for it is in one.
+    site: Site = None  # pyright: ignore[reportAssignmentType]
     called: str | None = None  # where the value has a name of its own, "layers[3].attn.pattern"
 
     @property

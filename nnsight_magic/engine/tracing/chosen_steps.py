@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NoReturn
+from typing import Any, Generic, NoReturn, TypeVar
 
 from nnsight_magic.engine.places.spellings import refuse_block_of_steps
 from nnsight_magic.engine.values.words import index_text
 from nnsight_magic.errors import NoSuchIndexError
 
+S = TypeVar("S", bound=int)
 
-class Steps(Iterator):
+
+class Steps(Iterator[S]):
     """The steps of a generation, one after another; `for`, and no `with`."""
 
-    def __init__(self, steps: Iterator, wrote: str):
+    def __init__(self, steps: Iterator[S], wrote: str):
         self._steps, self._wrote = steps, wrote
 
-    def __next__(self) -> Any:
+    def __next__(self) -> S:
         return next(self._steps)
 
     def __enter__(self) -> NoReturn:
@@ -26,7 +28,7 @@ class Steps(Iterator):
         """Python asks for it before it enters."""
 
 
-class ChosenSteps:
+class ChosenSteps(Generic[S]):
     """`tracer.iter[...]`: an iterator over the steps that an index, a slice or a list chooses.
 
     Args:
@@ -35,10 +37,10 @@ class ChosenSteps:
         more: what to do to have more of them.
     """
 
-    def __init__(self, count: int, visit: Callable[[Iterable[int]], Iterator], more: str):
+    def __init__(self, count: int, visit: Callable[[Iterable[int]], Iterator[S]], more: str):
         self._steps, self._visit, self._more = range(count), visit, more
 
-    def __getitem__(self, which: int | slice | Iterable[int]) -> Steps:
+    def __getitem__(self, which: int | slice | Iterable[int]) -> Steps[S]:
         steps = self._steps
         if isinstance(which, slice):
             chosen: Iterable[int] = steps[which]

@@ -147,7 +147,7 @@ class Course:
         for pause in self._pauses:
             pause.close()
         for touch in self.report.touches:
-            touch.site = None
+            touch.site = None  # pyright: ignore[reportAttributeAccessIssue]
         self._silence.end()
         self._forwards.clear()
         self._pauses.clear()

@@ -32,6 +32,7 @@ from nnsight_magic.engine.tracing.streamed import Streamed
 from nnsight_magic.engine.tracing.texts import LastToken, Texts
 from nnsight_magic.engine.tracing.tracer import Tracer
 from nnsight_magic.engine.values.pause import Pause
+from nnsight_magic.engine.values.value import Value
 from nnsight_magic.errors import (
     BadInputError,
     GenerationEndedError,
@@ -139,12 +140,12 @@ class GenerationTracer(Tracer):
             self._plan.texts[forward].prepare(forward.step + 1, ids)
 
     @property
-    def result(self) -> Any:
+    def result(self) -> Value:
         running = self._running()
         if running is not self:
             return running.result
         if self._result is None and self._call is None and self._invoked:
-            results = Results(each.result for each in self._invoked)
+            results: Any = Results(each.result for each in self._invoked)
             return results[0] if len(results) == 1 else results
         if self._result is None:
             self._result = to_save(self.finished)
@@ -167,7 +168,7 @@ class GenerationTracer(Tracer):
         return running._begin
 
     @property
-    def steps(self) -> Steps:
+    def steps(self) -> Steps[Step]:
         """Visit the steps one by one; ends with the last new token, or at the end of the text.
 
         Inside the loop, reads and writes are those of the visited step.
@@ -177,7 +178,7 @@ class GenerationTracer(Tracer):
         return Steps(running._visit(indices), "tracer.steps")
 
     @property
-    def iter(self) -> ChosenSteps:
+    def iter(self) -> ChosenSteps[Step]:
         """The same for chosen steps: `tracer.iter[2]`, `iter[1:4]`, `iter[[0, 2]]`, `iter[:]`."""
         running = self._running()
         more = "Ask for more with max_new_tokens."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import nn
@@ -84,7 +84,8 @@ class Tracer(OlderSpellings):
         self.step = 0
         self._call, self._root, self._full, self._grad = call, root, full, grad
         self._random, self._shortcut, self._again = random, shortcut, again
-        self._course: Course | None = None
+        # Whoever asks for it is inside the block.
+        self._course: Course = None  # pyright: ignore[reportAttributeAccessIssue]
         self._parent: Tracer | None = None
         self._invokes = Invokes()
         self._invoked: list[Tracer] = []
@@ -109,12 +110,12 @@ class Tracer(OlderSpellings):
         return self.inputs.get("attention_mask")
 
     @property
-    def result(self) -> Any:
+    def result(self) -> Value:
         """The whole output of the model, inside the block; in an invoke, of its own run."""
         running = self._running()
         return self.read(self.model, "output") if running is self else running.result
 
-    def _running(self) -> Tracer:
+    def _running(self) -> Self:
         """The invoke that is running, where this trace has no run of its own; else this trace."""
         active = self.model._active
         is_invoke = isinstance(active, Tracer) and active._parent is self
@@ -128,7 +129,7 @@ class Tracer(OlderSpellings):
     # ── the block ────────────────────────────────────────────────────────────────────────
 
     @uninterrupted
-    def __enter__(self) -> Tracer:
+    def __enter__(self) -> Self:
         self._entered = True
         try:
             watch.begin(self)
@@ -214,7 +215,7 @@ class Tracer(OlderSpellings):
                 course.close()
                 self.own_calls.close()
                 self.report.seconds = time.perf_counter() - self._began
-                self._course = None
+                self._course = None  # pyright: ignore[reportAttributeAccessIssue]
         finally:
             self._grad_mode.leave()  # behind every switch into the model, which has its own mode
             self.model._end(self, parent)
@@ -322,11 +323,11 @@ class Tracer(OlderSpellings):
         self._course.prepare.append(tell)
 
     @property
-    def iter(self) -> ChosenSteps:
+    def iter(self) -> ChosenSteps[Any]:
         """The steps: of a trace, which is one forward, the one."""
         return ChosenSteps(1, iter, "Several steps are those of a text: model.generate(prompt, …).")
 
-    def all(self) -> Steps:
+    def all(self) -> Steps[Any]:
         """Every step, as `iter[:]`."""
         return self.iter[:]
 

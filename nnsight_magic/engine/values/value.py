@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 
@@ -27,9 +27,12 @@ from nnsight_magic.errors import NnsightWarning, WrongIndexError, WrongKindError
 
 if TYPE_CHECKING:
     from nnsight_magic.engine.values.origin import Handed, Origin
+    from nnsight_magic.engine.values.tensor_types import TensorOfValues
+else:
+    TensorOfValues = torch.Tensor
 
 
-class Value(torch.Tensor):
+class Value(TensorOfValues):
     """A tensor read from a forward pass.
 
     It is a `torch.Tensor` in every respect. Results of operations on it are `Value`s too, so
@@ -65,7 +68,7 @@ class Value(torch.Tensor):
             return _noted_loan(args[0], result)
         return result
 
-    def save(self) -> Value:
+    def save(self) -> Self:
         """Mark as wanted: it is listed in the result. Values stay usable after the block anyway."""
         self._saved = True
         return self
