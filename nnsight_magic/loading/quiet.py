@@ -36,8 +36,10 @@ def quiet(bars: bool = False) -> Iterator[None]:
 @contextmanager
 def _no_gguf_bar() -> Iterator[None]:
     """The GGUF reader has a bar of its own, which transformers' switch does not reach."""
-    from transformers import modeling_gguf_pytorch_utils as reader
-
+    try:
+        from transformers import modeling_gguf_pytorch_utils as reader
+    except ImportError:  # another transformers has it elsewhere: a bar is shown, no more
+        reader = None
     bar = getattr(reader, "tqdm", None)
     if bar is None:
         yield

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from nnsight_magic import LanguageModel
-from nnsight_magic.engine.memory.settings import _PRECISIONS
+from nnsight_magic.engine.insides.torch_insides import _PRECISIONS
 
 IDS = torch.tensor([[5, 6, 7, 8, 9, 10]])
 BACKENDS = torch.backends

@@ -19,13 +19,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from nnsight_magic.engine.insides import torch_insides
 from nnsight_magic.engine.memory.comparable import add_comparable, lasts, of_tensor
 from nnsight_magic.engine.memory.model_code import code_of
 from nnsight_magic.engine.running.bypass import own_forward
-from nnsight_magic.engine.running.torch_insides import any_global_hook
 from nnsight_magic.engine.values.inner_tensors import are_plain, inner_tensors
-
-_TORCHS_OWN = frozenset(vars(nn.Module()))  # what torch keeps in every module
 
 _hooks = itemgetter("_forward_hooks", "_forward_pre_hooks")
 
@@ -54,7 +52,7 @@ class Fingerprint:
 
         Hooks that are methods of `ours` are not foreign.
         """
-        if any_global_hook():
+        if not torch_insides.modules_are_as_known() or torch_insides.any_global_hook():
             return None
         if not self._parts or not all(part.is_whole() for part in self._parts):
             self._parts = _parts_of(self.root, self._layers)
@@ -76,7 +74,7 @@ class Fingerprint:
         """
         parts = [self._parts[0], *self._parts[blocks.start + 1 : blocks.stop + 1]]
         known: dict[Any, tuple[list, list]] = {}
-        return not any_global_hook() and all(
+        return not torch_insides.any_global_hook() and all(
             part.is_whole()
             and part.state(ours, known) == state
             and (not code or part.code(known) == its_code)
@@ -205,4 +203,8 @@ def _attributes(own: dict[str, Any]) -> list[Any]:
         if told is None:
             del own["forward"]
     # Names with two underscores are the bookkeeping of other libraries, such as nnsight's.
-    return [value for name, value in own.items() if name not in _TORCHS_OWN and name[:2] != "__"]
+    return [
+        value
+        for name, value in own.items()
+        if name not in torch_insides.KEPT_IN_A_MODULE and name[:2] != "__"
+    ]

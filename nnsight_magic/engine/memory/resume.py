@@ -23,8 +23,8 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import nn
-from torch.utils._device import DeviceContext
 
+from nnsight_magic.engine.insides import torch_insides
 from nnsight_magic.engine.memory.fingerprint import Fingerprint
 from nnsight_magic.engine.memory.settings import settings
 from nnsight_magic.engine.memory.weights import Weights
@@ -110,25 +110,23 @@ class Resume:
 
         `None` where that cannot be told. Another state than the one before forgets everything.
         """
-        if _modes_of_others():
+        if torch_insides.any_mode_of_others():
             _log.debug("nothing is remembered: torch functions are intercepted by other code")
             return None
         if self._fingerprint is None or self._fingerprint.root is not root:
             self._fingerprint = Fingerprint(root, find_names(root).layers)
         state = self._fingerprint.take(ours)
-        arguments = _arguments(args, kwargs)
-        if state is None or arguments is None:
-            _log.debug(
-                "nothing is remembered: %s",
-                "hooks of other code, or training mode"
-                if state is None
-                else "an argument that cannot be compared",
-            )
+        if state is None:
+            _log.debug("nothing is remembered: hooks of other code, or training mode")
+            return None
+        arguments, its_settings = _arguments(args, kwargs), settings()
+        if arguments is None or its_settings is None:
+            _log.debug("nothing is remembered: an argument or a setting that cannot be compared")
             return None
         if state != self._state:
             self._forget()
             self._state = state
-        return Key(self._age, arguments, settings(), autocast)
+        return Key(self._age, arguments, its_settings, autocast)
 
     def same(
         self,
@@ -146,7 +144,7 @@ class Resume:
         Args:
             code: look at the code of the blocks' classes too.
         """
-        if key.age != self._age or torch._C._len_torch_dispatch_stack():
+        if key.age != self._age or torch_insides.any_dispatch_mode():
             return False
         if key.settings != settings() or key.arguments != _arguments(args, kwargs):
             return False
@@ -208,16 +206,6 @@ class Resume:
 
 def _size(tensor: torch.Tensor) -> int:
     return tensor.numel() * tensor.element_size()
-
-
-def _modes_of_others() -> bool:
-    """Whether torch functions are being intercepted, by anything but a default device."""
-    if torch._C._len_torch_dispatch_stack():
-        return True
-    depth = torch._C._len_torch_function_stack()
-    return any(
-        not isinstance(torch._C._get_function_stack_at(i), DeviceContext) for i in range(depth)
-    )
 
 
 def _arguments(args: tuple, kwargs: dict[str, Any]) -> Hashable | None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from nnsight_magic.engine.insides import torch_insides
 from nnsight_magic.engine.memory.replaced import replaced
 
 _MATMUL = (
@@ -41,21 +42,13 @@ _READ: tuple[Callable[[], Any], ...] = (
     *(partial(getattr, torch.backends.cudnn, name) for name in _CUDNN),
     *(partial(getattr, torch.backends.mkldnn, name) for name in _MKLDNN),
 )
-_PRECISIONS = [
-    (backend, part)
-    for backend, parts in {
-        "generic": ("all",),
-        "cuda": ("all", "matmul", "conv", "rnn"),
-        "mkldnn": ("all", "matmul", "conv", "rnn"),
-    }.items()
-    for part in parts
-]
-_precision = getattr(torch._C, "_get_fp32_precision_getter", None)  # from torch 2.9 on
 
 
-def settings() -> Hashable:
-    """All of them as they are now."""
-    precisions = () if _precision is None else [_precision(*each) for each in _PRECISIONS]
+def settings() -> tuple[Hashable, ...] | None:
+    """All of them as they are now; `None` where one cannot be read that this torch has."""
+    precisions = torch_insides.precisions()
+    if precisions is None:
+        return None
     return (*map(_value, _READ), *precisions, *replaced())
 
 
@@ -69,4 +62,5 @@ def _value(read: Callable[[], Any]) -> Any:
 # torch 2.9 warns at the first reading of the old interface, which nobody here has used.
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
-    settings()
+    for read in _READ:
+        _value(read)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from types import CodeType
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from nnsight_magic.engine.insides import transformers_insides
 from nnsight_magic.errors import NoSuchOperationError, SpellingError
 
 if TYPE_CHECKING:
@@ -194,7 +195,7 @@ class Attended(list):
 
     def __init__(self, attention: Tree):
         config = getattr(attention.module, "config", None)
-        eager = getattr(config, "_attn_implementation", None) == "eager"
+        eager = transformers_insides.attention_of(config) == "eager"
         weights = attention.pattern if eager else None  # which runs first
         super().__init__((attention.heads[:], weights))
         self._attention = attention

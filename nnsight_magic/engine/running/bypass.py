@@ -14,6 +14,7 @@ from typing import Any
 
 from torch import nn
 
+from nnsight_magic.engine.insides import torch_insides
 from nnsight_magic.engine.running.coroutine import Coroutine, current
 from nnsight_magic.engine.running.hooks import captures_behind, put_in_order
 from nnsight_magic.engine.running.interrupt import uninterrupted
@@ -105,11 +106,11 @@ class Bypasses:
 
         By `module.compile()`, or by `module.forward = torch.compile(module.forward)`.
         """
-        if module._compiled_call_impl is not None:
+        if torch_insides.compiled_call(module) is not None:
             self._set.append((module, "_compiled_call_impl", module._compiled_call_impl))
             module._compiled_call_impl = None
         forward = module.__dict__.get("forward")
-        plain = getattr(forward, "_torchdynamo_orig_callable", None)
+        plain = torch_insides.compiled_from(forward)
         if plain is not None and not hasattr(forward, "stands_for"):
             self._set.append((module, "forward", forward))
             module.__dict__["forward"] = plain

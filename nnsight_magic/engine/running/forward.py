@@ -15,6 +15,7 @@ from typing import Any
 
 from torch import nn
 
+from nnsight_magic.engine.insides import torch_insides
 from nnsight_magic.engine.running.bypass import RUNS, Bypasses, Produce
 from nnsight_magic.engine.running.called_again import called_again
 from nnsight_magic.engine.running.coroutine import Coroutine, coroutine, current, own_thread
@@ -29,7 +30,7 @@ from nnsight_magic.engine.values.pause import Pause
 
 
 def _uncompiled(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> Any:
-    return module._modules["_orig_mod"](*args, **kwargs)
+    return module._modules[torch_insides.COMPILED](*args, **kwargs)
 
 
 class Cancelled(BaseException):
@@ -103,10 +104,10 @@ class Forward:
             return
         again = [child for module in line[:-1] for child in called_again(module)]
         for module in (*line, *again):
-            if module._compiled_call_impl is not None or "forward" in module.__dict__:
+            if torch_insides.compiled_call(module) is not None or "forward" in module.__dict__:
                 self._bypasses.uncompile(module)
         for module in line[:-1]:
-            if "_orig_mod" in module._modules:  # what torch.compile gives: no hook fires in there
+            if torch_insides.COMPILED in module._modules:  # no hook fires in there
                 self.bypass(module, partial(_uncompiled, module))
             self._hook(module, "output")
         for module in again:

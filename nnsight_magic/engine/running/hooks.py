@@ -10,6 +10,8 @@ from collections.abc import Callable
 
 from torch import nn
 
+from nnsight_magic.engine.insides import transformers_insides
+
 
 def take_away(module: nn.Module, act: Callable) -> None:
     """Remove every forward hook and pre-hook of `module` that calls `act`."""
@@ -22,11 +24,6 @@ def take_away(module: nn.Module, act: Callable) -> None:
             hooks.pop(key, None)
 
 
-# Hooks that note hidden states and attentions for a model's result. They are set by the first
-# forward that is asked for these, and stay: those of a trace, which come later, would run behind.
-_CAPTURING = "transformers.utils.output_capturing"
-
-
 def captures_behind(module: nn.Module) -> list[int]:
     """Move the hooks that note outputs behind all others, so that they see what those wrote.
 
@@ -34,9 +31,7 @@ def captures_behind(module: nn.Module) -> list[int]:
         The order in which the hooks stood, empty if it was left; see `put_in_order`.
     """
     hooks = module._forward_hooks
-    captures = [
-        key for key, each in hooks.items() if getattr(each, "__module__", None) == _CAPTURING
-    ]
+    captures = [key for key, each in hooks.items() if transformers_insides.captures(each)]
     order = [*hooks] if captures else []
     for key in captures:
         hooks.move_to_end(key)

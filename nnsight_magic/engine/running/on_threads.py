@@ -15,8 +15,8 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch.utils._python_dispatch import _get_current_dispatch_mode_stack, _push_mode
 
+from nnsight_magic.engine.insides import torch_insides
 from nnsight_magic.engine.running.interrupt import interruptible, uninterrupted
 from nnsight_magic.engine.running.thread_state import ThreadState
 
@@ -73,7 +73,7 @@ class Threadlet:
                 self._begin()
 
     def _begin(self) -> None:
-        state, modes = ThreadState.capture(), _get_current_dispatch_mode_stack()
+        state, modes = ThreadState.capture(), torch_insides.dispatch_modes()
         device = torch.cuda.current_device() if torch.cuda.is_initialized() else None
         self._os_thread = threading.Thread(
             target=self._live, args=(state, modes, device), name="nnsight_magic", daemon=True
@@ -154,8 +154,7 @@ class Threadlet:
             torch.cuda.set_device(device)
         with state.inference_guard():
             state.restore(ThreadState.capture())
-            for mode in modes:
-                _push_mode(mode)
+            torch_insides.enter_dispatch(modes)
             run, self._run = self._run, None
             return (self.gr_context or contextvars.Context()).run(run), None
 

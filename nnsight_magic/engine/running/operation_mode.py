@@ -22,6 +22,7 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from nnsight_magic.engine.insides import torch_insides
 from nnsight_magic.engine.running.fused import FUSED, by_heads, in_steps, put_by_heads
 from nnsight_magic.engine.running.head_counts import head_count
 from nnsight_magic.engine.sites.site import PATTERN, Operation
@@ -29,7 +30,6 @@ from nnsight_magic.engine.values.writes import mutates
 
 Arrive = Callable[[Operation, str, Any], Any]
 
-_CALL_OF_A_MODULE = nn.Module._call_impl.__code__
 _TORCH = os.path.dirname(os.path.abspath(torch.__file__)) + os.sep
 
 # Questions about a tensor, which torch dispatches like operations.
@@ -199,7 +199,7 @@ class OperationMode(TorchFunctionMode):
         """The line that issued an operation; `None` if it is not the watched forward's own."""
         place = last = None
         while frame is not None and frame is not self._forward:
-            if frame.f_code is _CALL_OF_A_MODULE and not self._made_here(frame):
+            if frame.f_code is torch_insides.call_of_a_module and not self._made_here(frame):
                 return None
             if place is None and not frame.f_code.co_filename.startswith(_TORCH):
                 place = frame

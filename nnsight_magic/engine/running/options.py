@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import nn
 
+from nnsight_magic.engine.insides import torch_insides, transformers_insides
 from nnsight_magic.errors import UnknownOptionError
 
 
@@ -35,10 +36,10 @@ def check_generation(own: Iterable[str], given: Iterable[str], module: Any) -> N
     if not given:
         return
     forward, is_open = _taken_by(module)
-    known = {*_OF_GENERATE, *vars(module.generation_config)}
+    known = {*transformers_insides.TAKEN_BY_GENERATE, *vars(module.generation_config)}
     # A model may have another one inside generate for it.
     for kind in {type(each) for each in module.modules() if hasattr(type(each), "generate")}:
-        for name in ("generate", "prepare_inputs_for_generation", "_sample"):
+        for name in transformers_insides.METHODS_OF_GENERATE:
             method = getattr(kind, name, None)
             known |= _parameters(method)[0] if method is not None else set()
     _refuse("generate", given, {*own, *known}, forward, is_open, type(module).__name__)
@@ -62,25 +63,16 @@ def _refuse(
 
 def _taken_by(module: nn.Module) -> tuple[frozenset[str], bool]:
     """The names that a module's forward takes, and whether it may take others."""
-    module = module._modules.get("_orig_mod") or module  # what torch.compile gives
+    module = module._modules.get(torch_insides.COMPILED) or module  # what torch.compile gives
     names, is_open = _parameters(type(module).forward)
     if not is_open or not hasattr(module, "config"):
         return frozenset(names), is_open
     kinds = {type(each) for each in module.modules()}
     inside = [_parameters(kind.forward) for kind in kinds]
-    passed_on = frozenset().union(names, _OF_TRANSFORMERS, *(each for each, _ in inside))
+    passed_on = frozenset().union(
+        names, transformers_insides.TAKEN_INSIDE, *(each for each, _ in inside)
+    )
     return passed_on, not type(module).__module__.startswith("transformers.")
-
-
-# What the attention functions of transformers and its losses take, and no forward names.
-_OF_TRANSFORMERS = (
-    "output_attentions", "output_hidden_states", "output_router_logits", "return_dict",
-    "num_items_in_batch", "cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k",
-    "seq_idx", "is_causal", "labels", "use_cache", "shift_labels", "ignore_index",
-)  # fmt: skip
-
-# What `generate` of transformers takes out of its keyword arguments without naming it.
-_OF_GENERATE = ("tokenizer", "assistant_tokenizer", "trust_remote_code")
 
 
 def takes(module: nn.Module, name: str) -> bool:
@@ -99,5 +91,6 @@ def _parameters(function: Any) -> tuple[frozenset[str], bool]:
     named = (
         each for each in parameters if each.kind not in (each.VAR_KEYWORD, each.VAR_POSITIONAL)
     )
-    is_open = any(each.kind is each.VAR_KEYWORD for each in parameters)
-    return frozenset(each.name for each in named if each.name != "self"), is_open
+    earlier, others = transformers_insides.earlier_names(function)
+    is_open = others or any(each.kind is each.VAR_KEYWORD for each in parameters)
+    return earlier.union(each.name for each in named if each.name != "self"), is_open

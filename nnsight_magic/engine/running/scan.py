@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 
+from nnsight_magic.engine.insides import torch_insides
 from nnsight_magic.engine.running.inputs import Inputs
 from nnsight_magic.engine.values.containers import is_container
 from nnsight_magic.engine.values.parts import Parts
@@ -229,7 +229,12 @@ def scan(root: nn.Module, inputs: Inputs, arguments: dict[str, Any]) -> Scan:
     Raises:
         ScanError: what the model computes next depends on numbers, which nobody has here.
     """
-    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    mode = torch_insides.shapes_alone()
+    if mode is None:
+        raise ScanError(
+            f"torch {torch.__version__} does not compute with shapes alone as earlier ones do.\n"
+            "Run a trace instead: every value there has its .shape and .dtype."
+        )
     with mode:
         twin = _twin(root)
         args, kwargs = _faked((inputs.args, {**inputs.kwargs, **arguments}), mode)
@@ -308,7 +313,7 @@ def _watch(path: str, module: nn.Module, scanned: dict[str, Scanned], finished: 
     module.register_forward_hook(ends)
 
 
-def _faked(value: Any, mode: FakeTensorMode) -> Any:
+def _faked(value: Any, mode: Any) -> Any:
     if isinstance(value, torch.Tensor):
         return torch.empty(value.shape, dtype=value.dtype, device="cpu")
     if type(value) in (tuple, list):

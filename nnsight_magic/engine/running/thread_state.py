@@ -16,6 +16,8 @@ from typing import NamedTuple
 import torch
 from torch.overrides import TorchFunctionMode
 
+from nnsight_magic.engine.insides import torch_insides
+
 _DEVICES = ("cpu", "cuda", "mps", "xpu")
 
 
@@ -30,14 +32,14 @@ class ThreadState(NamedTuple):
 
     @classmethod
     def capture(cls) -> ThreadState:
-        autocast = _autocast_now() if torch._C._is_any_autocast_enabled() else None
+        autocast = _autocast_now() if torch_insides.any_autocast() else None
         grad, inference = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
         stream = torch.cuda.current_stream() if torch.cuda.is_initialized() else None
-        return cls(grad, inference, autocast, _modes_now(), stream)
+        return cls(grad, inference, autocast, torch_insides.function_modes(), stream)
 
     def restore(self, now: ThreadState) -> None:
         """Set all but inference mode, for which see `inference_guard`; `now` is what holds."""
-        torch._C._set_grad_enabled(self.grad)
+        torch_insides.set_grad_enabled(self.grad)
         if now.stream != self.stream:
             _change_stream(now.stream, self.stream)
         if now.autocast != self.autocast:
@@ -46,10 +48,7 @@ class ThreadState(NamedTuple):
                 torch.set_autocast_enabled(device, enabled)
                 torch.set_autocast_dtype(device, dtype)
         if now.modes != self.modes:
-            for _ in now.modes:
-                torch._C._pop_torch_function_stack()
-            for mode in self.modes:
-                torch._C._push_on_torch_function_stack(mode)
+            torch_insides.change_function_modes(now.modes, self.modes)
 
     def inference_guard(self):
         """A context that has this state's inference mode, and restores the present one."""
@@ -80,7 +79,7 @@ class UsersGradMode:
             if later:
                 later[0]._mode = mode
             else:
-                torch._C._set_grad_enabled(mode)
+                torch_insides.set_grad_enabled(mode)
             vars(self._open)["modes"] = self._others()
         self._mode = None
 
@@ -100,9 +99,3 @@ def _change_stream(now: torch.cuda.Stream | None, then: torch.cuda.Stream | None
 
 def _autocast_now() -> tuple[tuple[bool, torch.dtype], ...]:
     return tuple((torch.is_autocast_enabled(d), torch.get_autocast_dtype(d)) for d in _DEVICES)
-
-
-def _modes_now() -> tuple[TorchFunctionMode, ...]:
-    """The stack of torch function modes, the outermost first."""
-    depth = torch._C._len_torch_function_stack()
-    return tuple(torch._C._get_function_stack_at(i) for i in range(depth)) if depth else ()

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from nnsight_magic.engine.insides import transformers_insides
 from nnsight_magic.engine.running.bypass import Bypasses
 from nnsight_magic.engine.running.forward import Forward
 from nnsight_magic.engine.sites.site import PATTERN, Site
@@ -79,7 +80,7 @@ def axes_at(model: Root, site: Site, path: tuple, value: torch.Tensor, batch: Ba
     ):
         return Axes("rows", (1,))
     config = getattr(model._root, "config", None)
-    how = getattr(config, "_attn_implementation", None)
+    how = transformers_insides.attention_of(config)
     key = (site.module, site.kind, site.call, site.operation, path, value.ndim, how)
     known = model._axes.get(key)
     if known is None:
@@ -218,7 +219,7 @@ def _seen(model: Root, site: Site, path: tuple, inputs: dict[str, Any]) -> torch
     if module_path is None or root is not model._root:
         return None
     line = model._handle(module_path).ancestors() if module_path else [root]
-    given = {key: item for key, item in inputs.items() if key != "past_key_values"}
+    given = transformers_insides.without_cache(inputs)
     forward = Forward(
         lambda: root(**given), root, lambda pause: None, bypasses=bypasses, written={}
     )

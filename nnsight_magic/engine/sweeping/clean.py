@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from nnsight_magic.engine.insides import transformers_insides
+from nnsight_magic.engine.insides.transformers_insides import Keys
 from nnsight_magic.engine.memory.fingerprint import Fingerprint
 from nnsight_magic.engine.memory.shortcut import Shortcut, bypass_once
 from nnsight_magic.engine.running.bypass import hidden_of
 from nnsight_magic.engine.running.forward import Forward
 from nnsight_magic.engine.sites.site import Site
-from nnsight_magic.engine.sweeping.layout import Keys, NotTokenwise, Packed
+from nnsight_magic.engine.sweeping.layout import NotTokenwise, Packed
 from nnsight_magic.engine.values.containers import copy_tree
 from nnsight_magic.engine.values.value import own_copy
 
@@ -45,12 +47,14 @@ class Prompt:
         args, inputs: the arguments of the model.
         tokens: of each row.
         blocks: the model's decoder blocks.
+        cache: the name by which the model takes keys and values, if it does.
     """
 
     args: tuple
     inputs: dict[str, Any]
     tokens: int
     blocks: list[Handle]
+    cache: str | None
 
 
 def start_behind(blocks: list[Handle], forward: Forward, hidden: torch.Tensor) -> None:
@@ -90,9 +94,7 @@ class CleanRun:
             Whether that was asked for, and is there.
         """
         if keys:
-            from transformers import DynamicCache
-
-            cache = DynamicCache()
+            cache = transformers_insides.new_cache()
             first = {1, len(self._prompt.blocks)}
             try:
                 self._pass_once(touches, starts | first, cache)
@@ -100,7 +102,7 @@ class CleanRun:
                 self._values.clear()
                 self._hidden.clear()
             else:
-                self._keys = _keys_of(cache)
+                self._keys = transformers_insides.keys_and_values(cache)
                 return True
         self._pass_once(touches, starts, None)
         return False
@@ -110,7 +112,7 @@ class CleanRun:
     ) -> None:
         """One forward, whose keys and values go into `cache` where there is one."""
         prompt, blocks = self._prompt, self._prompt.blocks
-        own = {} if cache is None else {"past_key_values": cache, "use_cache": True}
+        own = {} if cache is None else {prompt.cache: cache, "use_cache": True}
         with self._forward(prompt.args, {**prompt.inputs, **own}) as forward:
             for block in starts - {0}:
                 keep = self._keeper(block, cache)
@@ -182,7 +184,8 @@ class CleanRun:
         """A layout for variants that change nothing before these tokens."""
         prompt = self._prompt
         kept = prompt.inputs.get("logits_to_keep", 0)
-        return Packed(prompt.tokens, starts, self._keys, min(kept, prompt.tokens))
+        kept = min(kept, prompt.tokens)
+        return Packed(prompt.tokens, starts, self._keys, prompt.cache, kept)
 
     def close(self) -> None:
         if self._running is not None:
@@ -244,21 +247,11 @@ def may_pack(root: nn.Module, blocks: int, args: tuple, kwargs: dict[str, Any]) 
         and (mask is None or bool(mask.all()))
         and hasattr(root, "generate")
         and not getattr(config, "is_encoder_decoder", False)
-        and getattr(config, "_attn_implementation", None) in _ATTENTION
-        and {"past_key_values", "position_ids"} <= inspect.signature(root.forward).parameters.keys()
+        and transformers_insides.attention_of(config) in _ATTENTION
+        and "position_ids" in inspect.signature(root.forward).parameters
+        and transformers_insides.cache_argument(root) is not None
         and Fingerprint(root).take(Forward) is not None
     )
-
-
-def _keys_of(cache: Any) -> Keys:
-    """The keys and values of a cache of transformers, empty where it keeps something else."""
-    layers = getattr(cache, "layers", None)
-    if layers is None:  # before 4.54
-        found = list(zip(cache.key_cache, cache.value_cache, strict=True))
-    else:
-        found = [(getattr(layer, "keys", None), getattr(layer, "values", None)) for layer in layers]
-    usual = all(isinstance(t, torch.Tensor) and t.ndim == 4 for pair in found for t in pair)
-    return found if usual else []
 
 
 def _same(one: torch.Tensor, other: torch.Tensor) -> bool:

@@ -15,10 +15,10 @@ from typing import Any
 
 import torch
 
+from nnsight_magic.engine.insides import transformers_insides
+from nnsight_magic.engine.insides.transformers_insides import Keys
 from nnsight_magic.engine.values.changes import Change
 from nnsight_magic.engine.values.containers import entries, is_container, rebuild
-
-Keys = list[tuple[torch.Tensor, torch.Tensor]]  # and values, (rows, heads, tokens, size), by block
 
 
 class NotTokenwise(Exception):
@@ -95,11 +95,15 @@ class Packed:
         tokens: of the prompt.
         starts: of each variant, below `tokens`.
         keys: what the clean run left behind in every block.
+        cache_argument: the name by which the model takes them.
         kept: how many of the last positions have logits, 0 for all.
     """
 
-    def __init__(self, tokens: int, starts: list[int], keys: Keys, kept: int = 0):
+    def __init__(
+        self, tokens: int, starts: list[int], keys: Keys, cache_argument: str, kept: int = 0
+    ):
         self.tokens, self.starts, self._keys, self._kept = tokens, starts, keys, kept
+        self._cache_argument = cache_argument
         lengths = [tokens - start for start in starts]
         self._positions = torch.cat([torch.arange(start, tokens) for start in starts])
         self._variant = torch.repeat_interleave(torch.arange(len(starts)), torch.tensor(lengths))
@@ -117,7 +121,7 @@ class Packed:
             "input_ids": self.spread(ids),
             "position_ids": self._positions[None].to(device),
             "attention_mask": self._mask(dtype).to(device),
-            "past_key_values": self._cache(),
+            self._cache_argument: self._cache(),
             "use_cache": True,
         }
         if self._kept:
@@ -142,9 +146,7 @@ class Packed:
         return mask[None, None]
 
     def _cache(self) -> Any:
-        from transformers import DynamicCache
-
-        cache, length = DynamicCache(), max(self.starts)
+        cache, length = transformers_insides.new_cache(), max(self.starts)
         for block, (keys, values) in enumerate(self._keys):
             if length:
                 cache.update(keys[:, :, :length], values[:, :, :length], block)

@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from nnsight_magic.engine.insides import transformers_insides
 from nnsight_magic.engine.memory.shortcut import Shortcut
 from nnsight_magic.engine.running.bypass import Bypasses
 from nnsight_magic.engine.running.coroutine import Coroutine, current
@@ -78,7 +79,13 @@ class Sweep(Tracer):
             batch_size = 1  # it has the rows of one variant
         self._size = batch_size or max(1, TOKENS_PER_BATCH // max(1, self.tokens * self._rows))
         self._bypasses = Bypasses()
-        prompt = Prompt(self.args, self.inputs, self.tokens, self.model._blocks)
+        prompt = Prompt(
+            self.args,
+            self.inputs,
+            self.tokens,
+            self.model._blocks,
+            transformers_insides.cache_argument(self._module),
+        )
         self._clean = CleanRun(prompt, self.new_forward)
         self.packs = pack and not self.model.edits.in_force and self._may_pack()
         self._scheduler: Coroutine | None = None
@@ -175,7 +182,7 @@ class Sweep(Tracer):
     def _packs_truly(self) -> bool:
         """Tried once for a model and a number of tokens."""
         config, known = self._module.config, self.model._packs
-        key = (id(self._module), config._attn_implementation, self.tokens)
+        key = (id(self._module), transformers_insides.attention_of(config), self.tokens)
         if key not in known:
             known[key] = self._clean.packs_truly()
         return known[key]

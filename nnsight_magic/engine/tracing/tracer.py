@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 import torch
 from torch import nn
 
+from nnsight_magic.engine.insides import torch_insides
 from nnsight_magic.engine.memory.shortcut import Shortcut
 from nnsight_magic.engine.places.spellings import Given, OlderSpellings, explain
 from nnsight_magic.engine.running.block_layout import in_block_layout, layout_of, learn
@@ -164,7 +165,7 @@ class Tracer(OlderSpellings):
             self.report.notices.append(f"Edits in force: {names}.")
         self._began = time.perf_counter()
         self._grad_mode.enter()
-        torch._C._set_grad_enabled(bool(self._grad))
+        torch_insides.set_grad_enabled(bool(self._grad))
 
     @watched_exit
     @uninterrupted

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
+from nnsight_magic.engine.insides import torch_insides
 
 
 def plainly(func: Any, *args: Any, **kwargs: Any) -> Any:
@@ -13,7 +13,7 @@ def plainly(func: Any, *args: Any, **kwargs: Any) -> Any:
     In one call of C, where `with torch._C.DisableTorchFunctionSubclass()` could be left by an
     interrupt between its end and its exit, and would stay in force for the whole thread.
     """
-    return torch._C._disabled_torch_function_impl(func, (), args, kwargs)
+    return torch_insides.as_plain_tensors(func, (), args, kwargs)
 
 
 def first_line(error: Exception) -> str:

@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 
+from nnsight_magic.engine.insides import torch_insides
+
 _IN_PLACE_OPERATORS = frozenset(
     f"__{name}__"
     for name in (
@@ -71,9 +73,9 @@ def _tensors(value: Any) -> Iterator[torch.Tensor]:
 
 def _of_schema(func: Any) -> tuple:
     """Positions and names of the arguments that the operator's schema says are written."""
-    if isinstance(func, torch._ops.OpOverload):
+    if isinstance(func, torch_insides.OVERLOAD):
         overloads = [func]
-    elif isinstance(func, torch._ops.OpOverloadPacket):
+    elif isinstance(func, torch_insides.OPERATOR):
         overloads = [getattr(func, name) for name in func.overloads()]
         # Those with `out` are known by their keyword; the others differ in types alone.
         overloads = [each for each in overloads if not _outs(each)] or overloads
@@ -105,7 +107,7 @@ def same_bits(one: torch.Tensor, other: torch.Tensor) -> bool:
 
 
 def _bits(value: torch.Tensor) -> torch.Tensor:
-    plainly = torch._C._disabled_torch_function_impl
+    plainly = torch_insides.as_plain_tensors
     whole = plainly(torch.Tensor.as_subclass, (), (value, torch.Tensor), {})
     whole = whole.detach().resolve_conj().resolve_neg()
     return whole.contiguous().reshape(-1).view(torch.uint8)
