@@ -155,11 +155,11 @@ class Paths:
             if link.kind == "call":
                 return None
             step = self._index if link.kind == "index" else self._attribute
-            handle, problem = step(handle, link, found, position)
+            before, (handle, problem) = handle, step(handle, link, found, position)
             if problem is not None or handle is None:
                 return problem
             # `.next()` gives the same module back.
-            if link.value == "next" and found.links[position + 1 : position + 2]:
+            if handle is before and found.links[position + 1 : position + 2]:
                 links = found.links[:position] + found.links[position + 2 :]
                 return self.problem(Reference(found.name, found.span, links, found.stored))
         return None
@@ -170,16 +170,16 @@ class Paths:
         """Follows `.name`; the handle is `None` where the path leaves the module tree."""
         name = str(link.value)
         if name in VALUE_ATTRIBUTES or (handle is self.model and name in AT_ROOT):
-            return None, None
-        if name == "pattern" and has_heads(handle):
+            return None, _child_meant(handle, link, found, position)
+        child = below_root(handle, name)
+        if name == "pattern" and child is None and has_heads(handle):
             return None, None
         if found.stored and position == len(found.links) - 1:
             return None, _assigned(handle, link, as_written(found, position))
-        if name == "next":
-            return handle, None
-        child = below_root(handle, name)
         if child is not None:
             return child, None
+        if name == "next":
+            return handle, None
         if name in OF_ATTENTION and not (has_heads(handle) or hasattr(module_of(handle), name)):
             return None, _no_such(handle, link, as_written(found, position))
         if name in self.attached or name in HANDLE_ATTRIBUTES or has_attribute(handle, name):
@@ -209,6 +209,22 @@ class Paths:
             return modules[link.value], None
         same = len({kind_of(each) for each in modules}) == 1
         return (modules[0] if same and link.value is None and not link.slices else None), None
+
+
+def _child_meant(handle: Any, link: Link, found: Reference, position: int) -> Problem | None:
+    """`attention.output.dense`: of a value asked what only the child of that name has."""
+    child = children(handle).get(str(link.value))
+    match found.links[position + 1 : position + 2]:
+        case (Link("attribute", str(name)),) if child is not None:
+            if name not in VALUE_ATTRIBUTES and named(child, name) is None:
+                return None
+            where = as_written(found, position)
+            return Problem(
+                link.span,
+                f"{where}.{link.value} is what {where} gives, not its module of that name",
+                f'write {where}["{link.value}"].{name}',
+            )
+    return None
 
 
 def _assigned(handle: Any, link: Link, where: str) -> Problem | None:

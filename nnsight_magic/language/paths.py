@@ -96,15 +96,21 @@ def touch(found: Reference) -> Touch | None:
             return Touch(
                 as_written(found, position), kind, found.stored or _in_place(rest), link.span
             )
-        if link.kind == "attribute" and link.value == "heads":
+        following = found.links[position + 1].kind if position + 1 < len(found.links) else ""
+        if link.kind == "attribute" and link.value == "heads" and following != "attribute":
             path = as_written(found, position + 1)
             return Touch(path, "input", found.stored or _in_place(found), link.span)
-        if link.kind == "attribute" and link.value == "pattern":
+        if link.kind == "attribute" and link.value == "pattern" and not _goes_on(found, position):
             path = as_written(found, position)
             return Touch(path, "pattern", found.stored or _in_place(found), link.span)
-        if link.kind == "attribute" and link.value == "skip":
+        if link.kind == "attribute" and link.value == "skip" and following == "call":
             return Touch(as_written(found, position), "output", True, link.span)
     return None
+
+
+def _goes_on(found: Reference, position: int) -> bool:
+    """Whether a value is named further on: then what stands here is a module of the model's."""
+    return any(link.value in VALUE_ATTRIBUTES for link in found.links[position + 1 :])
 
 
 def _in_place(found: Reference) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from nnsight_magic.engine.places.heads import Heads, head_layout
+from nnsight_magic.engine.places.own_names import of_user
 from nnsight_magic.engine.places.pattern import pattern_of
 from nnsight_magic.engine.sweeping.axes import Batch, axes_of, part_of
 from nnsight_magic.engine.values.containers import entries, is_container, rebuild
@@ -89,9 +90,11 @@ class Row:
             return self._tracer.input_ids[row.index : row.index + 1, row.start : row.stop]
         if name == "prompt" and self._tracer is not None:
             return self._tracer.prompts[row.index]
+        if name in self._handle._hides:
+            return self._wrapped(of_user(self._handle, name))
         if name == "pattern":
             return self._wrapped(pattern_of(self._handle)).output
-        found = getattr(self._handle, name)
+        found = of_user(self._handle, name)
         if name in _VALUES:
             self._note(name)
             return self._part(found)
@@ -102,7 +105,7 @@ class Row:
         return self._wrapped(found)
 
     def __setattr__(self, name: str, new: Any) -> None:
-        if name == "pattern":
+        if name == "pattern" and name not in self._handle._hides:
             self._wrapped(pattern_of(self._handle)).output = new
             return
         if name not in _VALUES:

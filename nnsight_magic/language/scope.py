@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from nnsight_magic.engine.places.own_names import of_user
 from nnsight_magic.engine.sweeping.axes import Batch
 from nnsight_magic.engine.tracing.step import Step
 from nnsight_magic.language.keep import kept, stacked
@@ -84,7 +85,7 @@ class Scope:
             row = rows[self._names.index(name)]
             batch = Batch(len(rows), row.width, self._tracer.rows_of_prompt)
             return Row(self.model, row, batch, self._touched, self._tracer)
-        return getattr(self.model, name)
+        return of_user(self.model, name)
 
     def __setattr__(self, name: str, new: Any) -> None:
         setattr(self.model, name, new)
@@ -119,7 +120,7 @@ class Scope:
     def _of_model(self, name: str) -> Any:
         """`model.name`, where `name` may also stand in the model's child called `model`."""
         found = below_root(self.model, name) if name not in VALUE_ATTRIBUTES else None
-        return getattr(self.model, name) if found is None else found
+        return of_user(self.model, name) if found is None else found
 
     def _by_text(self, value: Any) -> Any:
         if not isinstance(value, torch.Tensor):

@@ -19,6 +19,7 @@ import torch
 from nnsight_magic.engine.editing.block import Change, Place
 from nnsight_magic.engine.editing.check import check_index
 from nnsight_magic.engine.editing.file import StoredEdit, StoredWrite, store, stored, to_json
+from nnsight_magic.engine.places.own_names import of_user
 from nnsight_magic.engine.running.lifeline import watched_exit
 from nnsight_magic.engine.values.changes import replaced
 from nnsight_magic.engine.values.containers import entries, is_container
@@ -121,7 +122,7 @@ class Edit:
         # `edited.layers[3].output[:] = 0` says the same as `model.layers[3].output[:] = 0`.
         if name.startswith("_") or self._model is None:
             raise AttributeError(name)
-        return getattr(self._model, name)
+        return of_user(self._model, name)
 
     def __str__(self) -> str:
         state = "" if self.enabled else " (off)"

@@ -9,6 +9,7 @@ from nnsight_magic.engine.editing.edits import Edits
 from nnsight_magic.engine.memory.resume import Resume
 from nnsight_magic.engine.model.travel import edits_of, with_edits
 from nnsight_magic.engine.places.handle import Handle
+from nnsight_magic.engine.places.own_names import class_of, hide_names
 from nnsight_magic.engine.tracing.turn import Turn
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ def edited_copy(model: Root) -> Any:
 
     Weights that are not there yet are loaded once for both.
     """
-    copy = object.__new__(type(model))
+    copy = object.__new__(class_of(model))
     Handle.__init__(copy, copy, "")
     model.__dict__.setdefault("_family", WeakSet([model])).add(copy)
     shared = {name: value for name, value in model.__dict__.items() if name not in _OWN}
@@ -38,5 +39,6 @@ def edited_copy(model: Root) -> Any:
         resume=Resume(model.resume.budget),
         edits=Edits(copy),
     )
+    hide_names(copy, copy._root)
     copy.resume.enabled = model.resume.enabled
     return with_edits(copy, edits_of(model))

@@ -79,9 +79,7 @@ class LanguageModel(Model):
         own = {"block_index_zero": block_index_zero, "rename": rename}
         if isinstance(source, nn.Module):
             super().__init__(source, **own)
-            self.__dict__.update(
-                _source=None, _recipe=None, _given_tokenizer=tokenizer, loaded=True
-            )
+            self.__dict__.update(_source=None, _recipe=None, _given_tokenizer=tokenizer)
             return
         opened = open_source(str(source), **kwargs)
         super().__init__(opened.skeleton(), **own)
@@ -250,8 +248,6 @@ class LanguageModel(Model):
     @property
     def generator(self) -> Any:
         """The text being generated: `model.generator.output` is `tracer.result`."""
-        if "generator" in self._root._modules:
-            return self._child("generator")
         return Generator(self)
 
     @touching

@@ -16,6 +16,7 @@ from nnsight_magic.engine.model.browse import tree_of
 from nnsight_magic.engine.model.edited_copy import edited_copy
 from nnsight_magic.engine.model.travel import by_name, deep_copy, shallow_copy
 from nnsight_magic.engine.places.handle import Handle
+from nnsight_magic.engine.places.own_names import VALUES, hide_names
 from nnsight_magic.engine.places.spellings import Session, without_foreign_options
 from nnsight_magic.engine.places.standard_names import (
     BLOCK_NAMES,
@@ -120,7 +121,9 @@ class Model(Handle):
             resume=Resume(),
             edits=Edits(self),
             block_index_zero=block_index_zero,
+            loaded=True,
         )
+        hide_names(self, self._root)
 
     # ── running ──────────────────────────────────────────────────────────────────────────
 
@@ -425,6 +428,7 @@ class Model(Handle):
             raise NoTraceError(
                 f"{where} has a value only while the model runs.\n"
                 f"Read it inside a trace:\n    with model.trace(…):\n        x = model.{where}"
+                f"{_child_of_that_name(handle, kind)}"
             )
         return tracer
 
@@ -449,13 +453,9 @@ class Model(Handle):
         return find_names(self._root)
 
     @property
-    def blocks(self) -> list[Handle] | Handle:
-        """The decoder blocks, none for a module that has no such list.
-
-        A model's own child of that name comes first: `blocks` of a vision transformer.
-        """
-        own = self._root._modules.get("blocks")
-        return self._blocks if own is None else self._child("blocks")
+    def blocks(self) -> list[Handle]:
+        """The decoder blocks, none for a module that has no such list."""
+        return self._blocks
 
     @property
     def _blocks(self) -> list[Handle]:
@@ -473,6 +473,7 @@ class Model(Handle):
         handle = self._handles.get(path)
         if handle is None:
             handle = self._handles[path] = Handle(self, path)
+            hide_names(handle, handle.ancestors()[-1])
         return handle
 
     def _written(self, path: str) -> str:
@@ -496,7 +497,7 @@ class Model(Handle):
         return rest
 
     def __setattr__(self, name: str, new: Any) -> None:
-        if name in self.__dict__:
+        if name in self.__dict__ and name not in self._hides:
             self.__dict__[name] = new
         else:
             super().__setattr__(name, new)
@@ -522,6 +523,12 @@ def _module_in(given: Any) -> nn.Module:
             f"Load a language model by its name: LanguageModel({str(given)!r})."
         )
     return module
+
+
+def _child_of_that_name(handle: Handle, kind: str) -> str:
+    if kind not in VALUES or handle.ancestors()[-1]._modules.get(kind) is None:
+        return ""
+    return f'\nThe module\'s own child of that name: {handle.name or "model"}["{kind}"]'
 
 
 def _bracketed(path: str) -> str:

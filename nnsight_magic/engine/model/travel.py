@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from nnsight_magic.engine.places.own_names import class_of
 from nnsight_magic.errors import LoadError
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def by_name(model: Root) -> tuple:
             "are loaded by that name they are the old ones.\n"
             "Save them, model.module.save_pretrained(folder), and load that: LanguageModel(folder)."
         )
-    return _made, (type(model), recipe, edits_of(model))
+    return _made, (class_of(model), recipe, edits_of(model))
 
 
 def deep_copy(model: Root, memo: dict) -> Any:
@@ -75,7 +76,7 @@ def _like(model: Root, root: nn.Module) -> Any:
     options = {"block_index_zero": model.block_index_zero, "rename": model._rename}
     if "_given_tokenizer" in model.__dict__:
         options["tokenizer"] = model._given_tokenizer
-    return with_edits(type(model)(root, **options), edits_of(model))
+    return with_edits(class_of(model)(root, **options), edits_of(model))
 
 
 def edits_of(model: Root) -> list[tuple]:

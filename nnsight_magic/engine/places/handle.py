@@ -12,6 +12,7 @@ from torch import nn
 from nnsight_magic.engine.places.attach import attach, call_module, detach
 from nnsight_magic.engine.places.heads import Heads, head_layout
 from nnsight_magic.engine.places.operations import Operations
+from nnsight_magic.engine.places.own_names import Own, hide_names
 from nnsight_magic.engine.places.pattern import pattern_of
 from nnsight_magic.engine.places.place import Place, raise_what_failed, touching
 from nnsight_magic.engine.places.source import Source, source_of
@@ -30,8 +31,9 @@ class Handle(Place):
     """One module of a wrapped model.
 
     Attributes and indices mirror the module tree; anything else falls through to the real
-    module (`.weight`, `.in_features`). A child whose name is taken here (`output`, `input`) is
-    reached by its name in brackets: `handle["output"]`.
+    module (`.weight`, `.in_features`). The model's own children come before names of ours, which
+    are all at `handle._own` too; except for `output`, `input` and `inputs`: a child of such a name
+    is reached by its name in brackets, `handle["output"]`.
 
     Attributes:
         path, parts, call, name, module: as of every `Place`.
@@ -131,6 +133,17 @@ class Handle(Place):
         return self[path]
 
     @property
+    def _own(self) -> Own:
+        """Everything of this package by name, where a child of the model hides it.
+
+        >>> from nnsight_magic import Model
+        >>> model = Model(nn.ModuleDict({"trace": nn.Linear(2, 2), "scan": nn.ReLU()}))
+        >>> model._own.block_count
+        0
+        """
+        return Own(self)
+
+    @property
     def is_block(self) -> bool:
         """Whether this is one of the model's decoder blocks."""
         return self._model.names.is_block(self.path) and self._model.block_index_zero
@@ -195,7 +208,11 @@ class Handle(Place):
         return None
 
     def __setattr__(self, name: str, new: Any) -> None:
-        if isinstance(new, nn.Module) and not isinstance(getattr(type(self), name, None), property):
+        if name in self._hides:
+            object.__setattr__(self, name, new)
+        elif isinstance(new, nn.Module) and not isinstance(
+            getattr(type(self), name, None), property
+        ):
             attach(self, name, new)
         else:
             super().__setattr__(name, new)
@@ -306,7 +323,9 @@ class _Calls:
         self._handle = handle
 
     def __getitem__(self, call: int) -> Handle:
-        return Handle(self._handle._model, self._handle.path, call)
+        handle = Handle(self._handle._model, self._handle.path, call)
+        hide_names(handle, handle.ancestors()[-1])
+        return handle
 
 
 def _part(model: Any, path: str, call: int) -> Handle:

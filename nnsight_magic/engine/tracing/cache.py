@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from nnsight_magic.engine.places.own_names import of_user
 from nnsight_magic.engine.values.containers import entries, is_container, rebuild
 from nnsight_magic.engine.values.value import as_value, own_copy
 from nnsight_magic.errors import NotCachedError
@@ -137,7 +138,7 @@ class _InCache:
             return getattr(self._cache[self._handle], name)
         if name == "model" and "model" not in self._handle.children():
             return self
-        found = getattr(self._handle, name)
+        found = of_user(self._handle, name)
         return _InCache(self._cache, found) if hasattr(found, "ancestors") else found
 
     def __getitem__(self, index: Any) -> Any:

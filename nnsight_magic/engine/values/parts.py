@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from nnsight_magic.engine.values.containers import copy_tree, entries, is_container
+from nnsight_magic.engine.values.meant import child_meant
 from nnsight_magic.engine.values.value import as_value, own_copy
 from nnsight_magic.engine.values.words import describe, index_text
 
@@ -103,9 +104,12 @@ class Parts:
         raw = self._raw()
         if isinstance(raw, Mapping) and name in raw:
             return self[name]
-        if not hasattr(raw, name) and hasattr(torch.Tensor, name):
+        if hasattr(raw, name):
+            return getattr(raw, name)
+        meant = child_meant(self._pause, name)
+        if hasattr(torch.Tensor, name) and not meant:
             raise AttributeError(self._no_tensor(f"has no {name!r}"))
-        return getattr(raw, name)
+        raise AttributeError(f"'{type(raw).__name__}' object has no attribute {name!r}{meant}")
 
     def __setattr__(self, name: str, new: Any) -> None:
         if name in Parts.__slots__:

@@ -20,6 +20,7 @@ from nnsight_magic.engine.values.gradients import (
     gradient_of,
     write_gradient,
 )
+from nnsight_magic.engine.values.meant import child_meant
 from nnsight_magic.engine.values.plainly import first_line, plainly
 from nnsight_magic.engine.values.words import describe
 from nnsight_magic.engine.values.writes import lends, mutates, written
@@ -133,6 +134,10 @@ class Value(TensorOfValues):
     def _flowing(self) -> torch.Tensor:
         """The tensor that flows on, whose gradient is this one's."""
         return self if self._source is None else self._source
+
+    def __getattr__(self, name: str) -> Any:
+        said = f"'{type(self).__name__}' object has no attribute {name!r}"
+        raise AttributeError(said + child_meant(self._pause, name))
 
     def __repr__(self, *, tensor_contents=None) -> str:
         return repr(plain(self))
