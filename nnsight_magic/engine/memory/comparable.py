@@ -114,7 +114,7 @@ def _partial(value: Any, walk: _Walk) -> None:
 
 def _container(value: Any, walk: _Walk) -> None:
     walk.state.append(len(value))
-    if len(value) <= _COMPARED:
+    if 0 < len(value) <= _COMPARED:
         walk.go_into(value, _items)
 
 

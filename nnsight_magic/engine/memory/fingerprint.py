@@ -123,9 +123,9 @@ class _Part:
             self._sort_out(values)
         if self._trains:
             return None
-        if any(self._hooks) and not all(_are_all_of(ours, hooks) for hooks in self._hooks):
+        if not all(_are_all_of(ours, hooks) for hooks in self._hooks if hooks):
             return None
-        tensors = [t for some in self._held for t in some.values() if t is not None]
+        tensors = [t for t in chain.from_iterable(map(dict.values, self._held)) if t is not None]
         if not are_plain(tensors):
             held = [*map(inner_tensors, tensors)]
             if not all(held):

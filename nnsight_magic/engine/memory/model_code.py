@@ -7,10 +7,10 @@ attention is registered under the same name. None of that shows in the modules t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from itertools import chain
-from operator import attrgetter, is_
+from operator import attrgetter, call, is_
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
@@ -57,7 +57,9 @@ class _Followed(Same):
 
     def __init__(self, classes: tuple[type, ...]):
         self.changing: list[Any] = []
-        self._places: list[tuple[Mapping[str, Any], str]] = []
+        # Places are a mapping's `get` and a name: hundreds are looked at in one call of `map`.
+        self._getters: list[Callable[[str], Any]] = []
+        self._names: list[str] = []
         self._there: list[Any] = []
         self._functions: list[FunctionType] = []
         self._codes: list[CodeType] = []
@@ -82,7 +84,7 @@ class _Followed(Same):
         """Whether all of it stands where it stood."""
         try:
             return (
-                all(map(is_, (place.get(name) for place, name in self._places), self._there))
+                all(map(is_, map(call, self._getters, self._names), self._there))
                 and all(map(is_, map(_code, self._functions), self._codes))
                 and all(map(is_, map(_content, self._cells), self._held))
                 and [*map(len, self._owns)] == self._sizes
@@ -92,7 +94,8 @@ class _Followed(Same):
 
     def _at(self, place: Mapping[str, Any], name: str) -> Any:
         value = place.get(name)
-        self._places.append((place, name))
+        self._getters.append(place.get)
+        self._names.append(name)
         self._there.append(value)
         return value
 
