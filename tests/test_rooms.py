@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 ENGINE = "nnsight_magic/engine"
+PAGE = ROOT / "docs" / "architecture.md"
+# What files of before there were rooms are answered by, no room.
+MOVED = "moved"
 # A line too much: the file, and which contract it breaks.
 TOO_MUCH = {
     "a type of a room above": (
@@ -68,3 +73,33 @@ def test_a_contract_breaks_by(what, tmp_path):
     assert code == 1, said
     broken = [row for row in said.splitlines() if row.endswith("BROKEN")]
     assert any(contract in row for row in broken), said
+
+
+def rooms():
+    """The rooms of the page's table, from the top down: name, what to begin at, the files."""
+    text = PAGE.read_text(encoding="utf-8").partition("## The engine, room by room")[2]
+    rows = re.findall(r"^\| `(\w+)/` \|.*?\|(.*?)\|(.*)\|$", text, re.M)
+    return {name: (begin, files) for name, begin, files in rows}
+
+
+def test_the_page_has_the_rooms_in_the_order_of_the_contract():
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    layers = contracts["tool"]["importlinter"]["contracts"][1]["layers"]
+    folders = {each.name for each in (ROOT / ENGINE).iterdir() if (each / "__init__.py").exists()}
+    assert list(rooms()) == layers
+    assert folders - {MOVED} == set(layers)
+
+
+@pytest.mark.parametrize("room", rooms())
+def test_the_page_names_every_file_of_a_room_and_where_to_begin(room):
+    begin, files = rooms()[room]
+    here = {each.stem for each in (ROOT / ENGINE / room).glob("*.py")} - {"__init__"}
+    told = set(re.findall(r"`(\w+)`", files))
+    assert here == told
+    source = "\n".join(
+        each.read_text(encoding="utf-8") for each in (ROOT / ENGINE / room).glob("*.py")
+    )
+    for entry in re.findall(r"`([\w.]+)`", begin):
+        owner, _, method = entry.partition(".")
+        assert re.search(rf"^class {owner}\b", source, re.M), entry
+        assert not method or re.search(rf"^    def {method}\b", source, re.M), entry
