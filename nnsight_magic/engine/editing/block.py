@@ -16,16 +16,16 @@ if TYPE_CHECKING:
     from nnsight_magic.engine.places.handle import Handle
 
 
-class Change:
-    """What arithmetic with a place leaves behind, until it is assigned.
+class Computed:
+    """What arithmetic with a slot leaves behind, until it is assigned.
 
     Attributes:
         operation: one that an edit has, `"set"`, `"add"` or `"scale"`.
         value: the number or tensor.
-        of: the place that it has to be assigned to; `None` for `"set"`.
+        of: the slot that it has to be assigned to; `None` for `"set"`.
     """
 
-    def __init__(self, operation: str, value: Any, of: Place | None = None):
+    def __init__(self, operation: str, value: Any, of: Slot | None = None):
         self.operation, self.value, self.of = operation, value, of
 
     def check(self, handle: Handle, kind: str, index: tuple) -> None:
@@ -41,28 +41,28 @@ class Change:
         raise self.of.no_value(name)
 
 
-class Place:
+class Slot:
     """An output or input in an edit block: it can be indexed and written, and has no value."""
 
     def __init__(self, recorder: Any, handle: Handle, kind: str, index: tuple = ()):
         self._recorder, self._handle, self._kind, self._index = recorder, handle, kind, index
 
-    def __getitem__(self, index: Any) -> Place:
-        return Place(self._recorder, self._handle, self._kind, (*self._index, index))
+    def __getitem__(self, index: Any) -> Slot:
+        return Slot(self._recorder, self._handle, self._kind, (*self._index, index))
 
     def __setitem__(self, index: Any, new: Any) -> None:
         self._recorder.note(self._handle, self._kind, (*self._index, index), new)
 
-    def __add__(self, value: Any) -> Change:
+    def __add__(self, value: Any) -> Computed:
         return self._changed("add", value)
 
-    def __sub__(self, value: Any) -> Change:
+    def __sub__(self, value: Any) -> Computed:
         return self._changed("add", value, lambda value: -value)
 
-    def __mul__(self, value: Any) -> Change:
+    def __mul__(self, value: Any) -> Computed:
         return self._changed("scale", value)
 
-    def __truediv__(self, value: Any) -> Change:
+    def __truediv__(self, value: Any) -> Computed:
         return self._changed("scale", value, lambda value: 1 / value)
 
     __radd__ = __iadd__ = __add__
@@ -71,10 +71,10 @@ class Place:
 
     def _changed(
         self, operation: str, value: Any, of: Callable[[Any], Any] = lambda value: value
-    ) -> Change:
-        if isinstance(value, Place | Change):
+    ) -> Computed:
+        if isinstance(value, Slot | Computed):
             raise self.no_value(operation)
-        change = Change(operation, of(value), self)
+        change = Computed(operation, of(value), self)
         self._recorder.changes.append(change)
         return change
 
@@ -88,7 +88,7 @@ class Place:
 
     @classmethod
     def __torch_function__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None):
-        place = next((each for each in args if isinstance(each, Place)), None)
+        place = next((each for each in args if isinstance(each, Slot)), None)
         if place is None:
             return NotImplemented
         if function in _REFLECTED and place is args[1]:  # `vector + place`
@@ -104,8 +104,8 @@ class Place:
         )
 
 
-_REFLECTED = {torch.Tensor.__add__: Place.__radd__, torch.Tensor.__mul__: Place.__rmul__}
-_REFLECTED |= {torch.Tensor.add: Place.__radd__, torch.Tensor.mul: Place.__rmul__}
+_REFLECTED = {torch.Tensor.__add__: Slot.__radd__, torch.Tensor.__mul__: Slot.__rmul__}
+_REFLECTED |= {torch.Tensor.add: Slot.__radd__, torch.Tensor.mul: Slot.__rmul__}
 
 
 def _same(one: tuple, other: tuple) -> bool:
@@ -122,8 +122,8 @@ def _without_whole(index: tuple) -> tuple:
 
 
 def _refusing(name: str) -> Callable[..., None]:
-    def refuse(place: Place | Change, *others: Any) -> None:
-        place = place.of if isinstance(place, Change) else place
+    def refuse(place: Slot | Computed, *others: Any) -> None:
+        place = place.of if isinstance(place, Computed) else place
         raise place.no_value(name)
 
     return refuse
@@ -133,6 +133,6 @@ def _refusing(name: str) -> Callable[..., None]:
 _BOTH = ("add", "sub", "mul", "truediv", "matmul", "pow", "mod", "floordiv")
 _OTHERS = ("neg", "abs", "bool", "float", "int", "len", "iter", "lt", "gt", "le", "ge")
 for _name in (*_BOTH, *(f"r{each}" for each in _BOTH), *_OTHERS):
-    for _kind in (Place, Change):
+    for _kind in (Slot, Computed):
         if f"__{_name}__" not in vars(_kind):
             setattr(_kind, f"__{_name}__", _refusing(_name))

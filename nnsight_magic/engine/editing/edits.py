@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from nnsight_magic.engine.editing.block import Change, Place
+from nnsight_magic.engine.editing.block import Computed, Slot
 from nnsight_magic.engine.editing.check import check_index
 from nnsight_magic.engine.editing.file import StoredEdit, StoredWrite, store, stored, to_json
 from nnsight_magic.engine.places.own_names import of_user
@@ -232,7 +232,7 @@ class _Recorder:
 
     def __init__(self, edit: Edit):
         self._edit = edit
-        self.changes: list[Change] = []  # that were computed and are not written yet
+        self.changes: list[Computed] = []  # that were computed and are not written yet
 
     def check_written(self) -> None:
         """Refuse what was computed and is written nowhere.
@@ -243,11 +243,11 @@ class _Recorder:
         for change in self.changes:
             raise change.of.no_value("computed and not written back")
 
-    def read(self, handle: Handle, kind: str, path: tuple = (), raw: bool = False) -> Place:
-        return Place(self, handle, "inputs" if kind == "input" else kind)
+    def read(self, handle: Handle, kind: str, path: tuple = (), raw: bool = False) -> Slot:
+        return Slot(self, handle, "inputs" if kind == "input" else kind)
 
-    def read_input(self, handle: Handle) -> Place:
-        return Place(self, handle, "input")
+    def read_input(self, handle: Handle) -> Slot:
+        return Slot(self, handle, "input")
 
     def write(self, handle: Handle, kind: str, new: Any, path: tuple = (), raw: bool = False):
         self.note(handle, "inputs" if kind == "input" else kind, (), new)
@@ -261,7 +261,7 @@ class _Recorder:
                 f"{handle.name} is an operation inside a module; an edit writes to what modules "
                 "give and take.\nWrite to the module's output or input, or to it in every trace."
             )
-        change = new if isinstance(new, Change) else Change("set", new)
+        change = new if isinstance(new, Computed) else Computed("set", new)
         change.check(handle, kind, index)
         self.changes = [each for each in self.changes if each is not change]
         check_index(handle, kind, index)

@@ -179,10 +179,10 @@ class Shortcut:
         return None if index is None else index + 1
 
     def _line(self, index: int) -> list[nn.Module]:
-        line = [self._root]
+        ancestry = [self._root]
         for part in [*self._names.layers.split("."), str(index)]:
-            line.append(line[-1]._modules[part])
-        return line
+            ancestry.append(ancestry[-1]._modules[part])
+        return ancestry
 
 
 def _path(touch: Touch) -> str:

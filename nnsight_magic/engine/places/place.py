@@ -155,14 +155,14 @@ class Place:
     def ancestors(self) -> list[nn.Module]:
         """The modules from the root down to this one."""
         module = self._model._root
-        line = [module]
+        ancestry = [module]
         for depth, part in enumerate(self.parts, 1):
             child = module._modules.get(part)
             if child is None:
                 child = self._model._attached[".".join(self.parts[:depth])]
             module = child
-            line.append(module)
-        return line
+            ancestry.append(module)
+        return ancestry
 
     def __setattr__(self, name: str, new: Any) -> None:
         if isinstance(getattr(type(self), name, None), property):

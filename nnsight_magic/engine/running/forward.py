@@ -93,39 +93,39 @@ class Forward:
         self.autocast = self._state.autocast
         self.started = self.finished = False
 
-    def hook(self, line: list[nn.Module], kind: str) -> None:
-        """Watch the input or output of the last module of `line`, which goes from the root down.
+    def hook(self, ancestry: list[nn.Module], kind: str) -> None:
+        """Watch the input or output of the last module of `ancestry`, which begins at the root.
 
         The modules above it get a hook on their output, whether or not it is ever asked for, and so
         do those right inside that they may call more than once: when one of them is touched while
         its parent is under way, it is known how often it has been called there.
         """
-        if (line[-1], kind) in self._hooks:
+        if (ancestry[-1], kind) in self._hooks:
             return
-        again = [child for module in line[:-1] for child in called_again(module)]
-        for module in (*line, *again):
+        again = [child for module in ancestry[:-1] for child in called_again(module)]
+        for module in (*ancestry, *again):
             if torch_insides.compiled_call(module) is not None or "forward" in module.__dict__:
                 self._bypasses.uncompile(module)
-        for module in line[:-1]:
+        for module in ancestry[:-1]:
             if torch_insides.COMPILED in module._modules:  # no hook fires in there
                 self.bypass(module, partial(_uncompiled, module))
             self._hook(module, "output")
         for module in again:
             self._hook(module, "output")
-        self._hook(line[-1], kind)
+        self._hook(ancestry[-1], kind)
         if self.started:
-            self._late[line[-1], kind] = line[:-1]
+            self._late[ancestry[-1], kind] = ancestry[:-1]
 
-    def attend(self, site: Site, line: list[nn.Module] | None = None) -> None:
-        """Hook what `site` needs; `line` goes from the root down to its module, where known.
+    def attend(self, site: Site, ancestry: list[nn.Module] | None = None) -> None:
+        """Hook what `site` needs; `ancestry` goes from the root down to its module, where known.
 
         For an operation the module's forward is watched. The modules right inside it get hooks
         too: they tell how far the forward has come when it stands at an operation.
         """
         if site.operation is None:
-            self.hook(line or [site.module], site.kind)
+            self.hook(ancestry or [site.module], site.kind)
             return
-        self.hook(line or [site.module], "output")
+        self.hook(ancestry or [site.module], "output")
         for child in site.module.children():
             for inner in child if isinstance(child, nn.ModuleList) else (child,):
                 self._hook(inner, "output")
@@ -209,20 +209,20 @@ class Forward:
             self.unbypass(self.replacing.module)
         self.replacing = None
 
-    def record(self, line: list[nn.Module], keep: Callable[[Any, tuple, dict], None]) -> None:
-        """Let `keep(output, args, kwargs)` see a call of the last module of `line`.
+    def record(self, ancestry: list[nn.Module], keep: Callable[[Any, tuple, dict], None]) -> None:
+        """Let `keep(output, args, kwargs)` see a call of the last module of `ancestry`.
 
         Not if something was written or left out before it.
         """
-        self.hook(line, "output")
-        self._recorders[line[-1]] = keep
+        self.hook(ancestry, "output")
+        self._recorders[ancestry[-1]] = keep
 
     def edit(
-        self, line: list[nn.Module], kind: str, change: Callable[[Any, int, int], Any]
+        self, ancestry: list[nn.Module], kind: str, change: Callable[[Any, int, int], Any]
     ) -> None:
-        """Let `change(value, step, call)` stand in for what the last module of `line` gives."""
-        self.hook(line, kind)
-        self._edits.setdefault((line[-1], kind), []).append(change)
+        """Let `change(value, step, call)` stand in for what the last module of `ancestry` gives."""
+        self.hook(ancestry, kind)
+        self._edits.setdefault((ancestry[-1], kind), []).append(change)
 
     def observe(self, module: nn.Module, kind: str, seen: Callable[[Site, Any], None]) -> None:
         """Show `seen` what flows on at every call of a module, writes included."""

@@ -218,14 +218,14 @@ def _seen(model: Root, site: Site, path: tuple, inputs: dict[str, Any]) -> torch
     module_path = model._paths().get(id(site.module))
     if module_path is None or root is not model._root:
         return None
-    line = model._handle(module_path).ancestors() if module_path else [root]
+    ancestry = model._handle(module_path).ancestors() if module_path else [root]
     given = transformers_insides.without_cache(inputs)
     forward = Forward(
         lambda: root(**given), root, lambda pause: None, bypasses=bypasses, written={}
     )
     site = site._replace(step=0)
     try:
-        forward.attend(site, line)
+        forward.attend(site, ancestry)
         pause = forward.run_to(site)
         if pause is None:
             return None

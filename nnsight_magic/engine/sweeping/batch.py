@@ -25,7 +25,7 @@ class Variant:
     """One run of the user's function, suspended at its next touch.
 
     Attributes:
-        touch, line: where it waits, and the modules from the root down to there.
+        touch, ancestry: where it waits, and the modules from the root down to there.
         written: what it wrote, by site.
         start: no token before this one differs from the clean run's.
         alone: its own forwards, once it has left its batch.
@@ -38,7 +38,7 @@ class Variant:
         self.coroutine = coroutine(lambda: self._finish(change(*arguments)))
         self.error: BaseException | None = None
         self.touch: Touch | None = None
-        self.line: list[nn.Module] = []
+        self.ancestry: list[nn.Module] = []
         self.touches: list[Touch] = []
         self.written: dict[Site, list[Change]] = {}
         self.pause: Pause | None = None
@@ -112,7 +112,7 @@ class Batch:
             forward.attend(site)
         while waiting := [variant for variant in self._variants if variant.waits]:
             for variant in waiting:
-                forward.attend(variant.touch.site, variant.line)
+                forward.attend(variant.touch.site, variant.ancestry)
             # What a variant waits for must lie behind the point that it has come from.
             sites = {v.touch.site for v in waiting if v.first not in self._pending}
             pause = forward.run_to_any(sites | self._pending.keys())
@@ -148,9 +148,9 @@ class Batch:
 
     def _seen(self, variant: Variant, number: int, site: Site, raw: Any) -> list[Change]:
         """Show a variant its part; what it wrote that the batch is to carry out."""
-        touch, line = variant.touch, variant.line
+        touch, ancestry = variant.touch, variant.ancestry
         try:
-            value = self._layout.part(raw, number, lambda: self._clean.value(touch, line))
+            value = self._layout.part(raw, number, lambda: self._clean.value(touch, ancestry))
         except NotTokenwise:
             self.aligned = False
             variant.go_on(None)
@@ -172,7 +172,7 @@ class EachVariant:
         self._forward, self._layout = forward, layout
 
     def edit(
-        self, line: list[nn.Module], kind: str, change: Callable[[Any, int, int], Any]
+        self, ancestry: list[nn.Module], kind: str, change: Callable[[Any, int, int], Any]
     ) -> None:
         """As `Forward.edit`."""
 
@@ -191,7 +191,7 @@ class EachVariant:
                     "Trace the variants one by one, or switch the edit off (model.edits)."
                 ) from None
 
-        self._forward.edit(line, kind, change_each)
+        self._forward.edit(ancestry, kind, change_each)
 
 
 def _changes(old: Any, new: Any, path: tuple = ()) -> Iterator[Change]:

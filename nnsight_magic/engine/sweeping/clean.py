@@ -118,8 +118,8 @@ class CleanRun:
                 keep = self._keeper(block, cache)
                 forward.record(blocks[block - 1].ancestors(), keep)
             sites = {touch.site for touch, _ in touches}
-            for touch, line in touches:
-                forward.attend(touch.site, line)
+            for touch, ancestry in touches:
+                forward.attend(touch.site, ancestry)
             self._pass_by(forward, sites)
             if starts - {0} - self._hidden.keys() and not forward.finished:
                 forward.run_to(Site(blocks[max(starts) - 1].module, "output", 0, 0))
@@ -156,7 +156,7 @@ class CleanRun:
     def has(self, site: Site) -> bool:
         return site in self._values
 
-    def value(self, touch: Touch, line: list[nn.Module]) -> Any:
+    def value(self, touch: Touch, ancestry: list[nn.Module]) -> Any:
         """The clean value of a site; runs a forward there if none has passed it with an eye on it.
 
         Raises:
@@ -168,7 +168,7 @@ class CleanRun:
                 break
             if self._running is None:
                 self._running = self._new_forward(prompt.args, prompt.inputs)
-            self._running.attend(site, line)
+            self._running.attend(site, ancestry)
             self._pass_by(self._running, {site})
             if site not in self._values:
                 self.close()

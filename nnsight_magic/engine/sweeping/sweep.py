@@ -132,16 +132,16 @@ class Sweep(Tracer):
 
     # ── a variant touches the model ──────────────────────────────────────────────────────
 
-    def _reach_site(self, touch: Touch, line: list[nn.Module]) -> Pause:
+    def _reach_site(self, touch: Touch, ancestry: list[nn.Module]) -> Pause:
         variant = self._by_coroutine.get(current())
         if variant is None or variant.alone is not None:
-            return (self._course if variant is None else variant.alone).reach(touch, line)
+            return (self._course if variant is None else variant.alone).reach(touch, ancestry)
         if variant.pause is not None and variant.pause.site == touch.site:
             return variant.pause
-        variant.touch, variant.line = touch, line
+        variant.touch, variant.ancestry = touch, ancestry
         pause = self._scheduler.switch()
         if pause is None:  # its batch has left the site behind
-            return self._go_alone(variant).reach(touch, line)
+            return self._go_alone(variant).reach(touch, ancestry)
         pause.touch = touch
         variant.touches.append(touch)
         self.report.touches.append(touch)
@@ -172,7 +172,7 @@ class Sweep(Tracer):
             if variant.waits:
                 groups.setdefault(self._blocks_before(variant.touch), []).append(variant)
         if groups:
-            firsts = {v.touch.site: (v.touch, v.line) for g in groups.values() for v in g}
+            firsts = {v.touch.site: (v.touch, v.ancestry) for g in groups.values() for v in g}
             keys = self._clean.learn(list(firsts.values()), set(groups), keys=self.packs)
             self.packs = keys and self._packs_truly()
         for start, group in sorted(groups.items()):
@@ -208,7 +208,7 @@ class Sweep(Tracer):
             if not self._clean.has(variant.touch.site):
                 variant.go_on(None)  # the forward never comes there: alone, it is told so
                 continue
-            value = self._clean.value(variant.touch, variant.line)
+            value = self._clean.value(variant.touch, variant.ancestry)
             variant.start = self._first_changed(value, variant.see(variant.touch.site, value))
         waiting = [variant for variant in batch if variant.waits]
         short = self._worth_packing(waiting) if self.packs else []

@@ -105,13 +105,13 @@ class Course:
         """The same, or the main one."""
         return self.runs_now() or self.main
 
-    def reach(self, touch: Touch, line: list[nn.Module]) -> Pause:
-        """Bring a forward to the touched site; `line` goes from the root to its module.
+    def reach(self, touch: Touch, ancestry: list[nn.Module]) -> Pause:
+        """Bring a forward to the touched site; `ancestry` goes from the root to its module.
 
         Raises:
             NeverRanError: no forward comes there.
         """
-        pause = self._ahead(touch, line) or self._again(touch, line)
+        pause = self._ahead(touch, ancestry) or self._again(touch, ancestry)
         if pause.touch is None:
             pause.touch = touch
             if len(self._forwards) > 1:
@@ -157,7 +157,7 @@ class Course:
         self.prepare.clear()
         self._main = self._behind = self._call = self._shortcut = self._drawing = None
 
-    def _ahead(self, touch: Touch, line: list[nn.Module]) -> Pause | None:
+    def _ahead(self, touch: Touch, ancestry: list[nn.Module]) -> Pause | None:
         """Run a forward on to the touched site, if one has it still ahead."""
         site, main = touch.site, self.main
         forwards = (main,) if self._behind is None else (main, self._behind)
@@ -170,7 +170,7 @@ class Course:
             )
             if ahead and forward is not main:
                 main.settle()
-            pause = self._run_to(forward, touch, line) if ahead else None
+            pause = self._run_to(forward, touch, ancestry) if ahead else None
             if pause is not None:
                 self._note_order(forward, touch)
                 if self._looks_back or len(self._forwards) > 1:
@@ -183,12 +183,12 @@ class Course:
                 forward.fired.add(site)  # whether or not it was seen, it lies behind
         return None
 
-    def _again(self, touch: Touch, line: list[nn.Module]) -> Pause:
+    def _again(self, touch: Touch, ancestry: list[nn.Module]) -> Pause:
         """A forward from the start, for a site that every running one has left behind."""
         operation = touch.site.operation
         self.settle()  # it may come after what was written where others stand
         forward = self._new_forward()
-        pause = self._run_to(forward, touch, line)
+        pause = self._run_to(forward, touch, ancestry)
         if pause is None:
             self._check_operation(forward, touch)
             forward.cancel()
@@ -242,14 +242,14 @@ class Course:
         if self._behind is forward:
             self._behind = None
 
-    def look(self, site: Site, line: list[nn.Module], name: str) -> Any:
+    def look(self, site: Site, ancestry: list[nn.Module], name: str) -> Any:
         """What a module gives, by a forward of its own that ends there; `None` if it never runs."""
         drawing, self._drawing = self._drawing, None
         try:
             with torch.random.fork_rng():
                 forward = self._new_forward()
                 try:
-                    forward.attend(site, line)
+                    forward.attend(site, ancestry)
                     pause = forward.run_to(site)
                     raw = None if pause is None else pause.part(())
                 finally:
@@ -262,11 +262,11 @@ class Course:
         )
         return raw
 
-    def _run_to(self, forward: Forward, touch: Touch, line: list[nn.Module]) -> Pause | None:
+    def _run_to(self, forward: Forward, touch: Touch, ancestry: list[nn.Module]) -> Pause | None:
         """Let a forward run on to a site, past blocks that are known from earlier forwards."""
         if touch.kind == "input":
-            self.bypasses.watch(line[-1])  # the user may skip the module having seen its input
-        forward.attend(touch.site, line)
+            self.bypasses.watch(ancestry[-1])  # the user may skip the module having seen its input
+        forward.attend(touch.site, ancestry)
         # It may not know yet what was touched by way of another forward.
         if self._looks_back or len(self._forwards) > 1:
             for earlier in self.report.touches:

@@ -123,8 +123,8 @@ class GenerationTracer(Tracer):
         self._course.beginners = beginners = generating(root)
 
         def tell(forward: Forward) -> None:
-            for module, line in beginners.items():
-                forward.hook(line, "input")
+            for module, ancestry in beginners.items():
+                forward.hook(ancestry, "input")
                 forward.beginners.add(module)
                 if hasattr(type(module), _PREPARE):
                     hands_on = module is root and len(beginners) > 1
@@ -221,9 +221,9 @@ class GenerationTracer(Tracer):
         if len(course.beginners) > 1 and course.main.step < 0:
             running._run_to_step(0)
         began = course.main.began or course.root
-        line = course.beginners.get(began, [])
+        ancestry = course.beginners.get(began, [])
         path = next((path for path, each in course.root.named_modules() if each is began), "")
-        return running.model._handle(path) if len(line) > 1 else running.model
+        return running.model._handle(path) if len(ancestry) > 1 else running.model
 
     def advance(self, handle: Handle) -> None:
         """`handle.next()`: this module, and all that were not moved on yet, go to its next step."""

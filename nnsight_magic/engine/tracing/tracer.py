@@ -376,10 +376,10 @@ class Tracer(OlderSpellings):
 
     def skip(self, handle: Handle, value: Any) -> None:
         """Do not run a module: `value` is what it gives."""
-        touch, line = self._touch(handle, "output")
+        touch, ancestry = self._touch(handle, "output")
         main, module, given = self._course.main, handle.module, []
         if handle.is_block:
-            self._check_layout(handle, line, value)
+            self._check_layout(handle, ancestry, value)
 
         def produce(args: tuple, kwargs: dict) -> Any:
             raw = value.value if isinstance(value, Parts) else value
@@ -397,16 +397,18 @@ class Tracer(OlderSpellings):
         finally:
             main.end_replacing()
 
-    def _check_layout(self, handle: Handle, line: list[nn.Module], value: Any) -> None:
+    def _check_layout(self, handle: Handle, ancestry: list[nn.Module], value: Any) -> None:
         """Refuse hidden states alone where the blocks behind need what else a block returns.
 
         Raises:
             WrongValueError: says what is missing.
         """
-        block = line[-1]
+        block = ancestry[-1]
         layout = layout_of(block)
         if layout is None:
-            raw = self._course.look(Site(block, "output", max(self.step, 0), 0), line, handle.name)
+            raw = self._course.look(
+                Site(block, "output", max(self.step, 0), 0), ancestry, handle.name
+            )
             layout = None if raw is None else learn(block, raw)
         given = len(value) if isinstance(value, tuple | list) else 1
         missing = [] if layout is None else [place for place in layout.more if place >= given]
@@ -436,15 +438,15 @@ class Tracer(OlderSpellings):
         )
 
     def _reach(self, handle: Handle, kind: str) -> Pause:
-        touch, line = self._touch(handle, kind)
+        touch, ancestry = self._touch(handle, kind)
         if handle.is_attached:
             return self.own_calls.pause(touch)
-        return self._reach_site(touch, line)
+        return self._reach_site(touch, ancestry)
 
     def _touch(self, handle: Handle, kind: str) -> tuple[Touch, list[nn.Module]]:
         """The site that is meant, and the modules from the root down to its own."""
-        line = handle.ancestors()
-        module = line[-1]
+        ancestry = handle.ancestors()
+        module = ancestry[-1]
         holds = isinstance(module, nn.ModuleList | nn.ModuleDict | nn.ParameterList)
         if holds and type(module).forward is nn.Module.forward:  # Switch's experts are called
             raise NeverRanError(
@@ -456,10 +458,10 @@ class Tracer(OlderSpellings):
         touch = Touch(
             handle.name, kind, step, user_line(), handle.parts, site=site, called=handle._called
         )
-        return touch, line
+        return touch, ancestry
 
-    def _reach_site(self, touch: Touch, line: list[nn.Module]) -> Pause:
-        return self._course.reach(touch, line)
+    def _reach_site(self, touch: Touch, ancestry: list[nn.Module]) -> Pause:
+        return self._course.reach(touch, ancestry)
 
 
 def _place_is_known(names: StandardNames, path: str) -> bool:
