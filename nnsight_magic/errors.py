@@ -143,3 +143,11 @@ class TokenTextError(NnsightError, IndexError):
 
 class NoSuchOperationError(NnsightError, LookupError):
     """A module's forward ran, and issued no such operation."""
+
+
+class ScanError(NnsightError):
+    """A model that cannot be run on shapes alone."""
+
+
+class CannotTravelError(LoadError, TypeError):
+    """A model that cannot be pickled; a TypeError too, as Python's own is."""

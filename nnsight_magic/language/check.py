@@ -22,13 +22,7 @@ from nnsight_magic.language.names import (
     VALUE_ATTRIBUTES,
 )
 from nnsight_magic.language.paths import as_written
-from nnsight_magic.language.problems import (
-    Problem,
-    cell_error,
-    did_you_mean,
-    listing,
-    on_written_lines,
-)
+from nnsight_magic.language.problems import Problem, cell_error, listing, on_written_lines
 from nnsight_magic.language.program import Link, Program, Reference
 from nnsight_magic.language.tree import (
     below_root,
@@ -40,6 +34,7 @@ from nnsight_magic.language.tree import (
     numbered,
     standard,
 )
+from nnsight_magic.near import did_you_mean
 
 USUAL_IMPORTS = {
     "np": "import numpy as np",

@@ -6,7 +6,7 @@ import ast
 
 from nnsight_magic.language.names import VALUE_ATTRIBUTES
 from nnsight_magic.language.problems import Span
-from nnsight_magic.language.program import Link, Reference, Touch
+from nnsight_magic.language.program import Link, Mention, Reference
 
 
 class Positions:
@@ -84,27 +84,27 @@ def reference(
     return Reference(root.id, positions.of(root), tuple(links), stored)
 
 
-def touch(found: Reference) -> Touch | None:
+def touch(found: Reference) -> Mention | None:
     """The value of the forward that a reference names, if it names one."""
     if found.name in ("logits", "output"):
-        return Touch(found.name, "output", found.stored or _in_place(found), found.span)
+        return Mention(found.name, "output", found.stored or _in_place(found), found.span)
     for position, link in enumerate(found.links):
         at_root = position == 0 and link.value == "logits"  # `model.logits`, `clean.logits`
         if link.kind == "attribute" and (link.value in VALUE_ATTRIBUTES or at_root):
             kind = "input" if str(link.value).startswith("input") else "output"
             rest = Reference(found.name, found.span, found.links[position + 1 :], found.stored)
-            return Touch(
+            return Mention(
                 as_written(found, position), kind, found.stored or _in_place(rest), link.span
             )
         following = found.links[position + 1].kind if position + 1 < len(found.links) else ""
         if link.kind == "attribute" and link.value == "heads" and following != "attribute":
             path = as_written(found, position + 1)
-            return Touch(path, "input", found.stored or _in_place(found), link.span)
+            return Mention(path, "input", found.stored or _in_place(found), link.span)
         if link.kind == "attribute" and link.value == "pattern" and not _goes_on(found, position):
             path = as_written(found, position)
-            return Touch(path, "pattern", found.stored or _in_place(found), link.span)
+            return Mention(path, "pattern", found.stored or _in_place(found), link.span)
         if link.kind == "attribute" and link.value == "skip" and following == "call":
-            return Touch(as_written(found, position), "output", True, link.span)
+            return Mention(as_written(found, position), "output", True, link.span)
     return None
 
 

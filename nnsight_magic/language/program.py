@@ -31,7 +31,7 @@ class Reference:
 
 
 @dataclass(frozen=True)
-class Touch:
+class Mention:
     """A value of the forward that the cell names: `layers[20].mlp`, 'output', read or written."""
 
     path: str
@@ -70,7 +70,7 @@ class Program:
     expressions: Mapping[str, str]
     collected: tuple[str, ...]
     references: tuple[Reference, ...]
-    touches: tuple[Touch, ...]
+    touches: tuple[Mention, ...]
     uses: tuple[Use, ...]
     uses_steps: bool
     wants_gradients: bool

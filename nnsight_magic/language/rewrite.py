@@ -12,7 +12,7 @@ import ast
 from nnsight_magic.language.names import SCOPE_NAME, WRITABLE
 from nnsight_magic.language.paths import Positions, reference, touch, unwind
 from nnsight_magic.language.problems import Problem
-from nnsight_magic.language.program import Reference, Touch, Use
+from nnsight_magic.language.program import Mention, Reference, Use
 from nnsight_magic.language.scopes import Binding, ScopedTransformer, own_bindings, walruses
 from nnsight_magic.language.sources import told_of
 
@@ -34,7 +34,7 @@ class CellRewriter(ScopedTransformer):
         self.trace_names = trace_names
         self.positions = positions
         self.references: list[Reference] = []
-        self.touches: list[Touch] = []
+        self.touches: list[Mention] = []
         self.uses: list[Use] = []
         self.problems: list[Problem] = []
         self.bound: dict[str, list[Binding]] = {}
@@ -150,7 +150,7 @@ class CellRewriter(ScopedTransformer):
             for element in target.elts:
                 self._note_value(element, value)
 
-    def _touched_by(self, value: ast.expr) -> Touch | None:
+    def _touched_by(self, value: ast.expr) -> Mention | None:
         root, nodes = unwind(value)
         if not (isinstance(root, ast.Name) and self._is_trace_name(root.id)):
             return None
@@ -248,7 +248,7 @@ class CellRewriter(ScopedTransformer):
         if root.id in self._carriers and stored and nodes:
             # `h = layers[3].output` and later `h[:, -1] = 0`
             path, span = self._carriers[root.id], self.positions.of(root)
-            self.touches.append(Touch(path, "output", True, span))
+            self.touches.append(Mention(path, "output", True, span))
         if self.is_global(root.id):
             self.wants_gradients |= root.id == "autograd"
             if isinstance(root.ctx, ast.Load | ast.Del):
@@ -261,7 +261,7 @@ class CellRewriter(ScopedTransformer):
                 self.uses.append(Use(name.id, self.positions.of(name)))
                 if name.id in self._carriers:
                     path, span = self._carriers[name.id], self.positions.of(name)
-                    self.touches.append(Touch(path, "output", True, span))
+                    self.touches.append(Mention(path, "output", True, span))
         return self.generic_visit(node)
 
     def visit_NamedExpr(self, node: ast.NamedExpr):

@@ -13,7 +13,7 @@ import torch
 from nnsight_magic.engine.places.heads import Heads, head_layout
 from nnsight_magic.engine.places.own_names import of_user
 from nnsight_magic.engine.places.pattern import pattern_of
-from nnsight_magic.engine.sweeping.axes import Batch, axes_of, part_of
+from nnsight_magic.engine.sweeping.axes import PromptBatch, axes_of, part_of
 from nnsight_magic.engine.values.containers import entries, is_container, rebuild
 from nnsight_magic.engine.values.value import handed_out, own_copy, plain
 from nnsight_magic.errors import WrongValueError
@@ -74,7 +74,12 @@ class Row:
     __slots__ = ("_batch", "_handle", "_model", "_row", "_touched", "_tracer")
 
     def __init__(
-        self, handle: Any, row: PromptRow, batch: Batch, touched: TouchedBy, tracer: Any = None
+        self,
+        handle: Any,
+        row: PromptRow,
+        batch: PromptBatch,
+        touched: TouchedBy,
+        tracer: Any = None,
     ) -> None:
         put = object.__setattr__
         put(self, "_model", handle._model)

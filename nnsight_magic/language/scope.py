@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from nnsight_magic.engine.places.own_names import of_user
-from nnsight_magic.engine.sweeping.axes import Batch
+from nnsight_magic.engine.sweeping.axes import PromptBatch
 from nnsight_magic.engine.tracing.step import Step
 from nnsight_magic.language.keep import kept, stacked
 from nnsight_magic.language.names import VALUE_ATTRIBUTES
@@ -83,7 +83,7 @@ class Scope:
         if name in self._names:
             rows = self._rows()
             row = rows[self._names.index(name)]
-            batch = Batch(len(rows), row.width, self._tracer.rows_of_prompt)
+            batch = PromptBatch(len(rows), row.width, self._tracer.rows_of_prompt)
             return Row(self.model, row, batch, self._touched, self._tracer)
         return of_user(self.model, name)
 

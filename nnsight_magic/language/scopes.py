@@ -15,7 +15,7 @@ DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
 @dataclass
-class Scope:
+class BoundNames:
     """Names bound in one function, class or comprehension; `outward` are declared global."""
 
     names: set[str] = field(default_factory=set)
@@ -116,9 +116,9 @@ def walruses(statement: ast.stmt) -> Iterator[str]:
             pending.extend(ast.iter_child_nodes(node))
 
 
-def scope_of(node: ast.AST) -> Scope:
+def scope_of(node: ast.AST) -> BoundNames:
     """The scope that a function, lambda, class or comprehension opens."""
-    scope = Scope(is_class=isinstance(node, ast.ClassDef))
+    scope = BoundNames(is_class=isinstance(node, ast.ClassDef))
     if isinstance(node, COMPREHENSIONS):
         for generator in node.generators:
             scope.names.update(found.name for found in targets(generator.target, "for"))
@@ -150,7 +150,7 @@ class ScopedTransformer(ast.NodeTransformer):
     """A transformer that knows, at each `Name`, whether it is the cell's own (global) name."""
 
     def __init__(self) -> None:
-        self.scopes: list[Scope] = []
+        self.scopes: list[BoundNames] = []
 
     @property
     def at_top(self) -> bool:

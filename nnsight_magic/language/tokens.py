@@ -7,8 +7,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from nnsight_magic.engine.running.text_config import text_config
 from nnsight_magic.errors import TokenTextError
-from nnsight_magic.language.problems import did_you_mean, listing
+from nnsight_magic.language.problems import listing
+from nnsight_magic.near import did_you_mean
 
 
 def token_texts(tokenizer: Any, ids: Sequence[int]) -> list[str]:
@@ -141,9 +143,7 @@ def _spread(text: str, tokens: Sequence[str]) -> tuple[int, int] | None:
 
 def vocabulary_size(model: Any) -> int | None:
     """The length of the logits' last axis, where the configuration tells it."""
-    config = getattr(model, "config", None)
-    config = config.get_text_config() if hasattr(config, "get_text_config") else config
-    return getattr(config, "vocab_size", None)
+    return getattr(text_config(model), "vocab_size", None)
 
 
 def token_id(text: str, tokenizer: Any) -> int:

@@ -15,7 +15,7 @@ from nnsight_magic.language.tokens import PromptRow
 from nnsight_magic.magics.options import Line
 from nnsight_magic.magics.predict import NextTokens
 from nnsight_magic.magics.prompts import prompts_of
-from nnsight_magic.magics.where import Place
+from nnsight_magic.magics.where import CellPlace
 
 if TYPE_CHECKING:
     from nnsight_magic.magics.stream import Stream
@@ -38,7 +38,7 @@ class Asked:
     magic: Literal["trace", "generate"]
     line: Line
     body: str
-    place: Place
+    place: CellPlace
     number: int
     model: Any
     variable: str

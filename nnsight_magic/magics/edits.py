@@ -9,11 +9,11 @@ from typing import Any
 from nnsight_magic.engine.editing.edits import Edit, Edits
 from nnsight_magic.errors import NnsightError, OptionError
 from nnsight_magic.language.edit import edit_problems, record
-from nnsight_magic.language.problems import did_you_mean
 from nnsight_magic.language.program import Program
 from nnsight_magic.language.read import read
 from nnsight_magic.magics.options import Line
-from nnsight_magic.magics.where import Place
+from nnsight_magic.magics.where import CellPlace
+from nnsight_magic.near import did_you_mean
 from nnsight_magic.terminal import rendered, table_of
 
 _STEPS = re.compile(r"(\d+)(?:-(\d+))?")
@@ -22,7 +22,7 @@ _STEPS = re.compile(r"(\d+)(?:-(\d+))?")
 def prepared(
     line: Line,
     body: str,
-    place: Place,
+    place: CellPlace,
     model: Any,
     namespace: MutableMapping[str, Any],
     transform: Callable[[str], str] | None,

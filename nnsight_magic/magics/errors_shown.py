@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 from types import TracebackType
 from typing import Any
 
+from nnsight_magic.engine.sites.caller import PACKAGE
 from nnsight_magic.errors import CellError
 from nnsight_magic.language.problems import REPORT_WIDTH, render
 from nnsight_magic.printable import printable
-
-PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
 
 def show_cell_error(error: CellError, where: str, colour: bool) -> CellError:

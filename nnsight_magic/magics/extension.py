@@ -24,7 +24,7 @@ from nnsight_magic.magics.errors_shown import show_cell_error, show_from_cell
 from nnsight_magic.magics.models import Models
 from nnsight_magic.magics.options import HelpShown, Line, help_text, line_error, read_line
 from nnsight_magic.magics.shapes import Shapes
-from nnsight_magic.magics.where import Place, place_of
+from nnsight_magic.magics.where import CellPlace, place_of
 from nnsight_magic.results.history import BUDGET, Runs
 
 
@@ -163,7 +163,7 @@ class NNsightMagic(Magics, Configurable):
             raise show_cell_error(shown, title, self.colour) from None
 
     def _record_edit(
-        self, name: str, model: Any, read: Line, body: str, place: Place, line: str
+        self, name: str, model: Any, read: Line, body: str, place: CellPlace, line: str
     ) -> None:
         __tracebackhide__ = True
         from nnsight_magic.magics import edits
@@ -182,7 +182,7 @@ class NNsightMagic(Magics, Configurable):
             print(told)
 
     def _run_on(
-        self, name: str, model: Any, magic: str, read: Line, body: str, place: Place, line: str
+        self, name: str, model: Any, magic: str, read: Line, body: str, place: CellPlace, line: str
     ) -> Any:
         __tracebackhide__ = True
         from nnsight_magic.magics import describe

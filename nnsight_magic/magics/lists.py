@@ -6,8 +6,8 @@ from collections.abc import Iterable, MutableMapping
 from typing import Any
 
 from nnsight_magic.errors import NoModelError, OptionError
-from nnsight_magic.language.problems import did_you_mean
 from nnsight_magic.magics.models import Models, title
+from nnsight_magic.near import did_you_mean
 from nnsight_magic.printable import printable
 from nnsight_magic.results.compared import compared, shortened
 from nnsight_magic.results.history import Runs

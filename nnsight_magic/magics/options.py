@@ -16,7 +16,8 @@ from typing import Any
 
 from nnsight_magic.errors import CellError, OptionError
 from nnsight_magic.language.names import TRACE_NAMES
-from nnsight_magic.language.problems import Problem, Span, cell_error, did_you_mean
+from nnsight_magic.language.problems import Problem, Span, cell_error
+from nnsight_magic.near import did_you_mean
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from typing import Any
 from nnsight_magic.engine.running.inputs import WholeText
 from nnsight_magic.errors import OptionError
 from nnsight_magic.language.names import TRACE_NAMES
-from nnsight_magic.language.problems import did_you_mean
 from nnsight_magic.magics.options import Line
+from nnsight_magic.near import did_you_mean
 
 
 def prompts_of(line: Line, model: Any, namespace: Mapping[str, Any]) -> tuple[Any, tuple[str, ...]]:

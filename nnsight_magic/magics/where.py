@@ -14,7 +14,7 @@ _NUMBERED = re.compile(r"<ipython-input-(\d+)-")
 
 
 @dataclass(frozen=True)
-class Place:
+class CellPlace:
     """The file name that tracebacks use for a cell, its shown name, its text, and the line on
     which the magic's body begins (2 below a `%%` line)."""
 
@@ -24,7 +24,7 @@ class Place:
     first_line: int
 
 
-def place_of(shell: Any, magic: str, line: str, body: str) -> Place:
+def place_of(shell: Any, magic: str, line: str, body: str) -> CellPlace:
     """Finds the notebook cell that runs the magic, and makes its raw text what tracebacks show.
 
     The calling frames tell the cell (it may be run through `%%time` or a function). Where there
@@ -35,7 +35,7 @@ def place_of(shell: Any, magic: str, line: str, body: str) -> Place:
     if filename is None:
         filename = f"<{magic} {next(_unnamed)}>"
         _remember(filename, text)
-        return Place(filename, filename.strip("<>"), text, 2)
+        return CellPlace(filename, filename.strip("<>"), text, 2)
     raw = _raw_cell(shell)
     if raw is not None and raw.rstrip("\n").endswith(body.rstrip("\n")):
         before = raw.rstrip("\n")[: len(raw.rstrip("\n")) - len(body.rstrip("\n"))]
@@ -43,7 +43,7 @@ def place_of(shell: Any, magic: str, line: str, body: str) -> Place:
     else:
         first_line = 2
     _remember(filename, text)
-    return Place(filename, f"Cell In[{number}]", text, first_line)
+    return CellPlace(filename, f"Cell In[{number}]", text, first_line)
 
 
 def _caller(shell: Any) -> tuple[str | None, int]:

@@ -7,7 +7,7 @@ import torch
 
 from nnsight_magic import LanguageModel
 from nnsight_magic.engine.running.inputs import with_positions
-from nnsight_magic.engine.sweeping.axes import Batch
+from nnsight_magic.engine.sweeping.axes import PromptBatch
 from nnsight_magic.errors import NnsightError, WrongValueError
 from nnsight_magic.language.rows import Row
 from nnsight_magic.language.tokens import PromptRow
@@ -50,7 +50,7 @@ def handles(model):
 
 def named(model, tracer):
     rows = [PromptRow(k, k, 4, ("t",) * (4 - k), name) for k, name in enumerate(NAMES)]
-    batch = Batch(len(rows), rows[0].width)
+    batch = PromptBatch(len(rows), rows[0].width)
     return [Row(model, row, batch, {}, tracer) for row in rows]
 
 

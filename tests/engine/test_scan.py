@@ -8,7 +8,8 @@ from torch import nn
 
 from nnsight_magic import LanguageModel
 from nnsight_magic.engine.model.model import Model
-from nnsight_magic.engine.running.scan import ScanError, Shape
+from nnsight_magic.engine.running.scan import Shape
+from nnsight_magic.errors import ScanError
 from tests import tiny as tiny_models
 from tests.hooks import hook_count
 

@@ -7,12 +7,12 @@ from nnsight_magic.language.problems import (
     Problem,
     Span,
     caret,
-    did_you_mean,
     excerpt,
     listing,
     on_written_lines,
     render,
 )
+from nnsight_magic.near import did_you_mean
 
 
 def test_the_caret_stands_under_the_word():

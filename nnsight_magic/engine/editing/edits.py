@@ -22,7 +22,12 @@ from nnsight_magic.engine.editing.file import StoredEdit, StoredWrite, store, st
 from nnsight_magic.engine.places.own_names import of_user
 from nnsight_magic.engine.running.lifeline import watched_exit
 from nnsight_magic.engine.values.changes import replaced
-from nnsight_magic.engine.values.containers import entries, is_container
+from nnsight_magic.engine.values.containers import (
+    entries,
+    first_argument,
+    is_container,
+    path_of_first,
+)
 from nnsight_magic.engine.values.parts import Parts
 from nnsight_magic.engine.values.value import plain
 from nnsight_magic.engine.values.words import describe, index_text
@@ -323,9 +328,10 @@ def _applied(raw: Any, write: Write, is_block: bool) -> Any:
     path, index = [], list(write.index)
     value = raw
     if write.kind == "input":
-        args, kwargs = raw
-        path = [0, 0] if args else [1, next(iter(kwargs))]
-        value = args[0] if args else kwargs[path[1]]
+        path = list(path_of_first(*raw) or ())
+        if not path:
+            raise EditError("The module is called without arguments, so it has no input.")
+        value = first_argument(*raw)
     elif is_block and write.kind == "output":
         if isinstance(value, torch.Tensor) and value.ndim == 4:  # Gemma-3n
             raise EditError(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from nnsight_magic.engine.places.standard_names import ROOT_NAMES
 from nnsight_magic.engine.running.scan import Scan, Scanned, Shape
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def tree_of(
 def aliases(model: Root) -> dict[str, str]:
     """Standard names by the real paths that they stand for."""
     names = model.names
-    paths = {name: names.path_of(name) for name in ("layers", "embed", "norm", "unembed")}
+    paths = {name: names.path_of(name) for name in ROOT_NAMES}
     return {path: name for name, path in paths.items() if path}
 
 

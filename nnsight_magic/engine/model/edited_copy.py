@@ -23,7 +23,7 @@ def edited_copy(model: Root) -> Any:
 
     Weights that are not there yet are loaded once for both.
     """
-    copy = object.__new__(class_of(model))
+    copy: Any = object.__new__(class_of(model))
     Handle.__init__(copy, copy, "")
     model.__dict__.setdefault("_family", WeakSet([model])).add(copy)
     shared = {name: value for name, value in model.__dict__.items() if name not in _OWN}

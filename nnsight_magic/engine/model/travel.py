@@ -14,14 +14,10 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from nnsight_magic.engine.places.own_names import class_of
-from nnsight_magic.errors import LoadError
+from nnsight_magic.errors import CannotTravelError
 
 if TYPE_CHECKING:
     from nnsight_magic.engine.places.ports import Root
-
-
-class CannotTravelError(LoadError, TypeError):
-    """A model that cannot be pickled; a TypeError too, as Python's own is."""
 
 
 def by_name(model: Root) -> tuple:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NoReturn, overload
@@ -20,6 +19,7 @@ from nnsight_magic.engine.places.spellings import fluent, refuse_block_of_steps
 from nnsight_magic.engine.places.standard_names import BLOCK_NAMES, ROOT_NAMES, part_of_block
 from nnsight_magic.engine.places.tree_text import tree_text
 from nnsight_magic.errors import NoSuchIndexError, NoSuchModuleError, NotAListError
+from nnsight_magic.near import asked_sentence
 
 if TYPE_CHECKING:
     from nnsight_magic.engine.values.value import Value
@@ -309,10 +309,9 @@ class Handle(Place):
         elif self._model.names.is_block(self.path):
             known = [*known, *(n for n in BLOCK_NAMES if part_of_block(self.module, n))]
         known = [*known, "output", "input", "inputs"]
-        near = difflib.get_close_matches(name, known, 1, 0.5)
         where = self.name or "The model"
         found = f"{where} ({type(self.module).__name__}) has no {name!r}."
-        hint = f" Did you mean {near[0]!r}?" if near else ""
+        hint = asked_sentence(name, known, 0.5)
         return f"{found}{hint}\nIt has: {', '.join(known[:12])}{', …' if len(known) > 12 else ''}."
 
 

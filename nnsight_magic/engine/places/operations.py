@@ -11,7 +11,7 @@ from nnsight_magic.engine.sites.site import Operation
 from nnsight_magic.errors import NoSuchModuleError, NoSuchOperationError
 
 if TYPE_CHECKING:
-    from nnsight_magic.engine.places.ports import Tree
+    from nnsight_magic.engine.places.ports import Placed, Tree
 
 
 class Operations:
@@ -81,7 +81,7 @@ class OperationHandle(Place):
 
     __slots__ = ("_called", "_operation")
 
-    def __init__(self, place: Place, name: str, index: int = 0, called: str | None = None):
+    def __init__(self, place: Placed, name: str, index: int = 0, called: str | None = None):
         super().__init__(place._model, place.path, place.call)
         object.__setattr__(self, "_operation", Operation(name, index))
         object.__setattr__(self, "_called", called)

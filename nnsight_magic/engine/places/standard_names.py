@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from nnsight_magic.engine.running.text_config import text_config
+
 # Child names as they occur in transformers, the most usual first.
 NORM_NAMES = (
     "norm",
@@ -106,9 +108,7 @@ def _find_layers(root: nn.Module) -> str | None:
     stream that ends in the logits. Hybrids (Jamba, Zamba2) mix blocks of several classes; theirs
     is a list as long as the configuration says.
     """
-    config = getattr(root, "config", None)
-    config = config.get_text_config() if hasattr(config, "get_text_config") else config
-    count = getattr(config, "num_hidden_layers", None)
+    count = getattr(text_config(root), "num_hidden_layers", None)
     best: tuple[tuple[bool, int, int], str] | None = None
     for path, module in root.named_modules():
         if not isinstance(module, nn.ModuleList) or len(module) == 0:

@@ -18,6 +18,7 @@ from nnsight_magic.engine.insides import torch_insides
 from nnsight_magic.engine.running.coroutine import Coroutine, current
 from nnsight_magic.engine.running.hooks import captures_behind, put_in_order
 from nnsight_magic.engine.running.interrupt import uninterrupted
+from nnsight_magic.engine.values.containers import first_argument
 
 _UNSET = object()
 RUNS: Any = object()  # what a `Produce` gives for a call that is to run as ever
@@ -195,4 +196,4 @@ def own_forward(forward: Any) -> Any:
 
 def hidden_of(args: tuple, kwargs: dict[str, Any]) -> Any:
     """The hidden states that a block is called with: its first argument."""
-    return args[0] if args else next(iter(kwargs.values()))
+    return first_argument(args, kwargs)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from nnsight_magic.engine.running.text_config import text_config
+
 if TYPE_CHECKING:
     from torch import nn  # completion asks for heads before torch is there
 
@@ -18,11 +20,9 @@ def head_count(module: nn.Module, root: nn.Module) -> int | None:
 
 def counts_of(module: nn.Module, root: nn.Module) -> Iterator[int]:
     """Every number of heads that a module, its parts or a configuration names."""
-    places = [module, *module._modules.values(), getattr(module, "config", None)]
-    config = getattr(root, "config", None)
-    places.append(config.get_text_config() if hasattr(config, "get_text_config") else config)
-    for place in places:
+    own = getattr(module, "config", None)
+    for told in (module, *module._modules.values(), own, text_config(root)):
         for name in COUNTS:
-            count = getattr(place, name, None)
+            count = getattr(told, name, None)
             if isinstance(count, int) and count > 0:
                 yield count

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Iterable
 from functools import lru_cache
@@ -12,6 +11,7 @@ from torch import nn
 
 from nnsight_magic.engine.insides import torch_insides, transformers_insides
 from nnsight_magic.errors import UnknownOptionError
+from nnsight_magic.near import asked_sentence
 
 
 def check_options(call: str, own: Iterable[str], given: Iterable[str], module: nn.Module) -> None:
@@ -49,10 +49,9 @@ def _refuse(
     call: str, given: set[str], own: set[str], forward: frozenset[str], is_open: bool, kind: str
 ) -> None:
     for name in sorted(given - own - forward):
-        near = difflib.get_close_matches(name, [*own, *forward], 1, 0.75)
-        if is_open and not near:
+        hint = asked_sentence(name, [*own, *forward], 0.75)
+        if is_open and not hint:
             continue
-        hint = f" Did you mean {near[0]!r}?" if near else ""
         shown = sorted(each for each in own if not each.startswith("_"))[:8]
         raise UnknownOptionError(
             f"{call}() has no option {name!r}.{hint}\n"

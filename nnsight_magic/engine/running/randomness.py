@@ -1,4 +1,4 @@
-"""The random numbers of a trace's forwards: a second one draws those of the first.
+"""Random numbers: every forward of a trace draws those that the first one drew.
 
 The first forward draws from torch's own generators, as if nobody looked, and the block may draw
 in between. Every further forward has the generators to itself while it runs: it starts where the

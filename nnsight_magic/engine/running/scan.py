@@ -19,16 +19,12 @@ from torch import nn
 
 from nnsight_magic.engine.insides import torch_insides
 from nnsight_magic.engine.running.inputs import Inputs
-from nnsight_magic.engine.values.containers import is_container
+from nnsight_magic.engine.values.containers import first_argument, is_container
 from nnsight_magic.engine.values.parts import Parts
 from nnsight_magic.engine.values.value import BlockValue, as_value
-from nnsight_magic.errors import NnsightError
+from nnsight_magic.errors import ScanError
 
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-
-
-class ScanError(NnsightError):
-    """A model that cannot be run on shapes alone."""
 
 
 class Shape(NamedTuple):
@@ -62,8 +58,7 @@ class Scanned:
     @property
     def input(self) -> Any:
         """The first argument."""
-        args, kwargs = self.inputs
-        return args[0] if args else next(iter(kwargs.values()), None)
+        return first_argument(*self.inputs)
 
 
 class Scan(Mapping):

@@ -49,7 +49,7 @@ SHARED, MIXED = Axes("shared"), Axes("mixed")
 
 
 @dataclass(frozen=True)
-class Batch:
+class PromptBatch:
     """The prompts of a trace in one batch.
 
     Attributes:
@@ -63,7 +63,7 @@ class Batch:
     each: int = 1
 
 
-def axes_of(model: Root, value: torch.Tensor, batch: Batch) -> Axes:
+def axes_of(model: Root, value: torch.Tensor, batch: PromptBatch) -> Axes:
     """The axes of a value that the running trace has handed out."""
     handed = handed_out(value)
     if handed is None or handed.pause.site is None:
@@ -71,7 +71,7 @@ def axes_of(model: Root, value: torch.Tensor, batch: Batch) -> Axes:
     return axes_at(model, handed.pause.site, handed.path, value, batch)
 
 
-def axes_at(model: Root, site: Site, path: tuple, value: torch.Tensor, batch: Batch) -> Axes:
+def axes_at(model: Root, site: Site, path: tuple, value: torch.Tensor, batch: PromptBatch) -> Axes:
     """The axes of the tensor that stands at `path` in what a site gives."""
     if site.operation == PATTERN:
         return Axes("rows", (2, 3))
@@ -88,13 +88,13 @@ def axes_at(model: Root, site: Site, path: tuple, value: torch.Tensor, batch: Ba
     return known
 
 
-def _by_shape(shape: torch.Size, batch: Batch) -> Axes:
+def _by_shape(shape: torch.Size, batch: PromptBatch) -> Axes:
     if not shape or shape[0] != batch.prompts * batch.each:
         return SHARED if not shape or shape[0] == 1 else MIXED
     return Axes("rows", tuple(axis for axis in range(1, len(shape)) if shape[axis] == batch.width))
 
 
-def _is_plain(shape: torch.Size, batch: Batch, step: int) -> bool:
+def _is_plain(shape: torch.Size, batch: PromptBatch, step: int) -> bool:
     """Whether it looks like `(batch, tokens, features)`; later steps have a single token."""
     rows = batch.prompts * batch.each
     return len(shape) == 3 and shape[0] == rows and shape[1] == (1 if step else batch.width)
@@ -141,7 +141,7 @@ def _integers(values: Any) -> Iterator[int]:
 # ── looking ──────────────────────────────────────────────────────────────────────────────
 
 
-def _probe(model: Root, site: Site, path: tuple, ndim: int, batch: Batch) -> Axes:
+def _probe(model: Root, site: Site, path: tuple, ndim: int, batch: PromptBatch) -> Axes:
     """Find out by running as far as the site on other inputs."""
     prompts, tokens = batch.prompts, batch.width
     inputs = model._active.inputs
@@ -277,7 +277,7 @@ def _others_changed(inputs: dict[str, Any], index: int) -> dict[str, Any]:
 
 
 def part_of(
-    value: torch.Tensor, axes: Axes, batch: Batch, index: int, columns: slice
+    value: torch.Tensor, axes: Axes, batch: PromptBatch, index: int, columns: slice
 ) -> torch.Tensor | None:
     """One prompt's part of a value, as it would be if the prompt were alone: a view.
 

@@ -206,7 +206,9 @@ class Sweep(Tracer):
         """Serve the first touches from the clean run, and run what is wanted behind them."""
         for variant in batch:
             if not self._clean.has(variant.touch.site):
-                variant.go_on(None)  # the forward never comes there: alone, it is told so
+                # The clean run never reached this site. Run the variant in its own forward, which
+                # raises NeverRanError.
+                variant.go_on(None)
                 continue
             value = self._clean.value(variant.touch, variant.ancestry)
             variant.start = self._first_changed(value, variant.see(variant.touch.site, value))

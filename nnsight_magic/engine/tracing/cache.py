@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from nnsight_magic.engine.places.own_names import of_user
-from nnsight_magic.engine.values.containers import entries, is_container, rebuild
+from nnsight_magic.engine.values.containers import entries, first_argument, is_container, rebuild
 from nnsight_magic.engine.values.value import as_value, own_copy
 from nnsight_magic.errors import NotCachedError
 
@@ -38,7 +38,7 @@ class Entry:
     @property
     def input(self) -> Any:
         """The first argument."""
-        return _one_or_all([_first(args, kwargs) for args, kwargs in self.given])
+        return _one_or_all([first_argument(args, kwargs) for args, kwargs in self.given])
 
     def __len__(self) -> int:
         return max(len(self.outputs), len(self.given))
@@ -57,10 +57,6 @@ class Entry:
 
 def _one_or_all(values: list[Any]) -> Any:
     return values[0] if len(values) == 1 else (values or None)
-
-
-def _first(args: tuple, kwargs: dict[str, Any]) -> Any:
-    return args[0] if args else next(iter(kwargs.values()), None)
 
 
 @dataclass(repr=False)

@@ -115,8 +115,8 @@ class Course:
         if pause.touch is None:
             pause.touch = touch
             if len(self._forwards) > 1:
-                came = next(each for each in self._forwards if each.pause is pause)
-                behind = (each.site for each in self._pauses if each.site not in came.fired)
+                stopped = next(each for each in self._forwards if each.pause is pause)
+                behind = (each.site for each in self._pauses if each.site not in stopped.fired)
                 self._order.update((touch.site, site) for site in behind)
             self._pauses.append(pause)
             self.report.touches.append(touch)
@@ -172,7 +172,7 @@ class Course:
                 main.settle()
             pause = self._run_to(forward, touch, ancestry) if ahead else None
             if pause is not None:
-                self._note_order(forward, touch)
+                self._pass_in_others(forward, touch)
                 if self._looks_back or len(self._forwards) > 1:
                     pause.passer = self._passer(forward)
                     if forward is not main and (main.finished or pause.passer is None):
@@ -193,7 +193,7 @@ class Course:
             self._check_operation(forward, touch)
             forward.cancel()
             raise NeverRanError(never_ran(touch))
-        self._note_order(forward, touch)
+        self._pass_in_others(forward, touch)
         pause.passer = self._passer(forward)
         # An operation of a module that is under way is not counted from the start there.
         under_way = operation is not None and not self._main.finished and pause.passer is None
@@ -213,18 +213,19 @@ class Course:
         )
         return pause
 
-    def _note_order(self, came: Forward, touch: Touch) -> None:
-        """An operation was reached by `came`: for which other forwards does it lie behind?
+    def _pass_in_others(self, reached_by: Forward, touch: Touch) -> None:
+        """`reached_by` has stopped at an operation. Mark it as passed in every other forward that
+        can no longer stop there.
 
-        Where they stand inside its module they could not see it, before them or after. The second
-        forward, which would then run on past a write that it cannot repeat, ends here.
+        A forward that stands inside the operation's module is not watched for it any more. The
+        second forward is cancelled where it would run on past a write that it cannot repeat.
         """
         if touch.site.operation is None:
             return
         for forward in self._forwards:
-            if forward is came:
+            if forward is reached_by:
                 continue
-            after = forward.pause is not None and forward.pause.site in came.fired
+            after = forward.pause is not None and forward.pause.site in reached_by.fired
             if not after:
                 forward.fired.add(touch.site)
             elif forward is self._behind and self._has_passed(forward, touch):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections import Counter
 
 from torch import nn
@@ -10,6 +9,7 @@ from torch import nn
 from nnsight_magic.engine.places.source import tally
 from nnsight_magic.engine.running.fused import FUSED
 from nnsight_magic.engine.sites.site import Operation, Touch
+from nnsight_magic.near import asked_sentence
 
 _STEPS = ("matmul", "bmm", "baddbmm", "dropout")  # of fused attention, besides its softmax
 
@@ -25,8 +25,7 @@ def no_such_operation(touch: Touch, counts: Counter[str]) -> str:
         there = f"{name}[0]" if last == 0 else f"{name}[0] to {name}[{last}]"
         lines.append(f"{where} ({kind}) has no {name}[{index}]: it ran {there} in this forward.")
     else:
-        near = difflib.get_close_matches(name, counts, 1, 0.6)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
+        hint = asked_sentence(name, counts)
         lines.append(f"{where} ({kind}) ran no operation {name!r} in this forward.{hint}")
         lines.append(f"It ran: {tally(counts)}.")
     if name in _STEPS and FUSED in counts:

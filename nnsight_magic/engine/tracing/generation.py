@@ -40,8 +40,7 @@ from nnsight_magic.errors import (
 )
 
 if TYPE_CHECKING:
-    from nnsight_magic.engine.places.handle import Handle
-    from nnsight_magic.engine.places.ports import Root
+    from nnsight_magic.engine.places.ports import Root, Tree
 
 DEFAULT_NEW_TOKENS = 20
 # Options of `generate` with which a forward is not one new token.
@@ -214,7 +213,7 @@ class GenerationTracer(Tracer):
         return False
 
     @property
-    def speaker(self) -> Handle:
+    def speaker(self) -> Tree:
         """The module whose every call is a step: the model, or one inside that generates for it."""
         running = self._running()
         course = running._course
@@ -225,7 +224,7 @@ class GenerationTracer(Tracer):
         path = next((path for path, each in course.root.named_modules() if each is began), "")
         return running.model._handle(path) if len(ancestry) > 1 else running.model
 
-    def advance(self, handle: Handle) -> None:
+    def advance(self, handle: Tree) -> None:
         """`handle.next()`: this module, and all that were not moved on yet, go to its next step."""
         module = handle.module
         step = self._own_steps.get(module, self._base_step) + 1
@@ -237,7 +236,7 @@ class GenerationTracer(Tracer):
         texts = self._plan.texts.get(self._course.main)
         return texts.at(index) if texts is not None else None
 
-    def _reach(self, handle: Handle, kind: str) -> Pause:
+    def _reach(self, handle: Tree, kind: str) -> Pause:
         try:
             return super()._reach(handle, kind)
         except NeverRanError:

@@ -29,6 +29,7 @@ from nnsight_magic.engine.tracing.own_calls import OwnCalls
 from nnsight_magic.engine.tracing.traceback import fold_frames
 from nnsight_magic.engine.tracing.wants_gradients import wants_gradients
 from nnsight_magic.engine.values.changes import Change
+from nnsight_magic.engine.values.containers import path_of_first
 from nnsight_magic.engine.values.fit import fit
 from nnsight_magic.engine.values.parts import Parts
 from nnsight_magic.engine.values.pause import Pause
@@ -36,8 +37,7 @@ from nnsight_magic.engine.values.value import BlockValue, HiddenStates, Value
 from nnsight_magic.errors import BadInputError, NeverRanError, WrongValueError
 
 if TYPE_CHECKING:
-    from nnsight_magic.engine.places.handle import Handle
-    from nnsight_magic.engine.places.ports import Root
+    from nnsight_magic.engine.places.ports import Root, Tree
     from nnsight_magic.engine.places.standard_names import StandardNames
 
 
@@ -90,7 +90,7 @@ class Tracer(OlderSpellings):
         self._parent: Tracer | None = None
         self._invokes = Invokes()
         self._invoked: list[Tracer] = []
-        self.reads: Callable[[Handle, str], None] | None = None  # is told what is read
+        self.reads: Callable[[Tree, str], None] | None = None  # is told what is read
         self._caches: list[Callable[[Forward], None]] = []
         self.own_calls = OwnCalls()
         self._written_before: dict[Site, list[Change]] = {}
@@ -305,7 +305,7 @@ class Tracer(OlderSpellings):
         self._full = True
 
     def show_passing(
-        self, handles: Iterable[Handle], seen: Callable[[Handle, Site, Any], None]
+        self, handles: Iterable[Tree], seen: Callable[[Tree, Site, Any], None]
     ) -> None:
         """Show `seen` what these modules give wherever a forward comes past them.
 
@@ -338,7 +338,7 @@ class Tracer(OlderSpellings):
 
     # ── touching ─────────────────────────────────────────────────────────────────────────
 
-    def read(self, handle: Handle, kind: str, path: tuple = (), raw: bool = False) -> Any:
+    def read(self, handle: Tree, kind: str, path: tuple = (), raw: bool = False) -> Any:
         """The value of a site: runs the model that far."""
         pause = self._reach(handle, kind)
         if self.reads is not None:
@@ -349,9 +349,7 @@ class Tracer(OlderSpellings):
             cls = Value
         return pause.take(path, cls)
 
-    def write(
-        self, handle: Handle, kind: str, new: Any, path: tuple = (), raw: bool = False
-    ) -> None:
+    def write(self, handle: Tree, kind: str, new: Any, path: tuple = (), raw: bool = False) -> None:
         """Let `new` flow on at a site; the model is run that far first."""
         pause = self._reach(handle, kind)
         if kind == "output" and not raw and handle.is_block:
@@ -362,19 +360,19 @@ class Tracer(OlderSpellings):
                 path = _hidden_states(pause, path)
         pause.put(path, new, check=not raw)
 
-    def read_input(self, handle: Handle) -> Any:
+    def read_input(self, handle: Tree) -> Any:
         """The first argument of a module."""
         pause = self._reach(handle, "input")
         if self.reads is not None:
             self.reads(handle, "input")
         return pause.take(_first_argument(pause, handle))
 
-    def write_input(self, handle: Handle, new: Any) -> None:
+    def write_input(self, handle: Tree, new: Any) -> None:
         """Let `new` flow in as the first argument."""
         pause = self._reach(handle, "input")
         pause.put(_first_argument(pause, handle), new)
 
-    def skip(self, handle: Handle, value: Any) -> None:
+    def skip(self, handle: Tree, value: Any) -> None:
         """Do not run a module: `value` is what it gives."""
         touch, ancestry = self._touch(handle, "output")
         main, module, given = self._course.main, handle.module, []
@@ -397,7 +395,7 @@ class Tracer(OlderSpellings):
         finally:
             main.end_replacing()
 
-    def _check_layout(self, handle: Handle, ancestry: list[nn.Module], value: Any) -> None:
+    def _check_layout(self, handle: Tree, ancestry: list[nn.Module], value: Any) -> None:
         """Refuse hidden states alone where the blocks behind need what else a block returns.
 
         Raises:
@@ -420,7 +418,7 @@ class Tracer(OlderSpellings):
                 "layers[4].skip(layers[3]._output)."
             )
 
-    def call(self, handle: Handle, args: tuple, kwargs: dict[str, Any]) -> Any:
+    def call(self, handle: Tree, args: tuple, kwargs: dict[str, Any]) -> Any:
         """Run a module in the user's own code; of one that they attached, values can be read."""
         if handle.is_attached:
             return self.own_calls.run(handle.module, self.step, args, kwargs)
@@ -430,20 +428,20 @@ class Tracer(OlderSpellings):
         """What runs the model once on the inputs of this trace; `None` where it has several."""
         return self._call if self.is_one_forward else None
 
-    def advance(self, handle: Handle) -> None:
+    def advance(self, handle: Tree) -> None:
         """`handle.next()`: only a generation has further steps."""
         raise NeverRanError(
             "next() moves on to the next step of a generation, and a trace is one forward.\n"
             "Use: with model.generate(prompt, max_new_tokens=…) as tracer."
         )
 
-    def _reach(self, handle: Handle, kind: str) -> Pause:
+    def _reach(self, handle: Tree, kind: str) -> Pause:
         touch, ancestry = self._touch(handle, kind)
         if handle.is_attached:
             return self.own_calls.pause(touch)
         return self._reach_site(touch, ancestry)
 
-    def _touch(self, handle: Handle, kind: str) -> tuple[Touch, list[nn.Module]]:
+    def _touch(self, handle: Tree, kind: str) -> tuple[Touch, list[nn.Module]]:
         """The site that is meant, and the modules from the root down to its own."""
         ancestry = handle.ancestors()
         module = ancestry[-1]
@@ -515,11 +513,9 @@ def _hidden_states(pause: Pause, path: tuple) -> tuple:
     return path
 
 
-def _first_argument(pause: Pause, handle: Handle) -> tuple:
+def _first_argument(pause: Pause, handle: Tree) -> tuple:
     """Where the first argument stands in `(args, kwargs)`: some modules are called by keyword."""
-    args, kwargs = pause.part(())
-    if args:
-        return (0, 0)
-    if kwargs:
-        return (1, next(iter(kwargs)))
-    raise NeverRanError(f"{handle.name} is called without arguments, so it has no input.")
+    path = path_of_first(*pause.part(()))
+    if path is None:
+        raise NeverRanError(f"{handle.name} is called without arguments, so it has no input.")
+    return path

@@ -44,3 +44,19 @@ def rebuild(value: Any, changed: dict[Any, Any]) -> Any:
     if isinstance(value, tuple) and hasattr(value, "_fields"):
         return type(value)(*items)
     return type(value)(items) if type(value) in (tuple, list) else tuple(items)
+
+
+def first_argument(args: tuple, kwargs: dict[str, Any]) -> Any:
+    """What a module is called with first, `None` for nothing: some are called by keyword."""
+    return args[0] if args else next(iter(kwargs.values()), None)
+
+
+def path_of_first(args: tuple, kwargs: dict[str, Any]) -> tuple[int, Any] | None:
+    """Where that stands in `(args, kwargs)`.
+
+    >>> path_of_first((1, 2), {}), path_of_first((), {"hidden": 1}), path_of_first((), {})
+    ((0, 0), (1, 'hidden'), None)
+    """
+    if args:
+        return (0, 0)
+    return (1, next(iter(kwargs))) if kwargs else None

@@ -45,4 +45,10 @@ class Origin(Protocol):
 class Handed(Protocol):
     """A value in the user's hands, as the memory that it stands in knows it."""
 
-    pause: Origin
+    path: tuple  # of keys, in the value of the site
+    refusal: str  # why it is not to be written to
+
+    @property
+    def pause(self) -> Any:
+        """The `Origin`."""
+        ...

@@ -31,7 +31,8 @@ class HandedOut:
 
     def __init__(self, path: tuple, value: Value, pause: Pause):
         self.path, self.pause = path, pause
-        self.strong, self.weak = value, weakref.ref(value)
+        self.strong: torch.Tensor | None = value
+        self.weak = weakref.ref(value)
         self.version = 0  # a fresh copy has not been written to
         self.age = pause.age  # how often the site had been written to by then
         self.linked = False
