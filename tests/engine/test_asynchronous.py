@@ -20,6 +20,9 @@ import pytest
 import torch
 
 from nnsight_magic import LanguageModel
+from nnsight_magic.engine.memory import fingerprint
+from nnsight_magic.engine.memory.fingerprint import Fingerprint
+from nnsight_magic.engine.running.forward import Forward
 from nnsight_magic.engine.sites.caller import PACKAGE
 from nnsight_magic.engine.tracing.turn import Turn
 from tests.hooks import hook_count
@@ -336,3 +339,18 @@ def test_traces_of_one_model_in_many_threads_take_turns(model):
         thread.join()
     assert len({scale for scale, _ in found}) == len(set(found)) == 3
     assert_not_held(model)
+
+
+@pytest.mark.parametrize("when", ["_hooks", "_attributes", "add_comparable"])
+def test_a_look_at_the_model_that_was_cut_short_is_begun_anew(model, when, monkeypatch):
+    looked = Fingerprint(model.module, model.names.layers)
+    kept = getattr(fingerprint, when)
+
+    def cut_short(*_):
+        raise Alarm
+
+    monkeypatch.setattr(fingerprint, when, cut_short)
+    with pytest.raises(Alarm):
+        looked.take(Forward)
+    monkeypatch.setattr(fingerprint, when, kept)
+    assert looked.take(Forward) == Fingerprint(model.module, model.names.layers).take(Forward)

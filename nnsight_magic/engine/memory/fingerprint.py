@@ -148,7 +148,7 @@ class _Part:
 
     def _sort_out(self, values: list[Any]) -> None:
         """Tell what can change in itself from what cannot."""
-        owns, self._values = self._owns, values
+        owns = self._owns
         # torch.compile's module has no `training` of its own.
         self._trains = any(own.get("training") for own in owns)
         self._hooks = [*chain.from_iterable(map(_hooks, owns))]
@@ -159,6 +159,7 @@ class _Part:
         add_comparable([value for value in given if lasts(value)], lasting, [])
         self._lasting = tuple(lasting)
         self._changing = [value for value in given if not lasts(value)]
+        self._values = values  # at the end: an exception may rise in between
 
 
 def _parts_of(root: nn.Module, layers: str | None) -> list[_Part]:
