@@ -12,6 +12,7 @@ from typing import Any
 
 from tqdm.std import tqdm
 
+from nnsight_magic.front_end import shows_views
 from nnsight_magic.printable import escape
 
 
@@ -19,7 +20,7 @@ def progress_bar(**options: Any) -> tqdm:
     """tqdm's bar with these options, for wherever this runs."""
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
-    kind = NotebookBar if hasattr(shell, "kernel") else tqdm
+    kind = NotebookBar if shows_views(shell) else tqdm
     return kind(**{"leave": False, **options})
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import shutil
 import sys
 import textwrap
@@ -15,6 +16,7 @@ from rich.segment import Segment, Segments
 from rich.table import Table
 from rich.text import Text
 
+from nnsight_magic.front_end import shows_views
 from nnsight_magic.printable import printable
 
 PLAIN_WIDTH = 100
@@ -22,14 +24,12 @@ PLAIN_WIDTH = 100
 
 def in_terminal() -> bool:
     """Whether standard output is a terminal and the shell in it wants colours."""
-    if not (hasattr(sys.stdout, "isatty") and sys.stdout.isatty()):
-        return False
-    if "IPython" not in sys.modules:
-        return True
-    from IPython import get_ipython
-
-    shell = get_ipython()
-    return shell is None or shell.colors.lower() != "nocolor"
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    if hasattr(shell, "kernel"):
+        seen = not shows_views(shell)
+    else:
+        seen = hasattr(sys.stdout, "isatty") and sys.stdout.isatty()
+    return seen and (shell is None or shell.colors.lower() != "nocolor")
 
 
 def _console(width: int, colour: bool) -> Console:
@@ -38,12 +38,17 @@ def _console(width: int, colour: bool) -> Console:
         width=width,
         force_terminal=colour,
         force_jupyter=False,
-        # As many colours as the terminal has: the environment tells.
-        color_system="auto" if colour else None,
+        color_system=_colours() if colour else None,
         highlight=False,
         markup=False,
         emoji=False,
     )
+
+
+def _colours() -> str:
+    """As many as the terminal has: the environment tells, but not a kernel's, which has its own."""
+    kernel = os.environ.get("TERM") == "xterm-color" and "JPY_PARENT_PID" in os.environ
+    return "256" if kernel and "COLORTERM" not in os.environ else "auto"
 
 
 def printed(renderable: Any, width: int, colour: bool) -> str:

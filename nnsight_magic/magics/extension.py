@@ -20,6 +20,7 @@ from traitlets import Bool, Int, Unicode
 from traitlets.config import Configurable
 
 from nnsight_magic.errors import CellError, NnsightError, OptionError
+from nnsight_magic.front_end import shows_views
 from nnsight_magic.magics.errors_shown import show_cell_error, show_from_cell
 from nnsight_magic.magics.models import Models
 from nnsight_magic.magics.options import HelpShown, Line, help_text, line_error, read_line
@@ -234,7 +235,7 @@ class NNsightMagic(Magics, Configurable):
 
     def _screen(self, read: Line, model: Any) -> Any:
         """What shows the result by views, where there is a notebook and they are wanted."""
-        if read.quiet or not read.view or not hasattr(self.shell, "kernel"):
+        if read.quiet or not read.view or not shows_views(self.shell):
             return None
         from nnsight_magic.results.as_view import OnScreen
 
@@ -244,7 +245,7 @@ class NNsightMagic(Magics, Configurable):
         from nnsight_magic.magics.shown import show_value
 
         rows = outcome.rows if outcome is not None else ()
-        show_value(hasattr(self.shell, "kernel"), value, text, model, rows)
+        show_value(shows_views(self.shell), value, text, model, rows)
 
     # -- lines --------------------------------------------------------------------------------
 
@@ -311,7 +312,7 @@ class NNsightMagic(Magics, Configurable):
             self.shell.user_ns[name] = model
             self.models.current = name
             told = models.description(name, model)
-            if hasattr(self.shell, "kernel") and self.view:
+            if shows_views(self.shell) and self.view:
                 show_view(models.tree_view(model, told), word.place())
                 return
         print(told)
@@ -347,7 +348,7 @@ class NNsightMagic(Magics, Configurable):
     def _list_runs(self, read: Line) -> None:
         from nnsight_magic.magics import lists
 
-        if len(read.words) == 2 and hasattr(self.shell, "kernel") and self.view:
+        if len(read.words) == 2 and shows_views(self.shell) and self.view:
             from nnsight_magic.results.compared import compared
 
             first, second = (self.runs_made.get(each) for each in read.words)

@@ -17,6 +17,7 @@ from nnsight_magic.results.record import prompt_of
 from nnsight_magic.views.data.containers import found_in, holds_tensors
 from nnsight_magic.views.data.dense import as_tensor, is_list_of_tensors
 from nnsight_magic.views.data.roles import Axis, infer_axes
+from nnsight_magic.views.still.half_blocks import terminal_map
 
 
 def show_value(
@@ -78,20 +79,6 @@ def _mapped(value: Any, text: str, labels: Any) -> bool:
     if found.others:
         print(printable(f"besides: {', '.join(found.others)}"))
     return True
-
-
-def terminal_map(value: Any, axes: Sequence[Axis] = ()) -> str | None:
-    """A matrix, or several of one size, as a small map in a terminal; `None` for all else.
-
-    `axes` are named below it, with the words that they have.
-    """
-    if not hasattr(value, "untyped_storage") or not terminal.in_terminal():
-        return None
-    from nnsight_magic.views.still.half_blocks import text_of
-
-    width = terminal.width()
-    drawn = text_of(value, width, axes)
-    return None if drawn is None else terminal.printed(drawn, width, colour=True)
 
 
 def _axes(tensor: Any, labels: dict[str, Any]) -> Sequence[Axis]:

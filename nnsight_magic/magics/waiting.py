@@ -7,6 +7,7 @@ import uuid
 from types import TracebackType
 from typing import Any
 
+from nnsight_magic.front_end import shows_views
 from nnsight_magic.printable import escape, printable
 
 LONGEST = 60  # characters: a word that goes over two lines could not be wiped off
@@ -23,7 +24,7 @@ class Waiting:
     def __init__(self, shell: Any, word: str) -> None:
         word = " ".join(printable(word).split())
         self._word = word if len(word) <= LONGEST else f"{word[: LONGEST - 1]}…"
-        self._in_notebook = hasattr(shell, "kernel")
+        self._in_notebook = shows_views(shell)
         self._place = ""
 
     def __enter__(self) -> Waiting:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 from typing import Any, Protocol
 
+from nnsight_magic.front_end import shows_views
 from nnsight_magic.printable import printable
 
 # Where the widget cannot be shown, JupyterLab writes a line of error in its place, as text alone; a
@@ -26,6 +27,7 @@ class Shown(Protocol):
     twin: str
 
     def text(self) -> str: ...
+    def on_terminal(self) -> str: ...
     def still(self) -> str: ...
     def still_png(self) -> bytes | None: ...
     def _repr_mimebundle_(self) -> Any: ...
@@ -37,17 +39,17 @@ def show_view(view: Shown, in_place_of: str = "") -> None:
     The live view takes the place of the output that has the display id `in_place_of`.
     """
     if not in_notebook():
-        print(printable(view.text()))
+        print(view.on_terminal())
         return
     show_live(view, in_place_of)
     show_still(view)
 
 
 def in_notebook() -> bool:
-    """Whether there is a kernel, whose front end may show widgets."""
+    """Whether what is displayed is seen where widgets may be shown."""
     from IPython import get_ipython
 
-    return hasattr(get_ipython(), "kernel")
+    return shows_views(get_ipython())
 
 
 def show_live(view: Shown, in_place_of: str = "") -> None:

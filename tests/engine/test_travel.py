@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import copy
 import io
+import multiprocessing
+import operator
 import pickle
 from pathlib import Path
 
+import cloudpickle
 import pytest
 import torch
 
@@ -89,6 +92,20 @@ def test_what_was_attached_is_not_lost_without_a_word(folder):
         for travel in (copy.copy, copy.deepcopy):
             with pytest.raises(LoadError, match="probe"):
                 travel(model)
+
+
+def best(model):
+    return int(logits(model)[0, -1].argmax())
+
+
+def test_a_process_of_its_own_is_given_a_model_and_what_belongs_to_it(folder):
+    model = LanguageModel(folder)
+    expected, path = best(model), model.layers[1].mlp.path
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        assert pool.apply(best, (model,)) == expected
+        assert pool.apply(operator.attrgetter("path"), (model.layers[1].mlp,)) == path
+    pickled = cloudpickle.dumps(lambda: best(model))  # as clusters send functions of a notebook
+    assert pickle.loads(pickled)() == expected
 
 
 def test_a_handle_travels_with_its_model(folder):

@@ -290,6 +290,15 @@ class TensorView(View):
     def text(self) -> str:
         return self.seen.in_words
 
+    def on_terminal(self) -> str:
+        from nnsight_magic.views.still.half_blocks import terminal_map
+
+        try:
+            drawn = terminal_map(self.array.tensor, self.labels.axes)
+        except GoneError:
+            drawn = None
+        return "\n".join([super().on_terminal(), *([drawn] if drawn else [])])
+
     def still(self) -> str:
         from nnsight_magic.views.still.tensor import html
 

@@ -187,6 +187,10 @@ class View(Routed, anywidget.AnyWidget):
         """The view in words."""
         return self.kind
 
+    def on_terminal(self) -> str:
+        """The view as a terminal shows it."""
+        return printable(self.text())
+
     def __repr__(self) -> str:
         lines = self.text().strip().splitlines() or [""]
         first = " ".join(lines[0].split())

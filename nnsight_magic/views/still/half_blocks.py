@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from rich.text import Text
 
+import nnsight_magic.terminal as terminal
 from nnsight_magic.views.data.colouring import automatic, marks_of, outside, standing_out
 from nnsight_magic.views.data.dense import as_tensor
 from nnsight_magic.views.data.pooling import pool
@@ -24,6 +25,18 @@ ZOOMED = 40  # a small matrix is drawn larger, up to this many characters across
 FEW = 12  # so few numbers are better read than looked at
 GAP = 2  # characters between matrices
 PROMPTS, WORDS = 8, 200  # whose tokens are told, and how many of them
+
+
+def terminal_map(value: Any, axes: Sequence[Axis] = ()) -> str | None:
+    """A matrix, or several of one size, as a small map in a terminal; `None` for all else.
+
+    `axes` are named below it, with the words that they have.
+    """
+    if not hasattr(value, "untyped_storage") or not terminal.in_terminal():
+        return None
+    width = terminal.width()
+    drawn = text_of(value, width, axes)
+    return None if drawn is None else terminal.printed(drawn, width, colour=True)
 
 
 def text_of(tensor: Any, width: int, axes: Sequence[Axis] = ()) -> Text | None:
