@@ -22,6 +22,7 @@ import torch
 from nnsight_magic import LanguageModel
 from nnsight_magic.engine.memory import fingerprint
 from nnsight_magic.engine.memory.fingerprint import Fingerprint
+from nnsight_magic.engine.memory.weights import Weights
 from nnsight_magic.engine.running.forward import Forward
 from nnsight_magic.engine.sites.caller import PACKAGE
 from nnsight_magic.engine.tracing.turn import Turn
@@ -51,6 +52,7 @@ def assert_closed(model):
     assert model._owner is None and model._active is None
     assert torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
     assert torch._C._len_torch_function_stack() == 0
+    assert torch._C._is_torch_function_enabled()
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert not any(handler.filters for handler in logging.getLogger("transformers").handlers)
 
@@ -354,3 +356,26 @@ def test_a_look_at_the_model_that_was_cut_short_is_begun_anew(model, when, monke
         looked.take(Forward)
     monkeypatch.setattr(fingerprint, when, kept)
     assert looked.take(Forward) == Fingerprint(model.module, model.names.layers).take(Forward)
+
+
+def test_a_look_at_a_module_leaves_torch_as_it_was_wherever_it_is_cut_short():
+    module = torch.nn.Linear(3, 4).eval()
+    module.kept = [torch.ones(2)]  # changes in itself
+
+    def looks(module):
+        Fingerprint(module).take(Forward)
+        Weights(lambda part: [module]).now(0)
+
+    class AtLook(Steps):
+        def __call__(self, frame, event, argument):
+            if frame.f_code.co_name not in ("state", "_tensor", "__init__"):
+                return None
+            return super().__call__(frame, event, argument)
+
+    looks(module)
+    steps = AtLook()
+    steps.run(looks, module)
+    for at in range(1, steps.count):
+        with contextlib.suppress(Alarm):
+            AtLook(at).run(looks, module)
+        assert torch._C._is_torch_function_enabled(), at

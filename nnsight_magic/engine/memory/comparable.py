@@ -21,13 +21,25 @@ import torch
 from torch import nn
 
 from nnsight_magic.engine.values.inner_tensors import inner_tensors
+from nnsight_magic.engine.values.plainly import plainly
 
 _COMPARED = 256  # items of a container; longer ones are labels and vocabularies
 _DEEP = 5  # containers and objects in one another
 _GONE_INTO = 2_000  # of them, all together
 _PLAIN = frozenset({bool, int, float, complex, str, type(None), torch.dtype, torch.device})
 
-of_tensor = attrgetter("_version", "dtype")
+of_tensor = attrgetter("_version", "dtype")  # of one that is no subclass of torch's
+
+
+def of_any_tensor(tensor: torch.Tensor) -> tuple:
+    """The same of whatever subclass, which is not asked."""
+    get = torch.Tensor._version.__get__, torch.Tensor.dtype.__get__
+    return tuple(plainly(each, tensor) for each in get)
+
+
+def address_of(tensor: torch.Tensor) -> int:
+    """Where the tensor's memory begins; a subclass is not asked."""
+    return plainly(torch.Tensor.data_ptr, tensor)
 
 
 class Same:
@@ -129,10 +141,9 @@ def _mapping(value: Any, walk: _Walk) -> None:
 
 def _tensor(value: Any, walk: _Walk) -> None:
     walk.identity(value)
-    with torch._C.DisableTorchFunctionSubclass():
-        for each in inner_tensors(value) or [value]:
-            walk.identity(each)
-            walk.state += (torch.Tensor.data_ptr(each), of_tensor(each))
+    for each in inner_tensors(value) or [value]:
+        walk.identity(each)
+        walk.state += (address_of(each), of_any_tensor(each))
 
 
 def _array(value: Any, walk: _Walk) -> None:

@@ -20,7 +20,13 @@ import torch
 from torch import nn
 
 from nnsight_magic.engine.insides import torch_insides
-from nnsight_magic.engine.memory.comparable import add_comparable, lasts, of_tensor
+from nnsight_magic.engine.memory.comparable import (
+    add_comparable,
+    address_of,
+    lasts,
+    of_any_tensor,
+    of_tensor,
+)
 from nnsight_magic.engine.memory.model_code import code_of
 from nnsight_magic.engine.running.bypass import own_forward
 from nnsight_magic.engine.values.inner_tensors import are_plain, inner_tensors
@@ -126,19 +132,20 @@ class _Part:
         if not all(_are_all_of(ours, hooks) for hooks in self._hooks if hooks):
             return None
         tensors = [t for t in chain.from_iterable(map(dict.values, self._held)) if t is not None]
+        address, version = torch.Tensor.data_ptr, of_tensor
         if not are_plain(tensors):
             held = [*map(inner_tensors, tensors)]
             if not all(held):
                 return None
             tensors += chain.from_iterable(held)
-        with torch._C.DisableTorchFunctionSubclass():
-            state: list = [
-                self._lasting,
-                *map(type, self.modules),
-                *map(id, tensors),
-                *map(torch.Tensor.data_ptr, tensors),
-                *map(of_tensor, tensors),
-            ]
+            address, version = address_of, of_any_tensor
+        state: list = [
+            self._lasting,
+            *map(type, self.modules),
+            *map(id, tensors),
+            *map(address, tensors),
+            *map(version, tensors),
+        ]
         alive: list = [tensors]
         add_comparable(self._changing, state, alive)
         for each, config in self._configs.items():

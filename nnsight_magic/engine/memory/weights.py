@@ -22,6 +22,7 @@ import torch
 from torch import nn
 
 from nnsight_magic.engine.values.inner_tensors import inner_tensors, plain_alias
+from nnsight_magic.engine.values.plainly import plainly
 
 MOST = 1 << 20  # numbers of one tensor; only packed and very large ones have more on the lattice
 _GOLDEN = (math.sqrt(5) - 1) / 2
@@ -64,18 +65,17 @@ class _Look:
     def __init__(self, modules: list[nn.Module], lattices: dict[Any, torch.Tensor]):
         # Of a vector every number is looked at: nothing has to be picked out of it.
         groups: dict[tuple, list[tuple[torch.Tensor, torch.Tensor | None]]] = {}
-        with torch._C.DisableTorchFunctionSubclass():
-            for tensor in _tensors_of(modules):
-                bits = _bits(tensor)
-                if bits.ndim == 1 and bits.is_contiguous() and len(bits) <= MOST:
-                    groups.setdefault((bits.dtype, bits.device), []).append((bits, None))
-                    continue
-                layout = (bits.shape, bits.stride(), bits.device)
-                if layout not in lattices:
-                    lattices[layout] = lattice(bits.shape, bits.stride()).to(bits.device)
-                span = 1 + sum((n - 1) * step for n, step in zip(*layout[:2], strict=True))
-                flat = bits.as_strided((span,), (1,))
-                groups.setdefault((bits.dtype, bits.device), []).append((flat, lattices[layout]))
+        for tensor in _tensors_of(modules):
+            bits = _bits(tensor)
+            if bits.ndim == 1 and bits.is_contiguous() and len(bits) <= MOST:
+                groups.setdefault((bits.dtype, bits.device), []).append((bits, None))
+                continue
+            layout = (bits.shape, bits.stride(), bits.device)
+            if layout not in lattices:
+                lattices[layout] = lattice(bits.shape, bits.stride()).to(bits.device)
+            span = 1 + sum((n - 1) * step for n, step in zip(*layout[:2], strict=True))
+            flat = bits.as_strided((span,), (1,))
+            groups.setdefault((bits.dtype, bits.device), []).append((flat, lattices[layout]))
         self._groups = [*groups.values()]
 
     def now(self) -> list[torch.Tensor]:
@@ -139,9 +139,17 @@ def _tensors_of(modules: list[nn.Module]) -> Iterator[torch.Tensor]:
 def _plain_parts(tensor: torch.Tensor) -> Iterator[torch.Tensor]:
     """The memory that a tensor's numbers stand in, as plain tensors."""
     for held in map(plain_alias, inner_tensors(tensor)):
-        for part in _dense_parts(held.detach()):
+        for part in _dense_parts(_of_no_class(held)):
             if part.numel() and part.device.type != "meta" and not part.is_quantized:
                 yield part
+
+
+def _of_no_class(tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor without its graph, as one of torch's own: a subclass is not asked any more."""
+    numbers = plainly(torch.Tensor.detach, tensor)
+    if type(numbers) is torch.Tensor:
+        return numbers
+    return plainly(torch.Tensor.as_subclass, numbers, torch.Tensor)
 
 
 def _dense_parts(tensor: torch.Tensor) -> list[torch.Tensor]:

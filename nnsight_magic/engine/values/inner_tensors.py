@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 
+from nnsight_magic.engine.values.plainly import plainly
+
 _OWN_MEMORY = frozenset({torch.Tensor, torch.nn.Parameter})
 _PLAIN_DISPATCH = torch.Tensor.__torch_dispatch__
 
@@ -54,7 +56,7 @@ def inner_tensors(tensor: torch.Tensor) -> list[torch.Tensor]:
 def has_memory(tensor: torch.Tensor) -> bool:
     """Whether a wrapper has numbers of its own."""
     try:
-        return torch.Tensor.data_ptr(tensor) != 0
+        return plainly(torch.Tensor.data_ptr, tensor) != 0
     except RuntimeError:  # no storage at all
         return False
 
@@ -63,9 +65,11 @@ def plain_alias(tensor: torch.Tensor) -> torch.Tensor:
     """The tensor's memory without its class, which would be asked about every look at it."""
     if not is_wrapper(tensor):
         return tensor
-    alias = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
-    place = tensor.untyped_storage(), tensor.storage_offset()
-    return alias.set_(*place, tensor.shape, tensor.stride())
+    kind = torch.Tensor
+    dtype, device = plainly(kind.dtype.__get__, tensor), plainly(kind.device.__get__, tensor)
+    storage, first = plainly(kind.untyped_storage, tensor), plainly(kind.storage_offset, tensor)
+    shape, strides = plainly(kind.shape.__get__, tensor), plainly(kind.stride, tensor)
+    return torch.empty(0, dtype=dtype, device=device).set_(storage, first, shape, strides)
 
 
 def _held_by(tensor: torch.Tensor) -> Iterator[torch.Tensor]:
