@@ -117,11 +117,11 @@ def _convert_once(file: Path, folder: Path) -> None:
 def _write(file: Path, folder: Path) -> None:
     from transformers import AutoModelForCausalLM
 
-    from nnsight_magic.loading.failure import told
+    from nnsight_magic.loading.failure import failures_explained
     from nnsight_magic.loading.gguf import read_gguf, read_gguf_tokenizer
     from nnsight_magic.loading.quiet import quiet
 
-    with quiet(), told("demo"):
+    with quiet(), failures_explained("demo"):
         model = read_gguf(file.parent, file.name, AutoModelForCausalLM)
         tokenizer = read_gguf_tokenizer(file.parent, file.name)
     model.config._name_or_path = HUB_NAME

@@ -35,7 +35,7 @@ def require_place(name: str, found: Found) -> None:
 
 
 @contextmanager
-def told(name: str, next_step: str = "") -> Iterator[None]:
+def failures_explained(name: str, next_step: str = "") -> Iterator[None]:
     """An error inside becomes a `LoadError` about the model `name`.
 
     Its traceback is not shown; it stays in `__context__` for whoever wants it.

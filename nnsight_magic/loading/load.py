@@ -19,7 +19,7 @@ from torch import nn
 from nnsight_magic.errors import LoadError, NnsightWarning
 from nnsight_magic.loading.adapter import add_adapter, load_adapter
 from nnsight_magic.loading.demo import demo_folder
-from nnsight_magic.loading.failure import first_lines, remedy, require_place, told
+from nnsight_magic.loading.failure import failures_explained, first_lines, remedy, require_place
 from nnsight_magic.loading.find import find
 from nnsight_magic.loading.found import Found
 from nnsight_magic.loading.gguf import plain_config, read_gguf, read_gguf_tokenizer, require_gguf
@@ -139,7 +139,7 @@ class Source:
         import torch
 
         options = {k: v for k, v in self.options.items() if k == "attn_implementation"}
-        with quiet(), told(self.name, remedy(self.found)), torch.device("meta"):
+        with quiet(), failures_explained(self.name, remedy(self.found)), torch.device("meta"):
             model = self._from_config(plain_config(self.config), options)
             if self.found.adapter:
                 add_adapter(model, self.found.adapter)
@@ -158,7 +158,7 @@ class Source:
             LoadError: the weights cannot be read, or an option is unknown.
         """
         require_place(self.name, self.found)
-        with quiet(bars=self._is_long), told(self.name, remedy(self.found)):
+        with quiet(bars=self._is_long), failures_explained(self.name, remedy(self.found)):
             if self.found.gguf_file:
                 model = self._gguf_weights(device_map, dtype)
             else:
@@ -288,7 +288,7 @@ def _config(found: Found, place: dict[str, Any]) -> Any:
     options = dict(place)
     if found.gguf_file:
         options["gguf_file"] = found.gguf_file
-    with quiet(), told(found.name, remedy(found)):
+    with quiet(), failures_explained(found.name, remedy(found)):
         return AutoConfig.from_pretrained(found.place, **options)
 
 

@@ -119,10 +119,10 @@ class _Function:
         text = [line.rstrip("\n") for line in source]
         margin = min((len(t) - len(t.lstrip()) for t in text if t.strip()), default=0)
         lines = [
-            (number, line[margin:], written(names.pop(number, ())))
+            (number, line[margin:], addresses(names.pop(number, ())))
             for number, line in enumerate(text, first or 1)
         ]
-        lines += [(number, "", written(found)) for number, found in sorted(names.items())]
+        lines += [(number, "", addresses(found)) for number, found in sorted(names.items())]
         file = Path(*Path(code.co_filename).parts[-2:])
         return cls(f"{code.co_qualname}  {file}:{code.co_firstlineno}", lines)
 
@@ -150,7 +150,7 @@ class _Function:
         )
 
 
-def written(operations: Iterable[Issued]) -> str:
+def addresses(operations: Iterable[Issued]) -> str:
     """Operations of a line as they are addressed: `transpose[3], add[0…5]`."""
     groups: dict[str, list[int]] = {}
     for issued in operations:

@@ -23,7 +23,7 @@ from nnsight_magic.engine.values.gradients import (
 from nnsight_magic.engine.values.meant import child_meant
 from nnsight_magic.engine.values.plainly import first_line, plainly
 from nnsight_magic.engine.values.words import describe
-from nnsight_magic.engine.values.writes import lends, mutates, written
+from nnsight_magic.engine.values.writes import lends, mutates, tensors_written
 from nnsight_magic.errors import NnsightWarning, WrongIndexError, WrongKindError, WrongValueError
 
 if TYPE_CHECKING:
@@ -305,7 +305,7 @@ def _go_backward(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
 
 def _mutate(func, args, kwargs) -> Any:
     """An in-place operation: what is written of what was handed out must still be able to flow."""
-    targets = [each for each in written(func, args, kwargs) if isinstance(each, Value)]
+    targets = [each for each in tensors_written(func, args, kwargs) if isinstance(each, Value)]
     pause = None
     for target in targets:
         handed = handed_out(target)

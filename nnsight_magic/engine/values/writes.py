@@ -48,7 +48,7 @@ def lends(func: Any) -> bool:
     return getattr(func, "__name__", "") in _LENDING
 
 
-def written(func: Any, args: tuple, kwargs: dict[str, Any]) -> Iterator[torch.Tensor]:
+def tensors_written(func: Any, args: tuple, kwargs: dict[str, Any]) -> Iterator[torch.Tensor]:
     """The tensors that a call writes into."""
     if "out" in kwargs:
         yield from _tensors(kwargs["out"])
