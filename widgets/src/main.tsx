@@ -1,9 +1,12 @@
 // The entry: puts a view into an element and keeps what it needs around it in order.
 import { render } from "preact";
-import type { Model } from "./core/model";
+import type { Model } from "./core/widget";
 import { hideStill } from "./core/still";
+import { View } from "./core/view";
 import styles from "./styles.css";
-import { View } from "./view";
+import { registerAll } from "./kinds";
+
+registerAll();
 
 const styled = new WeakSet<Node>();
 

@@ -1,6 +1,6 @@
 // A page of its own: the models are what was stored, and no kernel will ever answer.
 import views from "./main";
-import type { Model } from "./core/model";
+import type { Model } from "./core/widget";
 
 type State = Record<string, any>;
 

@@ -3,7 +3,7 @@ import { describe, expect, it, vi } from "vitest";
 import { automatic, inkOn, lookup, NAN_COLOUR, place, scale } from "../src/core/colour";
 import { bytes, count, number, percent, pieces, visible } from "../src/core/format";
 import { bytesOf, doublesOf, inflate, Kernel, Refused, Silent } from "../src/core/kernel";
-import type { Model } from "../src/core/model";
+import type { Model } from "../src/core/widget";
 
 describe("numbers", () => {
   it("read the same at every magnitude", () => {

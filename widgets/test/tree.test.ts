@@ -1,9 +1,10 @@
 import { describe, expect, it } from "vitest";
-import { noteInside, unpack, visibleRows } from "../src/tree/rows";
+import type { KindForm } from "../src/core/wire";
+import { noteInside, unpack, visibleRows, type Notes } from "../src/tree/rows";
 
 // A model with two embeddings, 30 blocks that differ from the 20th on, each with an mlp, and a norm.
-const leaf = (number: number) => [number, "Linear", "", 1, 4, "float32", "cpu", []];
-const block = (number: number, name: string) => [number, name, "", 1, 4, "float32", "cpu", [["attn", 0], ["mlp", 0]]];
+const leaf = (number: number): KindForm => [number, "Linear", "", 1, 4, "float32", "cpu", []];
+const block = (number: number, name: string): KindForm => [number, name, "", 1, 4, "float32", "cpu", [["attn", 0], ["mlp", 0]]];
 const tree = unpack({
   root: 4, size: 93, parameters: 9, bytes: 9, whole: true,
   kinds: [
@@ -12,7 +13,7 @@ const tree = unpack({
     [4, "Model", "", 1, 4, "float32", "cpu", [["embed", 0], ["layers", 3], ["norm", 0]]],
   ],
 });
-const NOTES = {
+const NOTES: Notes = {
   "layers.3.mlp": { s: ["h"] },
   "layers.25": { s: ["late"], w: 1 },
   "layers.*.attn": { s: ["ps"] },

@@ -1,7 +1,8 @@
 // Two tensors and their difference, at one place and in one colour scale.
 import { useMemo, useState } from "preact/hooks";
 import { linked } from "../core/linked";
-import { useReferred, useTrait, type Model } from "../core/model";
+import { useReferred, useTrait } from "../core/model";
+import type { Model } from "../core/widget";
 import { Notice } from "../core/parts";
 import { TensorView, type Pointed } from "../tensor/tensor";
 

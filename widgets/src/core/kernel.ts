@@ -1,5 +1,5 @@
 // Questions to the kernel: numbered, answered in any order, never waited for without end.
-import type { Model } from "./model";
+import type { Model } from "./widget";
 
 export interface Answer {
   info: Record<string, any>;

@@ -1,5 +1,6 @@
 // A model of which some traits are another's: two viewers that look at the same place.
-import { tell, type Model } from "./model";
+import { tell } from "./model";
+import type { Model } from "./widget";
 
 export function linked(own: Model, leader: Model, traits: readonly string[]): Model {
   const side = (event: string) => (traits.includes(event.replace("change:", "")) ? leader : own);

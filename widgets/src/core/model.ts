@@ -1,16 +1,7 @@
-// A widget's model as anywidget gives it, and its traits as hooks.
+// A widget's traits as hooks, and the models that they refer to.
 import { useCallback, useEffect, useState } from "preact/hooks";
 import { kernelOf } from "./kernel";
-
-export interface Model {
-  get(name: string): any;
-  set(name: string, value: unknown): void;
-  save_changes(): void;
-  on(event: string, callback: (...args: any[]) => void): void;
-  off(event: string, callback: (...args: any[]) => void): void;
-  send(content: unknown, callbacks?: unknown, buffers?: ArrayBuffer[]): void;
-  widget_manager: { get_model(id: string): Promise<Model> };
-}
+import type { Model } from "./widget";
 
 /** Tells the kernel what was set, where there is one. */
 export function tell(model: Model): void {

@@ -1,7 +1,7 @@
 // JSON that a trait holds deflated.
 import { useEffect, useState } from "preact/hooks";
 import { inflate } from "./kernel";
-import type { Model } from "./model";
+import type { Model } from "./widget";
 
 /** The unpacked value, null while it is being unpacked; and what went wrong. */
 export function usePacked<T>(model: Model, unpack: (value: any) => T): [T | null, string] {

@@ -1,6 +1,6 @@
 // A view's still twin stands in an output of its own, for notebooks without a kernel. The live view
 // hides it while it is alive.
-import type { Model } from "./model";
+import type { Model } from "./widget";
 
 export function hideStill(model: Model, root: HTMLElement): () => void {
   const id = model.get("twin") as string | undefined;

@@ -2,11 +2,13 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { percent } from "../core/format";
 import { kernelOf } from "../core/kernel";
-import { useTrait, type Model } from "../core/model";
+import { useTrait } from "../core/model";
+import type { Model } from "../core/widget";
 import { Notice, reveal, Token } from "../core/parts";
+import { useSelected } from "../core/selection";
+import type { StepForm } from "../core/wire";
 import { Bars } from "../tokens/bars";
 import type { Guess } from "../tokens/strips";
-import { useSelectedNumber } from "../tokens/tokens";
 
 export interface Step {
   token: string;
@@ -15,10 +17,10 @@ export interface Step {
   saved: string[];
 }
 
-export function unpackSteps(packed: any[]): Step[] {
+export function unpackSteps(packed: StepForm[]): Step[] {
   return packed.map(([token, p, flat, saved]) => {
     const candidates: Guess[] = [];
-    for (let k = 0; k + 1 < (flat?.length ?? 0); k += 2) candidates.push({ token: flat[k], p: flat[k + 1] ?? 0 });
+    for (let k = 0; k + 1 < (flat?.length ?? 0); k += 2) candidates.push({ token: String(flat[k]), p: Number(flat[k + 1] ?? 0) });
     return { token, p: p ?? null, candidates, saved: saved ?? [] };
   });
 }
@@ -27,11 +29,11 @@ export function unpackSteps(packed: any[]): Step[] {
 export const stepText = (index: number, count: number) => `new token ${index + 1} of ${count} (step ${index})`;
 
 export function StepsView({ model, selection }: { model: Model; selection: Model | null }) {
-  const [packed] = useTrait<any[]>(model, "steps");
+  const [packed] = useTrait<StepForm[]>(model, "steps");
   const [prompt] = useTrait<string[]>(model, "prompt");
   const [running] = useTrait<boolean>(model, "running");
   const [stopping] = useTrait<boolean>(model, "stopping");
-  const [selected, setSelected] = useSelectedNumber(selection, "step");
+  const [selected, setSelected] = useSelected(selection, "step");
   const [trouble, setTrouble] = useState("");
   const steps = unpackSteps(packed);
   const last = steps.length - 1;

@@ -2,7 +2,7 @@
 import { useEffect, useState } from "preact/hooks";
 import { count, number } from "../core/format";
 import { floatsOf, kernelOf } from "../core/kernel";
-import type { Model } from "../core/model";
+import type { Model } from "../core/widget";
 import { Histogram } from "../core/parts";
 import type { Axis } from "./labels";
 import { keyOf, type Place } from "./planes";

@@ -2,7 +2,7 @@
 import { cachedScale, css } from "../core/colour";
 import { number, visible } from "../core/format";
 import { kernelOf } from "../core/kernel";
-import type { Model } from "../core/model";
+import type { Model } from "../core/widget";
 import { copy, download, type Item } from "../core/parts";
 import { columnTicks, rowTicks, type Colouring, type Labels } from "./paint";
 import type { Window } from "./picture";

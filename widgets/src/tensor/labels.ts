@@ -1,16 +1,11 @@
 // Words for the places of a tensor's axes. In a batch they are those of the prompt that is looked at.
 import { useEffect, useState } from "preact/hooks";
 import { inflate } from "../core/kernel";
-import { referred, type Model } from "../core/model";
+import { referred } from "../core/model";
+import type { AxisState } from "../core/wire";
+import type { Model } from "../core/widget";
 
-export interface Axis {
-  role: string;
-  size: number;
-  labels: string[];
-  /** the words of each prompt, and the axis whose place tells which of them hold */
-  rows?: string[][];
-  along?: number;
-}
+export type Axis = AxisState;
 
 const TOKENS = ["token", "query", "key"];
 export const PADDING = "‹padding›";

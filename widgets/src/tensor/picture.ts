@@ -1,6 +1,7 @@
 // What is drawn: codes of the least and the greatest value of each block of a window of a plane.
 // Codes sort as the values they stand for, so pooling works on them directly.
 
+import type { PlaneFacts } from "../core/wire";
 import { twoSided, type Limits, type Palette } from "../core/colour";
 
 export const NAN = 255;
@@ -25,22 +26,22 @@ export interface Picture {
 
 /** A picture from what the kernel says about it and the codes. */
 export function pictureOf(
-  facts: Record<string, any>,
+  facts: Partial<PlaneFacts>,
   levels: Float64Array,
   codes: Uint8Array,
 ): Picture | null {
-  const { rows, columns, window, block } = facts as any;
+  const { rows = 0, columns = 0, window, block = [1, 1] } = facts;
   const size = rows * columns;
-  if (!(size > 0) || !Array.isArray(window) || codes.length < size * (facts["pair"] ? 2 : 1)) return null;
+  if (!(size > 0) || !Array.isArray(window) || codes.length < size * (facts.pair ? 2 : 1)) return null;
   return {
     rows,
     columns,
     window: window as Window,
-    block,
+    block: block as [number, number],
     low: codes.subarray(0, size),
-    high: facts["pair"] ? codes.subarray(size, 2 * size) : null,
+    high: facts.pair ? codes.subarray(size, 2 * size) : null,
     levels,
-    sampled: Boolean(facts["sampled"]),
+    sampled: Boolean(facts.sampled),
   };
 }
 

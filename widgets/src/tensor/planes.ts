@@ -2,7 +2,8 @@
 // question first, one at a time.
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { doublesOf, inflate, wholesOf, kernelOf, type Answer } from "../core/kernel";
-import type { Model } from "../core/model";
+import type { StoredPicture } from "../core/wire";
+import type { Model } from "../core/widget";
 import { byNorm, covers, cut, extent, pictureOf, pooled, thinned, type Picture, type Window } from "./picture";
 import { whole } from "./viewport";
 
@@ -130,9 +131,9 @@ function fromStored(
   shape: number[],
   place: Place,
 ): { picture: Picture; order: number[] | null } | null {
-  const facts = model.get("stored") as Record<string, any>;
-  if (!stored || facts["part"] !== place.part) return null;
-  if (facts["form"] === "whole") {
+  const facts = model.get("stored") as StoredPicture;
+  if (!stored || facts.part !== place.part) return null;
+  if (facts.form === "whole") {
     const { codes, levels } = stored;
     if (codes.length !== shape.reduce((a, b) => a * b, 1)) return null;
     let picture = cut(codes, levels, shape, place.drawn, place.index);
@@ -141,8 +142,8 @@ function fromStored(
     picture = cut(codes, levels, shape, place.drawn, place.index, order);
     return { picture, order };
   }
-  const here = { ...place, drawn: facts["drawn"], index: facts["index"], ordered: false } as Place;
-  if (facts["form"] !== "plane" || keyOf(here) !== keyOf(place)) return null;
+  const here = { ...place, drawn: facts.drawn, index: facts.index, ordered: false } as Place;
+  if (facts.form !== "plane" || keyOf(here) !== keyOf(place)) return null;
   const picture = pictureOf(facts, stored.levels, stored.codes);
   return picture && { picture, order: null };
 }

@@ -3,9 +3,12 @@ import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { automatic, type Palette } from "../core/colour";
 import { bytes, number, shape as shapeText, visible } from "../core/format";
 import { kernelOf, Refused } from "../core/kernel";
-import { tell, useTrait, type Model } from "../core/model";
+import { useTrait } from "../core/model";
+import type { Model } from "../core/widget";
 import { Menu, Notice, useWidth } from "../core/parts";
+import { select, useSelected } from "../core/selection";
 import { useGround } from "../core/theme";
+import type { About, Statistics, StoredPicture } from "../core/wire";
 import { Axes } from "./axes";
 import { Details } from "./details";
 import { exports } from "./exports";
@@ -35,12 +38,12 @@ export type Pointed = [at: [number, number] | null, set: (at: [number, number] |
 
 export function TensorView(props: Props) {
   const { model } = props;
-  const about = model.get("about") as { shape: number[]; dtype: string; device: string; bytes: number; complex: boolean; size: number };
+  const about = model.get("about") as About;
   if (about.size === 0) return <Empty model={model} about={about} />;
   return <Viewer {...props} />;
 }
 
-function Empty({ model, about }: { model: Model; about: { shape: number[]; dtype: string } }) {
+function Empty({ model, about }: { model: Model; about: About }) {
   return (
     <section class="nnv-tensor" aria-label={`tensor ${model.get("title")}`}>
       <header>
@@ -52,8 +55,8 @@ function Empty({ model, about }: { model: Model; about: { shape: number[]; dtype
 }
 
 function Viewer({ model, selection, thumb = false, pane = false, follows = false, ownScale = false, pointed }: Props) {
-  const about = model.get("about");
-  const shape = about.shape as number[];
+  const about = model.get("about") as About;
+  const shape = about.shape;
   const root = useRef<HTMLElement>(null);
   const ground = useGround(() => root.current);
   const [roles, setAxes] = useTrait<Axis[]>(model, "axes");
@@ -187,7 +190,7 @@ function Viewer({ model, selection, thumb = false, pane = false, follows = false
         <Axes
           axes={axes} drawn={drawn} index={index}
           onDrawn={(next) => { setWindow([]); setDrawn(next); }}
-          onIndex={(axis, to) => { goTo(axis, to); select(selection, axes[axis].role, to); }}
+          onIndex={(axis, to) => { goTo(axis, to); selectPlace(selection, axes[axis].role, to); }}
           onRole={(axis, role) => setAxes(axes.map((each, k) => (k === axis ? { ...each, role } : each)))}
         />
       )}
@@ -196,7 +199,7 @@ function Viewer({ model, selection, thumb = false, pane = false, follows = false
         <Readout model={model} at={at} axes={axes} drawn={drawn} index={index} planes={planes.known} place={place} order={planes.order} />
         {lead && <Scale
           limits={colouring.limits} automatic={limits.length !== 2} palette={colouring.palette} chosen={chosen}
-          range={typeof stats["min"] === "number" ? [stats["min"], stats["max"]] : null}
+          range={stats.min === undefined || stats.max === undefined ? null : [stats.min, stats.max]}
           outside={beyond} ground={ground} nan={marksIn(stats, "nan", "NaN")} inf={marksIn(stats, "inf", "±∞")} onLimits={setLimits} onPalette={setPalette}
         />}
       </footer>
@@ -218,9 +221,9 @@ function fitting(window: number[], [rows, columns]: [number, number]): Window {
 }
 
 /** How many there are, or only that there are some. */
-function marksIn(stats: Record<string, any>, kind: string, name: string): string {
+function marksIn(stats: Statistics, kind: "nan" | "inf", name: string): string {
   if (stats[kind]) return `${stats[kind]} ${name}`;
-  return (stats["some"] as string[] | undefined)?.includes(kind) ? name : "";
+  return stats.some?.includes(kind) ? name : "";
 }
 
 /** Columns by their norm are named by what they are, once that is known. */
@@ -246,12 +249,12 @@ function roomFor(labels: Labels, [rows, columns]: [number, number], ordered: boo
 
 /** Statistics: the stored ones, or from the kernel, of another part of complex numbers or for the
  * colours of planes along other axes. */
-function useStats(model: Model, part: string, drawn: [number, number], index: number[]): Record<string, any> {
-  const [stats] = useTrait<Record<string, any>>(model, "stats");
-  const [other, setOther] = useState<Record<string, Record<string, any>>>({});
-  const stored = model.get("stored") as Record<string, any>;
-  const same = stored["part"] === part;
-  const own = same && (stored["axes"] ?? drawn).join() === drawn.join();
+function useStats(model: Model, part: string, drawn: [number, number], index: number[]): Statistics {
+  const [stats] = useTrait<Statistics>(model, "stats");
+  const [other, setOther] = useState<Record<string, Statistics>>({});
+  const stored = model.get("stored") as StoredPicture;
+  const same = stored.part === part;
+  const own = same && (stored.axes ?? drawn).join() === drawn.join();
   const key = `${part}|${drawn}`;
   useEffect(() => {
     if (own || other[key]) return;
@@ -274,14 +277,7 @@ function useLayers(pictures: (Picture | null)[], colouring: Parameters<typeof im
 
 /** The row and column of the token that is selected in some view. */
 function useMarked(selection: Model | null, axes: Axis[], drawn: [number, number]) {
-  const [token, setToken] = useState<number>(-1);
-  useEffect(() => {
-    if (!selection) return;
-    const changed = () => setToken(selection.get("token"));
-    changed();
-    selection.on("change:token", changed);
-    return () => selection.off("change:token", changed);
-  }, [selection]);
+  const [token] = useSelected(selection, "token");
   const on = (axis: number) => {
     if (token < 0 || !ofTokens(axes[axis])) return null;
     const at = token + padding(axes[axis]);
@@ -315,19 +311,15 @@ function useFollowed(
   }, [selection]);
 }
 
-function select(selection: Model | null, role: string, to: number): void {
-  if (!selection || !FOLLOWED.some((each) => each === role)) return;
-  selection.set(role, to);
-  tell(selection);
+function selectPlace(selection: Model | null, role: string, to: number): void {
+  const followed = FOLLOWED.find((each) => each === role);
+  if (followed) select(selection, followed, to);
 }
 
 function selectToken(selection: Model | null, axes: Axis[], drawn: [number, number], at: [number, number]): void {
   const way = drawn.findIndex((axis) => ofTokens(axes[axis]));
-  if (!selection || way < 0) return;
-  const token = at[way] - padding(axes[drawn[way]]);
-  if (token < 0) return;
-  selection.set("token", token);
-  tell(selection);
+  const token = way < 0 ? -1 : at[way] - padding(axes[drawn[way]]);
+  if (token >= 0) select(selection, "token", token);
 }
 
 function usePointer(

@@ -2,18 +2,19 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { cachedScale, css, inkOn, place } from "../core/colour";
 import { percent, visible } from "../core/format";
-import { useTrait, type Model } from "../core/model";
+import { useTrait } from "../core/model";
+import type { Model } from "../core/widget";
 import { usePacked } from "../core/packed";
 import { Notice, Token } from "../core/parts";
+import { useSelected } from "../core/selection";
 import { useGround } from "../core/theme";
 import { Bars } from "./bars";
 import { unpackGrid } from "./strips";
-import { useSelectedNumber } from "./tokens";
 
 export function GridView({ model, selection }: { model: Model; selection: Model | null }) {
   const [grid, trouble] = usePacked(model, unpackGrid);
   const [cell, setCell] = useTrait<number[]>(model, "cell");
-  const [token, setToken] = useSelectedNumber(selection, "token");
+  const [token, setToken] = useSelected(selection, "token");
   const [hover, setHover] = useState<[number, number] | null>(null);
   const root = useRef<HTMLElement>(null);
   const box = useRef<HTMLDivElement>(null);

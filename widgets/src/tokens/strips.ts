@@ -1,4 +1,6 @@
 // Token strips as they are stored: texts once, numbers beside them.
+import type { Flat, GridForm, StripForm } from "../core/wire";
+
 export interface Guess {
   token: string;
   p: number;
@@ -14,18 +16,18 @@ export interface Strip {
   heads: [string, string];
 }
 
-const guesses = (flat: number[], words: string[]): Guess[] => {
+const guesses = (flat: Flat, words: string[]): Guess[] => {
   const found: Guess[] = [];
-  for (let k = 0; k + 1 < flat.length; k += 2) found.push({ token: words[flat[k]] ?? "", p: flat[k + 1] ?? 0 });
+  for (let k = 0; k + 1 < flat.length; k += 2) found.push({ token: words[flat[k]!] ?? "", p: flat[k + 1] ?? 0 });
   return found;
 };
 
-export function unpackStrips(packed: any[]): Strip[] {
+export function unpackStrips(packed: StripForm[]): Strip[] {
   return packed.map((each) => ({
     name: each.name,
-    tokens: each.tokens.map((k: number) => each.words[k]),
-    top: each.top.map((flat: number[]) => guesses(flat, each.words)),
-    clean: each.clean.map((flat: number[]) => guesses(flat, each.words)),
+    tokens: each.tokens.map((k) => each.words[k]),
+    top: each.top.map((flat) => guesses(flat, each.words)),
+    clean: each.clean.map((flat) => guesses(flat, each.words)),
     numbers: each.numbers,
     generated: each.generated,
     heads: each.heads ?? ["with writes", "without"],
@@ -38,11 +40,11 @@ export interface Grid {
   cells: Guess[][][];
 }
 
-export function unpackGrid(packed: any): Grid {
+export function unpackGrid(packed: GridForm): Grid {
   return {
-    tokens: packed.tokens.map((k: number) => packed.words[k]),
+    tokens: packed.tokens.map((k) => packed.words[k]),
     rows: packed.rows,
-    cells: packed.cells.map((row: number[][]) => row.map((flat) => guesses(flat, packed.words))),
+    cells: packed.cells.map((row) => row.map((flat) => guesses(flat, packed.words))),
   };
 }
 

@@ -2,8 +2,10 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { cachedScale, css, inkOn, place, type Ground } from "../core/colour";
 import { number } from "../core/format";
-import { tell, useTrait, type Model } from "../core/model";
+import { useTrait } from "../core/model";
+import type { Model } from "../core/widget";
 import { Notice, reveal, Token } from "../core/parts";
+import { useSelected } from "../core/selection";
 import { useGround } from "../core/theme";
 import { usePacked } from "../core/packed";
 import { Bars } from "./bars";
@@ -18,7 +20,7 @@ export function TokensView({ model, selection }: { model: Model; selection: Mode
   const [strips, trouble] = usePacked(model, unpackStrips);
   const [coloured, setColoured] = useTrait<string>(model, "coloured");
   const [at, setAt] = useTrait<number>(model, "strip");
-  const [token, setToken] = useSelectedNumber(selection, "token");
+  const [token, setToken] = useSelected(selection, "token");
   const [hover, setHover] = useState<[number, number] | null>(null);
   const [open, setOpen] = useState(false);
   const root = useRef<HTMLElement>(null);
@@ -65,24 +67,6 @@ export function TokensView({ model, selection }: { model: Model; selection: Mode
       <Prediction strips={strips} strip={told ?? strips[strip]} position={position} />
     </section>
   );
-}
-
-/** A number of the selection; −1 where nothing is selected. */
-export function useSelectedNumber(selection: Model | null, name: "token" | "step"): [number, (value: number) => void] {
-  const [value, setValue] = useState<number>(selection?.get(name) ?? -1);
-  useEffect(() => {
-    if (!selection) return;
-    const changed = () => setValue(selection.get(name));
-    changed();
-    selection.on(`change:${name}`, changed);
-    return () => selection.off(`change:${name}`, changed);
-  }, [selection]);
-  return [value, (next) => {
-    setValue(next);
-    if (!selection) return;
-    selection.set(name, next);
-    tell(selection);
-  }];
 }
 
 /** What the colours of the tokens stand for, from one end to the other. */

@@ -1,9 +1,11 @@
 // A trace's result: small at first, with everything that was kept one click away.
-import { useEffect, useState } from "preact/hooks";
 import { printable, shape as shapeText } from "../core/format";
-import { useReferred, useTrait, type Model } from "../core/model";
+import { useReferred, useTrait } from "../core/model";
+import type { Model } from "../core/widget";
 import { Token } from "../core/parts";
-import { View } from "../view";
+import { useSelected } from "../core/selection";
+import { View } from "../core/view";
+import type { TextsForm } from "../core/wire";
 import { TensorView } from "../tensor/tensor";
 
 export function TraceView({ model, selection }: { model: Model; selection: Model | null }) {
@@ -12,7 +14,7 @@ export function TraceView({ model, selection }: { model: Model; selection: Model
   const [notices] = useTrait<string[]>(model, "notices");
   const [open, setOpen] = useTrait<number[]>(model, "open_tensors");
   const [others] = useTrait<string[]>(model, "others");
-  const [texts] = useTrait<Texts[]>(model, "texts");
+  const [texts] = useTrait<TextsForm[]>(model, "texts");
   const [hasTree] = useTrait<boolean>(model, "has_tree");
   const [treeOpen, setTreeOpen] = useTrait<boolean>(model, "tree_open");
   const references = useParts(model);
@@ -48,14 +50,8 @@ export function TraceView({ model, selection }: { model: Model; selection: Model
   );
 }
 
-interface Texts {
-  name: string;
-  heads: [string, string];
-  columns: [string | null, string | null][];
-}
-
 /** Two texts, token over token, with what differs marked; columns go on in the next line. */
-function TwoTexts({ texts: { name, heads, columns } }: { texts: Texts }) {
+function TwoTexts({ texts: { name, heads, columns } }: { texts: TextsForm }) {
   return (
     <div class="nnv-two" role="group" aria-label={[name, "new tokens with the writes and without"].filter(Boolean).join(": ")}>
       {name && <b>{printable(name)}</b>}
@@ -86,14 +82,7 @@ interface ThumbProps {
 }
 
 function Thumb({ model, selection, open, onToggle }: ThumbProps) {
-  const [module, setModule] = useState<string>(selection?.get("module") ?? "");
-  useEffect(() => {
-    if (!selection) return;
-    const changed = () => setModule(selection.get("module"));
-    changed();
-    selection.on("change:module", changed);
-    return () => selection.off("change:module", changed);
-  }, [selection]);
+  const [module] = useSelected(selection, "module");
   const compared = model.get("kind") === "compare";
   const [first] = useReferred(model, compared ? [model.get("difference") ?? model.get("first")] : []);
   const shown = compared ? first : model;

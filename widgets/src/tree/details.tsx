@@ -2,16 +2,18 @@
 import { useEffect, useState } from "preact/hooks";
 import { bytes, count, number, printable, shape } from "../core/format";
 import { kernelOf } from "../core/kernel";
-import { useTrait, type Model } from "../core/model";
+import { useTrait } from "../core/model";
+import type { Model } from "../core/widget";
 import { copy, Histogram, Notice } from "../core/parts";
+import type { NoteForm, Statistics } from "../core/wire";
+import { Badges } from "./badges";
 import { kindAt, written, type Tree } from "./rows";
-import { Badges } from "./tree";
 
 interface Props {
   model: Model;
   tree: Tree;
   path: string;
-  note: Record<string, any>;
+  note: NoteForm;
   wanted: boolean;
   onWanted(on: boolean): void;
   onClose(): void;
@@ -54,7 +56,7 @@ export function Details({ model, tree, path, note, wanted, onWanted, onClose }: 
         {kind?.note && ` (${kind.note})`}
         {kind && kind.parameters > 0 && ` · ${count(kind.parameters)} parameters · ${bytes(kind.bytes)}`}
       </div>
-      {note["o"] && <div class="nnv-dim">{note["i"] ? `${note["i"]} → ` : "output "}{note["o"]}</div>}
+      {note.o && <div class="nnv-dim">{note.i ? `${note.i} → ` : "output "}{note.o}</div>}
       <div><Badges note={note} wanted={false} /></div>
       <div class="nnv-copies">
         <button class="nnv-line" title="copy this line" onClick={() => put(line)}><code>{line}</code></button>
@@ -76,18 +78,18 @@ export function Details({ model, tree, path, note, wanted, onWanted, onClose }: 
 }
 
 function Parameter({ tensor }: { tensor: Record<string, any> }) {
-  const stats = tensor["stats"] as Record<string, any> | undefined;
+  const stats = tensor["stats"] as Statistics | undefined;
   return (
     <div class="nnv-parameter">
       <div>
         <b class="nnv-path">{printable(tensor["name"])}</b> <code>{shape(tensor["shape"])}</code>
         <div class="nnv-dim">{tensor["dtype"]} · {tensor["device"]}{tensor["grad"] ? "" : " · frozen"}</div>
-        {stats && stats["mean"] !== undefined && (
-          <div class="nnv-dim">mean {number(stats["mean"])} · std {number(stats["std"])}{stats["nan"] ? ` · ${stats["nan"]} NaN` : ""}</div>
+        {stats && stats.mean !== undefined && (
+          <div class="nnv-dim">mean {number(stats.mean)} · std {number(stats.std ?? NaN)}{stats.nan ? ` · ${stats.nan} NaN` : ""}</div>
         )}
         {!stats && <div class="nnv-dim">no values: the weights are not loaded</div>}
       </div>
-      {stats?.["histogram"] && <Histogram counts={stats["histogram"]} ends={stats["bins"]} format={number} />}
+      {stats?.histogram && stats.bins && <Histogram counts={stats.histogram} ends={stats.bins} format={number} />}
     </div>
   );
 }

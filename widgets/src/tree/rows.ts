@@ -1,6 +1,9 @@
 // A module tree as rows. Alike blocks, which stand next to each other under numbers, are one row.
 
 import { printable } from "../core/format";
+import type { KindForm, NoteForm, TreeForm } from "../core/wire";
+
+export type Notes = Record<string, NoteForm>;
 
 export interface Kind {
   className: string;
@@ -38,22 +41,15 @@ export interface Row {
   siblings: number;
 }
 
-export function unpack(packed: Record<string, any>): Tree {
-  const tree: Tree = {
-    root: packed["root"],
-    size: packed["size"],
-    parameters: packed["parameters"],
-    bytes: packed["bytes"],
-    kinds: new Map(),
-    whole: Boolean(packed["whole"]),
-  };
-  addKinds(tree, packed["kinds"]);
+export function unpack({ kinds, ...facts }: TreeForm): Tree {
+  const tree: Tree = { ...facts, kinds: new Map() };
+  addKinds(tree, kinds);
   return tree;
 }
 
-export function addKinds(tree: Tree, entries: any[]): void {
+export function addKinds(tree: Tree, entries: KindForm[]): void {
   for (const [number, className, note, parameters, bytes, dtype, device, runs] of entries) {
-    const all = (runs as any[]).map(([name, kind, count]) => [String(name), kind, count ?? 1] as [string, number, number]);
+    const all = runs.map(([name, kind, count]) => [name, kind, count ?? 1] as [string, number, number]);
     tree.kinds.set(number, { className: printable(className), note: printable(note), parameters, bytes, dtype, device, runs: all });
   }
 }
@@ -111,6 +107,12 @@ export function visibleRows(tree: Tree, title: string, open: ReadonlySet<string>
   return rows;
 }
 
+/** The run of alike modules that a child is in. */
+function runOf(kind: Kind, name: string): Kind["runs"][number] | undefined {
+  const within = (first: number, count: number) => isNumber(name) && Number(name) >= first && Number(name) < first + count;
+  return kind.runs.find(([first, , count]) => name === first || (count > 1 && within(Number(first), count)));
+}
+
 /** The rows that must be open for a module to be seen. */
 export function ancestors(tree: Tree, path: string): string[] {
   const found = [""];
@@ -119,7 +121,7 @@ export function ancestors(tree: Tree, path: string): string[] {
   for (const name of path ? path.split(".") : []) {
     const kind = tree.kinds.get(number);
     if (!kind) break;
-    const run = kind.runs.find(([first, , count]) => name === first || (count > 1 && isNumber(name) && Number(name) >= Number(first) && Number(name) < Number(first) + count));
+    const run = runOf(kind, name);
     if (!run) break;
     if (run[2] > 1 && !uniform(kind)) found.push(`${join(at, run[0])}…${Number(run[0]) + run[2] - 1}`);
     at = join(at, name);
@@ -133,34 +135,34 @@ export function ancestors(tree: Tree, path: string): string[] {
 export function kindAt(tree: Tree, path: string): Kind | undefined {
   let kind = tree.kinds.get(tree.root);
   for (const name of path ? path.split(".") : []) {
-    const run = kind?.runs.find(([first, , count]) => name === first || (count > 1 && isNumber(name) && Number(name) >= Number(first) && Number(name) < Number(first) + count));
+    const run = kind && runOf(kind, name);
     kind = run && tree.kinds.get(run[1]);
   }
   return kind;
 }
 
 /** What is noted about a module, or about all modules at such a place. */
-export function noteOf(notes: Record<string, any>, path: string): Record<string, any> {
+export function noteOf(notes: Notes, path: string): NoteForm {
   return notes[path] ?? notes[starred(path)] ?? {};
 }
 
 const starred = (path: string) => path.replace(/(^|\.)\d+(?=\.|$)/g, "$1*").replace(/(^|\.)\d+(?=\.|$)/g, "$1*");
 
 /** What is noted about the modules that a closed row stands for and does not show. */
-export function noteInside(notes: Record<string, any>, row: Row): Record<string, any> {
+export function noteInside(notes: Notes, row: Row): NoteForm {
   if (!row.opens || row.open) return {};
   const isRun = row.id !== row.path;
   const saved = new Set<string>();
   let wrote = false;
   for (const [path, note] of Object.entries(notes)) {
     if (!(isRun ? isInRun(path, row) : isBelow(path, row.path, notes))) continue;
-    for (const name of note["s"] ?? []) saved.add(name);
-    wrote ||= Boolean(note["w"]);
+    for (const name of note.s ?? []) saved.add(name);
+    wrote ||= Boolean(note.w);
   }
   return { ...(saved.size && { s: [...saved] }), ...(wrote && { w: 1 }) };
 }
 
-function isBelow(path: string, top: string, notes: Record<string, any>): boolean {
+function isBelow(path: string, top: string, notes: Notes): boolean {
   if (path === "" || path === top) return false;
   if (top === "" || path.startsWith(`${top}.`)) return true;
   const place = `${starred(top)}.`;

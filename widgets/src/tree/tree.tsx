@@ -2,9 +2,13 @@
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { bytes, count } from "../core/format";
 import { kernelOf } from "../core/kernel";
-import { tell, useTrait, type Model } from "../core/model";
+import { useTrait } from "../core/model";
+import type { Model } from "../core/widget";
 import { usePacked } from "../core/packed";
 import { Notice } from "../core/parts";
+import { useSelected } from "../core/selection";
+import type { NoteForm } from "../core/wire";
+import { Badges } from "./badges";
 import { Details } from "./details";
 import { addKinds, ancestors, missing, noteInside, noteOf, unpack, visibleRows, type Row, type Tree } from "./rows";
 import { search } from "./search";
@@ -29,9 +33,9 @@ interface Props {
 function Browser({ model, selection, tree }: Props) {
   const [expanded, setExpanded] = useTrait<string[]>(model, "expanded");
   const [query, setQuery] = useTrait<string>(model, "query");
-  const [notes] = useTrait<Record<string, any>>(model, "notes");
+  const [notes] = useTrait<Record<string, NoteForm>>(model, "notes");
   const [wanted, setWanted] = useTrait<string[]>(model, "wanted");
-  const [selected, select] = useSelected(selection);
+  const [selected, select] = useSelected(selection, "module");
   const [active, setActive] = useState<string>(selected);
   const [version, setVersion] = useState(0);
   const title = model.get("title") as string;
@@ -112,29 +116,11 @@ function Browser({ model, selection, tree }: Props) {
   );
 }
 
-function useSelected(selection: Model | null): [string, (path: string) => void] {
-  const [selected, setSelected] = useState<string>(selection?.get("module") ?? "");
-  useEffect(() => {
-    if (!selection) return;
-    const changed = () => setSelected(selection.get("module"));
-    changed();
-    selection.on("change:module", changed);
-    return () => selection.off("change:module", changed);
-  }, [selection]);
-  const set = (path: string) => {
-    setSelected(path);
-    if (!selection) return;
-    selection.set("module", path);
-    tell(selection);
-  };
-  return [selected, set];
-}
-
 interface RowsProps {
   title: string;
   tree: Tree;
   rows: Row[];
-  notes: Record<string, any>;
+  notes: Record<string, NoteForm>;
   wanted: string[];
   selected: string;
   active: string;
@@ -239,8 +225,8 @@ interface RowProps {
   tree: Tree;
   id: string;
   top: number;
-  note: Record<string, any>;
-  inside: Record<string, any>;
+  note: NoteForm;
+  inside: NoteForm;
   wanted: boolean;
   selected: boolean;
   active: boolean;
@@ -251,10 +237,10 @@ interface RowProps {
 function OneRow({ row, tree, id, top, note, inside, wanted, selected, active, onToggle, onChoose }: RowProps) {
   const kind = tree.kinds.get(row.kind);
   const repeated = row.count > 1 ? ` × ${row.count}` : "";
-  const shapes = note["o"] ? `${note["i"] ? `${note["i"]} → ` : ""}${note["o"]}` : "";
+  const shapes = note.o ? `${note.i ? `${note.i} → ` : ""}${note.o}` : "";
   return (
     <div
-      id={id} role="treeitem" class={`nnv-row${selected ? " nnv-selected" : ""}${active ? " nnv-active" : ""}${note["n"] ? " nnv-idle" : ""}`}
+      id={id} role="treeitem" class={`nnv-row${selected ? " nnv-selected" : ""}${active ? " nnv-active" : ""}${note.n ? " nnv-idle" : ""}`}
       style={{ top: `${top}px`, paddingLeft: `${4 + row.depth * 16}px` }}
       aria-level={row.depth + 1} aria-posinset={row.place + 1} aria-setsize={row.siblings} aria-selected={selected}
       aria-expanded={row.opens ? row.open : undefined}
@@ -276,30 +262,5 @@ function OneRow({ row, tree, id, top, note, inside, wanted, selected, active, on
       <span class="nnv-kind nnv-wide">{kind?.dtype}</span>
       <span class="nnv-kind nnv-wider">{kind?.device}</span>
     </div>
-  );
-}
-
-/** What is known of a module; of saved tensors at most so many by name, the others as a number. */
-interface BadgesProps {
-  note: Record<string, any>;
-  wanted: boolean;
-  most?: number;
-  /** whether it is about the modules inside, which are not shown */
-  inside?: boolean;
-}
-
-export function Badges({ note, wanted, most = Infinity, inside = false }: BadgesProps) {
-  const where = inside ? " inside" : "";
-  const look = `nnv-badge${inside ? " nnv-inside" : ""}`;
-  const saved = (note["s"] as string[] | undefined) ?? [];
-  const shown = saved.length > most ? saved.slice(0, most - 1) : saved;
-  return (
-    <>
-      {shown.map((name) => <span class={`${look} nnv-saved`} key={name} title={`saved${where} as ${name}`}>{name}</span>)}
-      {saved.length > shown.length && <span class={`${look} nnv-saved nnv-short`} title={`saved${where} as ${saved.join(", ")}`}>+{saved.length - shown.length}</span>}
-      {note["w"] && <span class={`${look} nnv-wrote`} title={inside ? "written inside" : undefined}>written</span>}
-      {note["n"] && <span class="nnv-badge">not run</span>}
-      {wanted && <span class="nnv-badge nnv-saved">save next</span>}
-    </>
   );
 }

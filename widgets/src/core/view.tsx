@@ -1,25 +1,16 @@
-// Any view by its model: the kind decides.
-import { Component, type ComponentChildren, type FunctionComponent } from "preact";
-import { CompareView } from "./compare/compare";
-import { kernelOf, type Witness } from "./core/kernel";
-import { useReferred, type Model } from "./core/model";
-import { Notice } from "./core/parts";
-import { StepsView } from "./steps/steps";
-import { TensorView } from "./tensor/tensor";
-import { GridView } from "./tokens/grid";
-import { TokensView } from "./tokens/tokens";
-import { TraceView } from "./trace/trace";
-import { TreeView } from "./tree/tree";
+// Any view by its model: the kind decides. Views that hold others know this file, and no other kind.
+import { Component, type ComponentChildren } from "preact";
+import { kernelOf, type Witness } from "./kernel";
+import { useReferred } from "./model";
+import { Notice } from "./parts";
+import type { Kind, Model } from "./widget";
 
-const VIEWS: Record<string, FunctionComponent<{ model: Model; selection: Model | null }>> = {
-  tensor: TensorView,
-  tree: TreeView,
-  tokens: TokensView,
-  grid: GridView,
-  steps: StepsView,
-  compare: CompareView,
-  trace: TraceView,
-};
+const KINDS = new Map<string, Kind>();
+
+/** From now on a model of that kind is shown by this view. */
+export function register(name: string, kind: Kind): void {
+  KINDS.set(name, kind);
+}
 
 /** An error while drawing becomes a notice, and leaves the rest of the notebook alone. */
 class Guard extends Component<{ children: ComponentChildren }, { trouble: string }> {
@@ -37,7 +28,7 @@ class Guard extends Component<{ children: ComponentChildren }, { trouble: string
 export function View({ model, selected }: { model: Model; selected?: Model | null }) {
   const [own] = useReferred(model, [model.get("selection")]);
   if (own) kernelOf(model).witness = own as Witness;
-  const Kind = VIEWS[model.get("kind")];
+  const Kind = KINDS.get(model.get("kind"));
   if (!Kind) return <Notice text={`There is no view of the kind ${String(model.get("kind"))}.`} />;
   return (
     <Guard>

@@ -1,0 +1,20 @@
+// The kinds of views that there are, by the name that a model gives its kind.
+import { CompareView } from "./compare/compare";
+import { register } from "./core/view";
+import { StepsView } from "./steps/steps";
+import { TensorView } from "./tensor/tensor";
+import { GridView } from "./tokens/grid";
+import { TokensView } from "./tokens/tokens";
+import { TraceView } from "./trace/trace";
+import { TreeView } from "./tree/tree";
+
+/** Makes every kind known to `View`. */
+export function registerAll(): void {
+  register("tensor", TensorView);
+  register("tree", TreeView);
+  register("tokens", TokensView);
+  register("grid", GridView);
+  register("steps", StepsView);
+  register("compare", CompareView);
+  register("trace", TraceView);
+}
