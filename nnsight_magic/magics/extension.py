@@ -17,7 +17,6 @@ from IPython.core.magic import (
 )
 from IPython.display import display
 from traitlets import Bool, Int, Unicode
-from traitlets.config import Configurable
 
 from nnsight_magic.errors import CellError, NnsightError, OptionError
 from nnsight_magic.front_end import shows_views
@@ -40,7 +39,7 @@ class Gathered:
 
 
 @magics_class
-class NNsightMagic(Magics, Configurable):
+class NNsightMagic(Magics):
     """Magics for looking into language models.
 
     `%config NNsightMagic.quiet = True` sets the default of an option.

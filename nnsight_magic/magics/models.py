@@ -14,6 +14,7 @@ from nnsight_magic.errors import NoModelError
 from nnsight_magic.language.problems import listing
 from nnsight_magic.language.tree import children, kind_of
 from nnsight_magic.near import did_you_mean
+from nnsight_magic.numbered import runs
 from nnsight_magic.printable import printable
 
 
@@ -141,17 +142,8 @@ def tree(model: Any, depth: int = 3) -> str:
         lines.append(f"{'  ' * indent}{label}  {kind_of(handle)}".rstrip())
         if indent >= depth:
             return
-        inside = list(children(handle).items())
-        position = 0
-        while position < len(inside):
-            name, child = inside[position]
-            same = position + 1
-            if name.isdigit():
-                while same < len(inside) and kind_of(inside[same][1]) == kind_of(child):
-                    same += 1
-            label = f"[{name} … {inside[same - 1][0]}]" if same - position > 1 else name
-            walk(child, label, indent + 1)
-            position = same
+        for run in runs(children(handle).items(), kind_of):
+            walk(run.item, run.label if run.count > 1 else run.first, indent + 1)
 
     walk(model, "", 0)
     return printable("\n".join(line for line in lines if line))

@@ -150,15 +150,6 @@ class HelpShown(Exception):
         self.text = text
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str):
-        number = re.match(r"argument (--[\w-]+).*: invalid int value: (.*)$", message)
-        if number:
-            message = f"{number[1]} takes a whole number, not {number[2]}"
-        without = re.match(r"argument (--[\w-]+).*: expected one argument$", message)
-        raise OptionError(f"{without[1]} takes a value; none follows it" if without else message)
-
-
 def read_line(
     magic: str,
     line: str,
@@ -173,8 +164,10 @@ def read_line(
     Raises `HelpShown` for `--help`, and `OptionError` with the next thing to do.
     """
     pieces = split(line)
-    for piece in pieces:
-        piece.text = expand(piece.text, namespace)
+    if any("{" in piece.text or "$" in piece.text for piece in pieces):
+        names = dict(namespace)  # evaluating an expression may add some
+        for piece in pieces:
+            piece.text = expand(piece.text, names)
     bare = [piece.text for piece in pieces if not piece.quoted]
     if "--help" in bare or "-h" in bare:
         raise HelpShown(help_text(magic))
@@ -187,14 +180,37 @@ def read_line(
         else:
             marked.append(piece.text)
     defaults = {o.attribute: settings.get(o.setting) for o in OPTIONS[magic] if o.setting}
-    values, rest = parser(magic).parse_known_args(marked, argparse.Namespace(**defaults))
+    try:
+        values, rest = parser(magic).parse_known_args(marked, argparse.Namespace(**defaults))
+    except argparse.ArgumentError as error:
+        raise _refused(magic, error) from None
     options = {
         name: strings[value].text if isinstance(value, str) and value in strings else value
         for name, value in vars(values).items()
     }
+    for option in OPTIONS[magic]:
+        if option.kind == "number":
+            options[option.attribute] = _whole(option, options[option.attribute])
     read = Line(options)
     _sort_rest(magic, rest, strings, read)
     return read
+
+
+def _refused(magic: str, error: argparse.ArgumentError) -> OptionError:
+    """What argparse cannot do with an option: it lacks its value, or has one and takes none."""
+    spelled = (error.argument_name or "").split("/")
+    option = next(each for each in OPTIONS[magic] if f"--{each.name}" in spelled)
+    if option.kind in ("flag", "switch"):
+        return OptionError(f"--{option.name} takes no value")
+    return OptionError(f"--{option.name} takes a value; none follows it")
+
+
+def _whole(option: Option, value: Any) -> int | None:
+    """The number that an option was given, or has by default."""
+    try:
+        return value if value is None else int(value)
+    except ValueError:
+        raise OptionError(f"--{option.name} takes a whole number, not {value!r}") from None
 
 
 def _sort_rest(magic: str, rest: list[str], strings: dict[str, Piece], read: Line) -> None:
@@ -285,8 +301,10 @@ def split(line: str) -> list[Piece]:
 _BRACES = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|\$(\w+)")
 
 
-def expand(text: str, namespace: Mapping[str, Any]) -> str:
+def expand(text: str, namespace: dict[str, Any]) -> str:
     """`{expression}` and `$name` replaced by their values, as IPython does in a magic's line.
+
+    `namespace` is the notebook's, or a copy of it: an expression may add names.
 
     `{{` and `}}` are braces. What is no expression stays as it is, so that a prompt may hold
     JSON; a name that is not there is an error, where IPython would leave the whole line.
@@ -302,7 +320,7 @@ def expand(text: str, namespace: Mapping[str, Any]) -> str:
         except (SyntaxError, ValueError):
             return match[0]
         try:
-            return str(eval(code, dict(namespace)))
+            return str(eval(code, namespace))
         except Exception as error:
             raise OptionError(
                 f"{match[0]} in the line cannot be evaluated: {type(error).__name__}: {error}; "
@@ -315,7 +333,9 @@ def expand(text: str, namespace: Mapping[str, Any]) -> str:
 @cache
 def parser(magic: str) -> argparse.ArgumentParser:
     """argparse's parser over the option table."""
-    made = _Parser(prog=f"%{magic}", add_help=False, allow_abbrev=False)
+    made = argparse.ArgumentParser(
+        prog=f"%{magic}", add_help=False, allow_abbrev=False, exit_on_error=False
+    )
     for option in OPTIONS[magic]:
         names = [f"--{option.name}", *([f"-{option.short}"] if option.short else [])]
         match option.kind:
@@ -324,8 +344,6 @@ def parser(magic: str) -> argparse.ArgumentParser:
                 made.add_argument(*names, action=action, dest=option.attribute)
             case "flag":
                 made.add_argument(*names, action="store_true", dest=option.attribute)
-            case "number":
-                made.add_argument(*names, type=int, dest=option.attribute)
             case _:
                 made.add_argument(*names, dest=option.attribute)
     return made

@@ -184,6 +184,9 @@ def test_an_unknown_option(fails, cell):
         ('"a {nothing}"', "cannot be evaluated: NameError"),
         ('"a" -n', "--new-tokens takes a value; none follows it"),
         ('"a" -n five', "--new-tokens takes a whole number, not 'five'"),
+        ('"a" -n "five"', "--new-tokens takes a whole number, not 'five'"),
+        ('"a" --quiet=yes', "--quiet takes no value"),
+        ('"a" --no-view=1', "--view takes no value"),
     ],
 )
 def test_a_line_that_cannot_be_understood(fails, line, expected):

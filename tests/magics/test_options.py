@@ -1,5 +1,7 @@
 """The lines of the magics."""
 
+from collections import UserDict
+
 import pytest
 
 from nnsight_magic.errors import OptionError
@@ -93,3 +95,26 @@ def test_every_magic_has_help_that_lists_every_option(magic):
 def test_an_unknown_option_is_refused_by_every_magic(magic):
     with pytest.raises(OptionError, match="unknown option"):
         line("--no-such-option", magic)
+
+
+def test_a_number_may_be_quoted():
+    assert read_line("generate", '"a" -n "5"', {}, {}).new_tokens == 5
+
+
+def test_the_names_of_the_notebook_are_taken_once_for_all_expressions_of_a_line():
+    class Counted(UserDict):
+        taken = 0
+
+        def keys(self):
+            self.taken += 1
+            return super().keys()
+
+    names = Counted(xs=[1, 2], ys=[2])
+    line = read_line(
+        "trace", '"{xs[0]} {ys[0]}" "{[x for x in xs if x in ys]} {(z := 3)}"', {}, names
+    )
+    assert line.prompts == ["1 2", "[2] 3"]
+    assert names.taken == 1
+    assert "z" not in names
+    read_line("trace", '"no braces"', {}, names)
+    assert names.taken == 1

@@ -14,6 +14,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from nnsight_magic.numbered import runs
+from nnsight_magic.views.data.wire import KindForm, NoteForm, TreeForm
+
 NOTE_LENGTH = 120
 
 
@@ -96,7 +99,7 @@ class ModuleNote:
     wrote: bool = False
     idle: bool = False
 
-    def packed(self) -> dict[str, Any]:
+    def packed(self) -> NoteForm:
         """Only what there is, under short names."""
         found = {"i": self.input, "o": self.output, "s": list(self.saved)}
         return {k: v for k, v in found.items() if v} | {
@@ -181,23 +184,19 @@ def describe(module: Any) -> ModuleTree:
     return ModuleTree(tuple(builder.kinds), root, builder.size, count, size)
 
 
-def packed_kinds(tree: ModuleTree, numbers: Any) -> list[list[Any]]:
+def packed_kinds(tree: ModuleTree, numbers: Any) -> list[KindForm]:
     """Kinds as the browser reads them, by number. Runs of alike numbered children are one entry."""
     return [[number, *_packed(tree.kinds[number])] for number in numbers]
 
 
 def _packed(kind: Kind) -> list[Any]:
     """`[class, note, parameters, bytes, dtype, device, [name, kind, name, kind, count, …]]`."""
-    runs: list[list[Any]] = []
-    for name, number in kind.children:
-        last = runs[-1] if runs else None
-        follows = last and last[1] == number and name.isdecimal() and str(last[0]).isdecimal()
-        if follows and int(last[0]) + last[2] == int(name) and name == str(int(name)):
-            last[2] += 1
-        else:
-            runs.append([name, number, 1])
+    together = [
+        [run.first, run.item, run.count] if run.count > 1 else [run.first, run.item]
+        for run in runs(kind.children)
+    ]
     facts = [kind.class_name, kind.note, kind.parameters, kind.bytes, kind.dtype, kind.device]
-    return [*facts, [run if run[2] > 1 else run[:2] for run in runs]]
+    return [*facts, together]
 
 
 def packed_tree(tree: ModuleTree, most: int) -> bytes:
@@ -213,7 +212,7 @@ def packed_tree(tree: ModuleTree, most: int) -> bytes:
             if child not in seen:
                 seen.add(child)
                 waiting.append(child)
-    facts = {
+    facts: TreeForm = {
         "root": tree.root,
         "size": tree.size,
         "parameters": tree.parameters,

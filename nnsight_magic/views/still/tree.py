@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import groupby
-
+from nnsight_magic.numbered import runs
 from nnsight_magic.printable import escape
 from nnsight_magic.views.data.modules import Kind, ModuleTree
 from nnsight_magic.views.data.words import count_text, size_text
@@ -11,18 +10,6 @@ from nnsight_magic.views.still.style import frame
 
 ROWS = 150
 TEXT_ROWS = 60
-
-
-def runs(children: tuple[tuple[str, int], ...]) -> list[tuple[str, int, int]]:
-    """Children with alike numbered neighbours as one: `(name, kind, count)`."""
-    found = []
-    for key, group in groupby(children, lambda child: (child[0].isdecimal(), child[1])):
-        members = list(group)
-        if key[0] and len(members) > 1:
-            found.append((f"[{members[0][0]} … {members[-1][0]}]", key[1], len(members)))
-        else:
-            found += [(f"[{n}]" if n.isdecimal() else n, number, 1) for n, number in members]
-    return found
 
 
 def lines(tree: ModuleTree, title: str, most: int) -> list[tuple[int, str, int, Kind]]:
@@ -34,8 +21,8 @@ def lines(tree: ModuleTree, title: str, most: int) -> list[tuple[int, str, int, 
         if len(rows) >= most:
             return
         rows.append((depth, name, count, kind))
-        for each in runs(kind.children):
-            add(depth + 1, each[0], each[2], each[1])
+        for run in runs(kind.children):
+            add(depth + 1, run.label, run.count, run.item)
 
     add(0, title, 1, tree.root)
     return rows
@@ -63,8 +50,8 @@ def html(tree: ModuleTree, title: str) -> str:
         f"{count_text(tree.parameters)} parameters · {size_text(tree.bytes)}</span></div>"
     )
     body = "".join(
-        _row(tree, name, number, count, 0, left)
-        for name, number, count in runs(tree.kinds[tree.root].children)
+        _row(tree, run.label, run.item, run.count, 0, left)
+        for run in runs(tree.kinds[tree.root].children)
     )
     more = "" if left[0] > 0 else "<div class='d'>… and more</div>"
     return frame(head + body + more)
@@ -85,7 +72,7 @@ def _row(tree: ModuleTree, name: str, number: int, count: int, depth: int, left:
     if not kind.children:
         return f"<div style='margin-left:{depth * 18 + 14}px'>{label}</div>"
     below = "".join(
-        _row(tree, child, each, many, depth + 1, left) for child, each, many in runs(kind.children)
+        _row(tree, run.label, run.item, run.count, depth + 1, left) for run in runs(kind.children)
     )
     state = " open" if depth < 1 else ""
     return (
