@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from nnsight_magic.engine.tracing.settings_of_generation import Settings, settings_of
 from nnsight_magic.language.program import Program
@@ -16,10 +16,21 @@ from nnsight_magic.magics.options import Line
 from nnsight_magic.magics.predict import NextTokens
 from nnsight_magic.magics.prompts import prompts_of
 from nnsight_magic.magics.where import CellPlace
+from nnsight_magic.results.record import Guesses
 
 if TYPE_CHECKING:
-    from nnsight_magic.magics.stream import Stream
     from nnsight_magic.results.as_view import OnScreen
+
+
+class Watcher(Protocol):
+    """Watches a generation; entered, it gives arguments for transformers' `generate`."""
+
+    def __enter__(self) -> dict[str, Any]: ...
+    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None: ...
+
+    def candidates(self, index: int) -> tuple[Guesses, ...]:
+        """For each step of the prompt at `index` what its token was chosen from."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -79,7 +90,7 @@ class Running:
     outcome: Outcome
     edits: tuple[str, ...]
     wanted: dict[Any, dict[tuple, Any]] = field(default_factory=dict)
-    stream: Stream | None = None
+    stream: Watcher | None = None
 
     @property
     def asked(self) -> Asked:

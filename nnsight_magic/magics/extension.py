@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, cast
 
 from IPython.core.magic import (
     Magics,
@@ -196,7 +196,7 @@ class NNsightMagic(Magics):
         namespace = self.shell.user_ns
         screen = self._screen(read, model)
         asked = Asked(
-            magic,
+            cast(Literal["trace", "generate"], magic),
             read,
             body,
             place,

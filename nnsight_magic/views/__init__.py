@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from nnsight_magic.views.data.strips import likeliest as likeliest
     from nnsight_magic.views.live.comparison import CompareView as CompareView
     from nnsight_magic.views.live.comparison import compare as compare
+    from nnsight_magic.views.live.show import show as show
     from nnsight_magic.views.live.steps import StepsView as StepsView
     from nnsight_magic.views.live.tensor import TensorView as TensorView
-    from nnsight_magic.views.live.tensor import show as show
     from nnsight_magic.views.live.tokens import GridView as GridView
     from nnsight_magic.views.live.tokens import TokenStrip as TokenStrip
     from nnsight_magic.views.live.tokens import TokensView as TokensView
@@ -51,7 +51,7 @@ _HOMES = {
     "compare": "live.comparison",
     "describe": "data.modules",
     "likeliest": "data.strips",
-    "show": "live.tensor",
+    "show": "live.show",
     "tokens_view": "live.tokens",
     "tree_view": "live.tree",
 }

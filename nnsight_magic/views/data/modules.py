@@ -101,10 +101,18 @@ class ModuleNote:
 
     def packed(self) -> NoteForm:
         """Only what there is, under short names."""
-        found = {"i": self.input, "o": self.output, "s": list(self.saved)}
-        return {k: v for k, v in found.items() if v} | {
-            k: 1 for k, v in (("w", self.wrote), ("n", self.idle)) if v
-        }
+        note: NoteForm = {}
+        if self.input:
+            note["i"] = self.input
+        if self.output:
+            note["o"] = self.output
+        if self.saved:
+            note["s"] = list(self.saved)
+        if self.wrote:
+            note["w"] = 1
+        if self.idle:
+            note["n"] = 1
+        return note
 
 
 @dataclass
@@ -247,15 +255,15 @@ def after_run(
     return notes
 
 
-def packed_notes(notes: Mapping[str, ModuleNote], tree: ModuleTree) -> dict[str, dict[str, Any]]:
+def packed_notes(notes: Mapping[str, ModuleNote], tree: ModuleTree) -> dict[str, NoteForm]:
     """Notes by path; what most blocks have in common stands once, under `layers.*.mlp`.
 
     That speaks of every module at such a place, so there is none unless each of them has a note.
     """
-    patterns: dict[str, dict[str, dict[str, Any]]] = {}
+    patterns: dict[str, dict[str, NoteForm]] = {}
     for path, note in notes.items():
         patterns.setdefault(_NUMBER.sub("*", path), {})[path] = note.packed()
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[str, NoteForm] = {}
     for pattern, members in patterns.items():
         all_noted = len(members) > 2 and tree.count_at(pattern) == len(members)
         common = _most_common(list(members.values())) if all_noted else None
@@ -265,7 +273,7 @@ def packed_notes(notes: Mapping[str, ModuleNote], tree: ModuleTree) -> dict[str,
     return found
 
 
-def _most_common(notes: list[dict[str, Any]]) -> dict[str, Any]:
+def _most_common(notes: list[NoteForm]) -> NoteForm:
     counts: dict[str, int] = {}
     for note in notes:
         key = json.dumps(note, sort_keys=True)

@@ -16,10 +16,9 @@ import numpy as np
 from nnsight_magic.errors import BadInputError
 from nnsight_magic.views.data.array import Ends, GoneError
 from nnsight_magic.views.data.colouring import Limits, automatic, outside, standing_out
+from nnsight_magic.views.data.place import Place, Window
 from nnsight_magic.views.data.tensor import TensorData
 from nnsight_magic.views.data.wire import AxisState
-
-Window = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
@@ -45,22 +44,6 @@ class Seen:
         """`resid (1, 9, 576) float32, cpu`."""
         array = self.tensor.array
         return f"{self.title or 'tensor'} {tuple(array.shape)} {array.dtype}, {array.device}"
-
-
-@dataclass(frozen=True)
-class Place:
-    """Which plane of a tensor is drawn, and which part of that plane.
-
-    `drawn` is the axis down and the one across, -1 for none; `size` the plane's rows and columns,
-    `window` the values of it that are seen. `order` has the columns by their norm, or is `None`.
-    """
-
-    drawn: tuple[int, int]
-    index: tuple[int, ...]
-    size: tuple[int, int]
-    window: Window
-    part: str
-    order: np.ndarray | None
 
 
 @dataclass(frozen=True)
@@ -223,14 +206,14 @@ def _at_first(seen: Seen, place: Place, size: tuple[int, int]) -> tuple[Ends, Pl
     if seen.tensor.stored.get("form") != "plane":
         return None
     shape = seen.tensor.array.shape
-    drawn = tuple(seen.tensor.stored["drawn"])
-    rows, columns = (shape[axis] if axis >= 0 else 1 for axis in drawn)
+    down, across = seen.tensor.stored.get("drawn", ())
+    rows, columns = (shape[axis] if axis >= 0 else 1 for axis in (down, across))
     first = Place(
-        drawn,
-        tuple(seen.tensor.stored["index"]),
+        (down, across),
+        tuple(seen.tensor.stored.get("index", ())),
         (rows, columns),
         (0, rows, 0, columns),
-        seen.tensor.stored["part"],
+        seen.tensor.stored.get("part", "real"),
         None,
     )
     ends = seen.tensor.first_ends(first)

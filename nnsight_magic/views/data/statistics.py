@@ -17,7 +17,7 @@ def totals(chunks: Iterable[np.ndarray]) -> Statistics:
     """What can be summed up chunk by chunk: ends, mean, deviation, norm, NaN, infinities, zeros."""
     low, high, total, squares = np.inf, -np.inf, 0.0, 0.0
     unit = 1.0
-    counts = {"nan": 0, "inf": 0, "zero": 0}
+    counts: Statistics = {"nan": 0, "inf": 0, "zero": 0}
     finite = 0
     for chunk in chunks:
         values = chunk

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from nnsight_magic.errors import BadInputError
 from nnsight_magic.views.data.wire import Flat, GridForm, StepForm, StripForm
@@ -56,13 +56,18 @@ class TokenStrip:
     def __post_init__(self) -> None:
         if not isinstance(self.numbers, Mapping):
             object.__setattr__(self, "numbers", {"number": self.numbers})
-        columns = {"top": self.top, "clean": self.clean, "kl": self.kl, **self.numbers}
+        columns = {"top": self.top, "clean": self.clean, "kl": self.kl, **self.named}
         for name, column in columns.items():
             if len(column) not in (0, len(self.tokens)):
                 raise BadInputError(
                     f"{name} has {len(column)} entries for {len(self.tokens)} tokens; there "
                     "must be one for each"
                 )
+
+    @property
+    def named(self) -> Mapping[str, Sequence[float]]:
+        """The numbers by their name, as they are from the beginning on."""
+        return cast(Mapping[str, Sequence[float]], self.numbers)
 
     # What shows a strip that a cell ends in; the live views, which stand above, put it here.
     show: ClassVar[Callable[[TokenStrip], None] | None] = None
@@ -75,8 +80,8 @@ class TokenStrip:
     def packed(self) -> StripForm:
         """JSON: tokens that occur often stand once, numbers with four digits."""
         words = _Words()
-        columns = {"KL": self.kl} if len(self.kl) else {}
-        columns |= self.numbers
+        columns: dict[str, Sequence[float]] = {"KL": self.kl} if len(self.kl) else {}
+        columns |= self.named
         return {
             "name": self.name,
             "tokens": [words.number(token) for token in self.tokens],

@@ -7,7 +7,7 @@ tensor is gone: all values of a small tensor, else one plane, pooled.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -22,11 +22,9 @@ from nnsight_magic.views.data.levels import (
     encode,
     pack,
 )
+from nnsight_magic.views.data.place import Place
 from nnsight_magic.views.data.pooling import numbers
-
-if TYPE_CHECKING:
-    from nnsight_magic.views.data.seen import Place
-    from nnsight_magic.views.data.wire import PlaneFacts, Statistics, StoredPicture
+from nnsight_magic.views.data.wire import PlaneFacts, Statistics, StoredPicture
 
 # What a view stores of its tensor, in values: all of a small one, else one pooled plane of half as
 # many pairs.
@@ -111,10 +109,10 @@ class TensorData:
 
     def first_ends(self, place: Place) -> Ends | None:
         """What was stored of a place, as the page has it; `None` where that was not stored."""
-        form = self.stored["form"]
-        if form not in ("whole", "plane") or self.stored["part"] != place.part:
+        form, first = self.stored.get("form"), self._first
+        if first is None or self.stored.get("part") != place.part:
             return None
-        low, high = self._first
+        low, high = first
         if form == "whole":
             values = low.values
             if values.ndim:
@@ -127,14 +125,18 @@ class TensorData:
             return Ends(values, values, (0, place.size[0], 0, place.size[1]), (1, 1))
         same = all(
             at == there
-            for axis, (at, there) in enumerate(zip(place.index, self.stored["index"], strict=True))
+            for axis, (at, there) in enumerate(
+                zip(place.index, self.stored.get("index", ()), strict=True)
+            )
             if axis not in place.drawn
         )
-        if not same or list(place.drawn) != self.stored["drawn"] or place.order is not None:
+        if not same or list(place.drawn) != self.stored.get("drawn") or place.order is not None:
             return None
         values = low.values
-        window, block = tuple(self.stored["window"]), tuple(self.stored["block"])
-        return Ends(values, values if high is None else high.values, window, block)
+        top, bottom, left, right = self.stored.get("window", ())
+        down, across = self.stored.get("block", ())
+        above = values if high is None else high.values
+        return Ends(values, above, (top, bottom, left, right), (down, across))
 
     # -- what is read -------------------------------------------------------------------------
 
@@ -186,7 +188,7 @@ def facts_of(plane: Plane) -> PlaneFacts:
     }
 
 
-def _widen(stats: dict[str, Any], plane: Plane) -> None:
+def _widen(stats: Statistics, plane: Plane) -> None:
     """Adds what the plane shows and a sample may have missed: ends, and that there are NaN."""
     if len(plane.low.levels) and "min" in stats:
         stats["min"] = min(stats["min"], float(plane.low.levels[0]))

@@ -13,7 +13,6 @@ import traitlets
 
 from nnsight_magic.errors import BadInputError
 from nnsight_magic.views.data.array import PARTS, Array, GoneError
-from nnsight_magic.views.data.containers import holds_tensors
 from nnsight_magic.views.data.dense import as_tensor
 from nnsight_magic.views.data.held import HELD
 from nnsight_magic.views.data.labels import Labels, Vocabulary
@@ -319,18 +318,3 @@ def _place(asked: dict[str, Any]) -> tuple[list[int], list[int], str]:
     if len(axes) != 2:
         raise BadInputError(f"two axes are drawn, not {len(axes)}")
     return axes, index, str(asked.get("part", "real"))
-
-
-def show(tensor: Any, title: str = "", **options: Any) -> View:
-    """A viewer of any tensor or array; see `TensorView` for what can be given.
-
-    Of a dict, list or tuple with tensors of several shapes in it each is shown by its name.
-
-    >>> show([[1.0, 2.0], [3.0, 4.0]], "numbers", axes=("token", "feature")).text()
-    'numbers (2, 2) float64, cpu'
-    """
-    if holds_tensors(tensor):
-        from nnsight_magic.views.live.several import several
-
-        return several(tensor, title, **options)
-    return TensorView(tensor, title, **options)

@@ -88,7 +88,7 @@ def guesses_html(
 
 def numbers_of(strip: TokenStrip, name: str) -> Sequence[float]:
     """One number a token, by name; none where the strip has no such."""
-    return strip.kl if name == "KL" and len(strip.kl) else strip.numbers.get(name, ())
+    return strip.kl if name == "KL" and len(strip.kl) else strip.named.get(name, ())
 
 
 def limits_of(strips: Sequence[TokenStrip], name: str) -> Limits:
