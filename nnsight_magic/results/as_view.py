@@ -85,8 +85,9 @@ def fill(view: TraceView, record: RunRecord, make_tree: Callable[[], TreeView | 
     """Puts a result into the view that its generation streamed into."""
     selection = view.selection
     prompt = prompt_with_steps(record)
-    if prompt is not None and view.steps is not None:
-        view.steps.replace(steps_in(record, prompt))
+    steps: Any = view.steps
+    if prompt is not None and steps is not None:
+        steps.replace(steps_in(record, prompt))
     view.facts, view.wrote = facts(record), list(record.wrote)
     view.notices, view.others = list(record.notices), others(record)
     view.put(tokens=tokens_of(record, selection), tensors=tensors_of(record, selection))

@@ -11,7 +11,7 @@ from nnsight_magic.views.data.words import percent, visible
 def compared(first: RunRecord, second: RunRecord) -> str:
     """Two runs beside each other, in this order: what was written, what came out."""
     heads = ("", f"run {first.number}", f"run {second.number}")
-    rows = [
+    rows: list[tuple[str, ...]] = [
         ("model", first.model.in_words, second.model.in_words),
         ("wrote", ", ".join(first.wrote) or "nothing", ", ".join(second.wrote) or "nothing"),
         ("extent", first.extent, second.extent),
@@ -61,7 +61,7 @@ def _difference(one: SavedVariable, other: SavedVariable) -> tuple[str, str, str
     a, b = (t.detach().cpu().to(torch.complex64 if t.is_complex() else torch.float32).flatten()
             for t in (a, b))  # fmt: skip
     apart = (a - b).abs()
-    place = tuple(int(k) for k in torch.unravel_index(apart.argmax(), one.shape))
+    place = tuple(int(k) for k in torch.unravel_index(apart.argmax(), one.shape or ()))
     cosine = torch.nn.functional.cosine_similarity(a, b, dim=0) if not a.is_complex() else None
     return (
         str(one.shape),

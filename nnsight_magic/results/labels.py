@@ -29,7 +29,9 @@ def labels_of(record: RunRecord, saved: SavedVariable) -> dict[str, Any]:
         before = ["step"]
     elif saved.tensor is None:
         before = ["block" if len(saved.refs) == record.ran.blocks else "item"]
-    shape = saved.shape[1:] if saved.stepped else saved.shape
+    shape = saved.shape or ()
+    if saved.stepped:
+        shape = shape[1:]
     model = record.model
     return labels_for(shape, saved.where, record.prompts, model.sizes, model.vocabulary, before)
 

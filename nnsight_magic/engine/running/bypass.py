@@ -66,10 +66,11 @@ class Bypasses:
                 return produced
             surround = self._surround.get(key)
             if surround is not None:
-                return surround(forward.runs, args, kwargs)
-            return forward.runs(*args, **kwargs)
+                return surround(patched.runs, args, kwargs)
+            return patched.runs(*args, **kwargs)
 
-        self._put(module, "forward", forward, original)
+        patched: Any = forward
+        self._put(module, "forward", patched, original)
 
     @uninterrupted
     def listen(
@@ -92,9 +93,10 @@ class Bypasses:
         @functools.wraps(original)
         def told(*args: Any, **kwargs: Any) -> Any:
             hear(args, kwargs)
-            return told.runs(*args, **kwargs)
+            return patched.runs(*args, **kwargs)
 
-        self._put(module, method, told, original)
+        patched: Any = told
+        self._put(module, method, patched, original)
 
     def _put(self, module: nn.Module, method: str, stand_in: Any, original: Any) -> None:
         stand_in.runs, stand_in.stands_for = original, module.__dict__.get(method)
@@ -122,7 +124,9 @@ class Bypasses:
 
         A recomputation belongs to no forward of a trace: what was written in it is missing there.
         """
-        found = [m for m in root.modules() if m.__dict__.get("gradient_checkpointing") is True]
+        found: list[Any] = [
+            m for m in root.modules() if m.__dict__.get("gradient_checkpointing") is True
+        ]
         for module in found:
             self._set.append((module, "gradient_checkpointing", True))
             module.gradient_checkpointing = False

@@ -53,8 +53,9 @@ else:
 
 def coroutine(run: Callable[[], Any]) -> Coroutine:
     """A coroutine that has not begun; `run` gets no arguments, whatever is switched in with."""
-    if _floor is not None:
-        return greenlet(lambda *_: _floor(run))
+    floor = _floor
+    if floor is not None:
+        return greenlet(lambda *_: floor(run))
     if _reason and not _told:
         _told.append(_reason)
         warnings.warn(

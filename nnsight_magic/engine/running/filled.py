@@ -106,7 +106,8 @@ class CopyOf:
         return copy
 
     def _object(self, value: Any) -> Any:
-        copy = type(value).__new__(type(value))
+        kind: Any = type(value)
+        copy = kind.__new__(kind)
         self._copies[id(value)] = value, copy
         copy.__dict__.update({name: self._of(item) for name, item in vars(value).items()})
         return copy

@@ -30,7 +30,8 @@ from nnsight_magic.engine.values.pause import Pause
 
 
 def _uncompiled(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> Any:
-    return module._modules[torch_insides.COMPILED](*args, **kwargs)
+    original: Any = module._modules[torch_insides.COMPILED]
+    return original(*args, **kwargs)
 
 
 class Cancelled(BaseException):
@@ -73,8 +74,8 @@ class Forward:
         self.replacing: Site | None = None
         self.known_as: Any = None  # what its block outputs are remembered by, if they are
         self.pause: Pause | None = None
-        self._call = call
-        self._late_write = late_write
+        self._call: Any = call
+        self._late_write: Any = late_write
         self._drawing = drawing
         self._grad = grad
         self._awaited: set[Site] = set()
@@ -144,7 +145,7 @@ class Forward:
     def has_left(self, site: Site, below: tuple[str, ...], module: nn.Module) -> bool:
         """Whether a module at the path `below` an attended one lies behind in its present call."""
         for part in below:
-            module = module._modules[part]
+            module = module._modules[part]  # pyright: ignore[reportAssignmentType] - it is there
             if Site(module, "output", site.step, site.call) in self.fired:
                 return True
         return False
@@ -279,8 +280,7 @@ class Forward:
         self._observers.clear()
         self._listings.clear()
         self._bypasses.forget(self._coroutine)
-        self.pause = self._user = self._coroutine = None
-        self._call = self._late_write = None  # pyright: ignore[reportAttributeAccessIssue]
+        self.pause = self._call = self._user = self._coroutine = self._late_write = None
 
     @uninterrupted
     def _resume(self, error: type[BaseException] | None = None) -> None:

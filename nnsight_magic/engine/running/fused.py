@@ -72,7 +72,7 @@ def in_steps(
     """
     scores, value, dropout = _scores(*args, **kwargs)
     packed = scores.shape
-    if _is_packed(packed, heads):
+    if heads is not None and _is_packed(packed, heads):
         scores = scores.reshape(packed[0], heads, 1, packed[3])
     dtype = torch.promote_types(scores.dtype, torch.float32)
     given = ((scores,), {"dim": -1, "dtype": dtype})

@@ -7,6 +7,7 @@ registration and the note of it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from torch import nn
 
@@ -30,7 +31,7 @@ def captures_behind(module: nn.Module) -> list[int]:
     Returns:
         The order in which the hooks stood, empty if it was left; see `put_in_order`.
     """
-    hooks = module._forward_hooks
+    hooks: Any = module._forward_hooks  # an OrderedDict
     captures = [key for key, each in hooks.items() if transformers_insides.captures(each)]
     order = [*hooks] if captures else []
     for key in captures:
@@ -40,7 +41,7 @@ def captures_behind(module: nn.Module) -> list[int]:
 
 def put_in_order(module: nn.Module, order: list[int]) -> None:
     """Put a module's hooks in the order in which they stood; those that are new stay behind."""
-    hooks = module._forward_hooks
+    hooks: Any = module._forward_hooks
     new = [key for key in hooks if key not in order]
     for key in (*order, *new):
         if key in hooks:

@@ -20,8 +20,8 @@ from typing import Any, TypeVar
 # The functions beneath those of `signal`, which make an enum of every handler, at a cost that each
 # trace would pay four times over.
 try:
-    from _signal import getsignal as _get_handler
-    from _signal import signal as _set_handler
+    from _signal import getsignal as _get_handler  # pyright: ignore[reportMissingImports]
+    from _signal import signal as _set_handler  # pyright: ignore[reportMissingImports]
 except ImportError:  # not every Python has them
     from signal import getsignal as _get_handler
     from signal import signal as _set_handler

@@ -29,13 +29,13 @@ class Threadlet:
     """A coroutine in a thread of its own; without `run`, the user's own thread."""
 
     def __init__(self, run: Callable[[], Any] | None = None):
-        self.parent: Threadlet | None = None if run is None else current_threadlet()
+        self.parent: Any = None if run is None else current_threadlet()
         self.gr_context: contextvars.Context | None = None
         self.dead = False
-        self._run = run
+        self._run: Any = run
         self._begun = self._lives = run is None  # asked to run, and running
-        self._os_thread = threading.current_thread() if run is None else None
-        self._came: tuple[Any, Any] | None = None  # what it is to go on with: a value, an error
+        self._os_thread: Any = threading.current_thread() if run is None else None
+        self._came: Any = None  # what it is to go on with: a value, an error
         self._called = threading.Event()
         # The user's thread, from which all began; what is true of the whole group stands there.
         self._root: Threadlet = self if self.parent is None else self.parent._root

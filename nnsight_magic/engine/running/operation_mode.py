@@ -155,7 +155,7 @@ class OperationMode(TorchFunctionMode):
         kwargs = kwargs or {}
         name = operation_name(func)
         place = None if name is None else self._place(sys._getframe(1))
-        if place is None:
+        if name is None or place is None:
             return func(*args, **kwargs)
         operation = self._issue(name, place)
         softmax = self._issue("softmax", place) if name == FUSED else None
@@ -208,7 +208,7 @@ class OperationMode(TorchFunctionMode):
 
     def _made_here(self, call: FrameType) -> bool:
         """Whether a module of torch is called that the forward made: `nn.Softmax(dim=-1)(x)`."""
-        called = call.f_locals.get("self")
+        called: Any = call.f_locals.get("self")
         if called._parameters or not type(called).__module__.startswith("torch.nn."):
             return False
         return not any(

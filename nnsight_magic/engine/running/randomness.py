@@ -8,7 +8,7 @@ first one started, and where the block had drawn, it goes on from there.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -71,7 +71,8 @@ class Redrawing(Drawing):
 
     def __init__(self, first: Drawing):
         self._first = first
-        self._own = self._outer = None
+        self._own: _State | None = None
+        self._outer: Any = None
 
     def enter(self, site: Site | None) -> None:
         self._outer = _State.now()

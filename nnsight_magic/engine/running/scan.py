@@ -286,7 +286,7 @@ def _twin(root: nn.Module) -> nn.Module:
 
         remove_hook_from_module(twin, recurse=True)
     for module in twin.modules():
-        config = getattr(module, "config", None)
+        config: Any = getattr(module, "config", None)
         if getattr(config, "_experts_implementation", None) is not None:
             # The other ways to run experts look which tokens go where.
             config._experts_implementation = "batched_mm"

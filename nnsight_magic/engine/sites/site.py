@@ -12,7 +12,7 @@ class Operation(NamedTuple):
     """One torch operation of a module's forward: `softmax` number 0."""
 
     name: str
-    index: int
+    index: int  # pyright: ignore[reportIncompatibleMethodOverride] - which tuples have too
 
 
 # What a module's first softmax gives, laid out as `(batch, heads, queries, keys)`.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dis
 import sys
 import weakref
-from contextvars import ContextVar, Token
+from contextvars import ContextVar
 from functools import lru_cache
 from types import CodeType, FrameType
 from typing import Any
@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from nnsight_magic.engine.sites.caller import PACKAGE
-from nnsight_magic.engine.values.plainly import first_line, plainly
+from nnsight_magic.engine.values.plainly import TENSOR, first_line, plainly
 from nnsight_magic.engine.values.words import describe
 from nnsight_magic.errors import GraphError, WrongValueError
 
@@ -54,7 +54,7 @@ def write_gradient(source: torch.Tensor, gradient: Any, where: str) -> None:
     """`value.grad = gradient`; in a block of `backward` it flows on to what lies before."""
     block = _block.get()
     if block is None:
-        plainly(torch.Tensor.grad.__set__, source, gradient)
+        plainly(TENSOR.grad.__set__, source, gradient)
     else:
         block.write(source, gradient, where)
 
@@ -75,11 +75,12 @@ class Backward:
 
     def __init__(self, args: tuple, kwargs: dict, handed_out: type):
         self._handed_out = handed_out
-        self._args, self._kwargs = args, {**kwargs, "retain_graph": True}
+        self._args: Any = args
+        self._kwargs: Any = {**kwargs, "retain_graph": True}
         self._read: list[tuple[torch.Tensor, torch.Tensor, int]] = []
         self._instead: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
         self._new = False  # written since the pass was run last
-        self._token: Token | None = None
+        self._token: Any = None
 
     def __enter__(self) -> Backward:
         self._leaves = [(leaf, _copy_of_grad(leaf)) for leaf in _leaves(self._args[0])]
@@ -98,7 +99,7 @@ class Backward:
     def read(self, source: torch.Tensor) -> torch.Tensor | None:
         """The gradient of one tensor in this pass; a copy, which may be written into."""
         self._settle()
-        found = plainly(torch.Tensor.grad.__get__, source) if _keeps_grad(source) else None
+        found = plainly(TENSOR.grad.__get__, source) if _keeps_grad(source) else None
         if found is None and source.requires_grad:
             found = self._alone(source)
         if found is None:
@@ -133,18 +134,18 @@ class Backward:
         self._new = False
         before = {id(value): (value, value_grad(value)) for value in _live()}
         for value, _ in before.values():
-            plainly(torch.Tensor.grad.__set__, value, None)
+            plainly(TENSOR.grad.__set__, value, None)
         for leaf, grad in self._leaves:
             alone = isinstance(
                 leaf, self._handed_out
             )  # read in the block: of this pass, not of all so far
             again = None if grad is None or alone else grad.clone()
-            plainly(torch.Tensor.grad.__set__, leaf, again)
+            plainly(TENSOR.grad.__set__, leaf, again)
         with _Hooks(self._instead):
             _differentiate(torch.Tensor.backward, self._args, self._kwargs)
         for value, grad in before.values():
             if value_grad(value) is None:  # of another trace
-                plainly(torch.Tensor.grad.__set__, value, grad)
+                plainly(TENSOR.grad.__set__, value, grad)
 
     def _alone(self, source: torch.Tensor) -> torch.Tensor | None:
         loss, *given = self._args
@@ -192,7 +193,7 @@ def _copy(tensor: torch.Tensor) -> torch.Tensor:
 
 def value_grad(value: torch.Tensor) -> torch.Tensor | None:
     """The tensor's own `.grad`, whatever block is running."""
-    return plainly(torch.Tensor.grad.__get__, value)
+    return plainly(TENSOR.grad.__get__, value)
 
 
 def _live() -> list[torch.Tensor]:

@@ -15,7 +15,8 @@ import torch
 from nnsight_magic.engine.values.plainly import plainly
 
 _OWN_MEMORY = frozenset({torch.Tensor, torch.nn.Parameter})
-_PLAIN_DISPATCH = torch.Tensor.__torch_dispatch__
+_TENSOR: Any = torch.Tensor
+_PLAIN_DISPATCH = _TENSOR.__torch_dispatch__
 
 
 def are_plain(tensors: list[torch.Tensor]) -> bool:
@@ -29,7 +30,8 @@ def is_wrapper(tensor: torch.Tensor) -> bool:
     >>> is_wrapper(torch.ones(2)), is_wrapper(torch.nn.Parameter(torch.ones(2)))
     (False, False)
     """
-    return type(tensor).__torch_dispatch__ is not _PLAIN_DISPATCH
+    kind: Any = type(tensor)
+    return kind.__torch_dispatch__ is not _PLAIN_DISPATCH
 
 
 def inner_tensors(tensor: torch.Tensor) -> list[torch.Tensor]:
@@ -65,7 +67,7 @@ def plain_alias(tensor: torch.Tensor) -> torch.Tensor:
     """The tensor's memory without its class, which would be asked about every look at it."""
     if not is_wrapper(tensor):
         return tensor
-    kind = torch.Tensor
+    kind = _TENSOR
     dtype, device = plainly(kind.dtype.__get__, tensor), plainly(kind.device.__get__, tensor)
     storage, first = plainly(kind.untyped_storage, tensor), plainly(kind.storage_offset, tensor)
     shape, strides = plainly(kind.shape.__get__, tensor), plainly(kind.stride, tensor)

@@ -28,6 +28,8 @@ class Parts:
 
     __slots__ = ("__weakref__", "_content", "_live", "_path", "_pause", "_saved", "where")
 
+    _pause: Any  # an `Origin`; none for what a generation gave
+
     def __init__(self, pause: Origin | None, path: tuple, where: str):
         self._pause, self._path, self.where = pause, path, where
         # Live until the forward moves on or another container is written in its place; what it
@@ -36,7 +38,7 @@ class Parts:
         self._saved = False
 
     @property
-    def __class__(self) -> type:
+    def __class__(self) -> type:  # pyright: ignore[reportIncompatibleMethodOverride]
         return type(self._raw())
 
     def _raw(self) -> Any:

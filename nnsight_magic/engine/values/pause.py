@@ -15,7 +15,7 @@ from nnsight_magic.engine.values.fit import fit, unwrapped
 from nnsight_magic.engine.values.gradients import retain_grad
 from nnsight_magic.engine.values.inner_tensors import is_wrapper
 from nnsight_magic.engine.values.parts import Parts
-from nnsight_magic.engine.values.plainly import plainly
+from nnsight_magic.engine.values.plainly import TENSOR, plainly
 from nnsight_magic.engine.values.value import Value, as_value, mark, own_copy
 from nnsight_magic.engine.values.words import describe
 from nnsight_magic.engine.values.writes import checksum, same_bits
@@ -30,7 +30,8 @@ class HandedOut:
     )  # fmt: skip
 
     def __init__(self, path: tuple, value: Value, pause: Pause):
-        self.path, self.pause = path, pause
+        self.path = path
+        self.pause: Any = pause
         self.strong: torch.Tensor | None = value
         self.weak = weakref.ref(value)
         self.version = 0  # a fresh copy has not been written to
@@ -67,9 +68,12 @@ class Pause:
     then says what was written, so that a second forward can repeat it.
     """
 
+    site: Any  # a `Site`, forgotten when the trace ends
+    _late_write: Any
+
     def __init__(self, site: Site, raw: Any, late_write: Callable[[Pause], str | None], grad: bool):
         self.site = site
-        self.current = raw
+        self.current: Any = raw
         self.changes: list[Change] = []
         self.repeated: Sequence[Change] = ()  # what an earlier forward had written here
         self.passed = False
@@ -90,7 +94,7 @@ class Pause:
         return bool(self.changes)
 
     def describe(self) -> str:
-        return self.touch.where if self.touch else self.site.kind
+        return self.touch.where if self.touch is not None else self.site.kind
 
     def part(self, path: tuple) -> Any:
         """The model's own value at `path`, with everything written so far."""
@@ -236,7 +240,8 @@ class Pause:
             memory = plainly(torch.Tensor.untyped_storage, alias)
             value = torch.empty(0, dtype=part.dtype, device=part.device)
             value.set_(memory, 0, part.shape, own_copy(part).stride())
-            handed.weak, handed.version = weakref.ref(as_value(value)), -1
+            value = as_value(value)
+            handed.weak, handed.version = weakref.ref(value), -1
             self._handed.append(handed)
         handed.strong = value
 
@@ -314,7 +319,7 @@ class Pause:
 
 def version_of(value: torch.Tensor) -> int:
     """How often the memory of a tensor has been written to."""
-    return plainly(torch.Tensor._version.__get__, value)
+    return plainly(TENSOR._version.__get__, value)
 
 
 def _wrapped(where: str, raw: torch.Tensor) -> str:

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 from nnsight_magic.engine.insides import torch_insides
+
+# For the descriptors of its attributes, `TENSOR.grad.__get__`; to a checker they are values.
+TENSOR: Any = torch.Tensor
 
 
 def plainly(func: Any, *args: Any, **kwargs: Any) -> Any:

@@ -21,7 +21,7 @@ from nnsight_magic.engine.values.gradients import (
     write_gradient,
 )
 from nnsight_magic.engine.values.meant import child_meant
-from nnsight_magic.engine.values.plainly import first_line, plainly
+from nnsight_magic.engine.values.plainly import TENSOR, first_line, plainly
 from nnsight_magic.engine.values.words import describe
 from nnsight_magic.engine.values.writes import lends, mutates, tensors_written
 from nnsight_magic.errors import NnsightWarning, WrongIndexError, WrongKindError, WrongValueError
@@ -46,9 +46,10 @@ class Value(TensorOfValues):
     """
 
     _pause: Origin | None = None  # where it was handed out, for errors about late writes
-    _source: torch.Tensor | None = None  # the tensor whose gradient this one shows
+    _source: Any = None  # the tensor whose gradient this one shows
     _saved = False
-    where: str | None = None  # such as "layers[3].mlp.output"
+    # Such as "layers[3].mlp.output"; torch has a method of this name.
+    where: str | None = None  # pyright: ignore[reportIncompatibleMethodOverride]
 
     @classmethod
     def __torch_function__(cls, func, types, args=(), kwargs=None):
@@ -90,32 +91,32 @@ class Value(TensorOfValues):
     @data.setter
     def data(self, new: torch.Tensor) -> None:
         if handed_out(self) is None or new.shape != self.shape:
-            plainly(torch.Tensor.data.__set__, self, new)
+            plainly(TENSOR.data.__set__, self, new)
         else:
             self.detach().copy_(new)
 
     @property
-    def real(self) -> torch.Tensor:
+    def real(self) -> torch.Tensor:  # pyright: ignore[reportIncompatibleVariableOverride]
         """The real part; torch's own setter hides the write from everyone."""
         if not self.is_complex():
             return self
-        return _as_values(plainly(torch.Tensor.real.__get__, self))
+        return _as_values(plainly(TENSOR.real.__get__, self))
 
     @real.setter
-    def real(self, new: torch.Tensor | float) -> None:
+    def real(self, new: torch.Tensor | float) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
         self.real[...] = new
 
     @property
-    def imag(self) -> torch.Tensor:
+    def imag(self) -> torch.Tensor:  # pyright: ignore[reportIncompatibleVariableOverride]
         """The imaginary part of complex numbers."""
-        return _as_values(plainly(torch.Tensor.imag.__get__, self))
+        return _as_values(plainly(TENSOR.imag.__get__, self))
 
     @imag.setter
-    def imag(self, new: torch.Tensor | float) -> None:
+    def imag(self, new: torch.Tensor | float) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
         self.imag[...] = new
 
     @property
-    def grad(self) -> torch.Tensor | None:
+    def grad(self) -> torch.Tensor | None:  # pyright: ignore[reportIncompatibleVariableOverride]
         """The gradient of what was differentiated with respect to this tensor."""
         found = gradient_of(self._flowing)
         if found is None:
@@ -127,7 +128,7 @@ class Value(TensorOfValues):
         return as_value(found) if type(found) is torch.Tensor else found
 
     @grad.setter
-    def grad(self, gradient: torch.Tensor | None) -> None:
+    def grad(self, gradient: torch.Tensor | None) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
         write_gradient(self._flowing, gradient, self.where or "this value")
 
     @property
@@ -172,7 +173,7 @@ class BlockValue(Value):
             hidden._source, hidden.where = self._source or self, self.where
         return hidden
 
-    def __radd__(self, other):
+    def __radd__(self, other) -> Any:
         # `(new,) + block.output[1:]`, where a block returned a tuple: what it gives is `new`.
         if isinstance(other, tuple) and len(other) == 1:
             return HiddenStates(other)
@@ -220,7 +221,7 @@ def as_value(tensor: torch.Tensor, cls: type[Value] = Value) -> Value:
     its `.grad` is its own, and views of it have it as their base.
     """
     tensor.__class__ = cls
-    return tensor
+    return tensor  # pyright: ignore[reportReturnType]
 
 
 def plain(value: torch.Tensor) -> torch.Tensor:

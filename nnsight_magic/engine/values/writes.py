@@ -98,7 +98,8 @@ def _outs(overload: Any) -> bool:
 
 def checksum(value: torch.Tensor) -> int:
     """Of the bits of a tensor."""
-    return zlib.crc32(_bits(value).cpu().numpy())
+    bits: Any = _bits(value).cpu().numpy()
+    return zlib.crc32(bits)
 
 
 def same_bits(one: torch.Tensor, other: torch.Tensor) -> bool:

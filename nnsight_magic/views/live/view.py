@@ -100,7 +100,7 @@ class View(Routed, anywidget.AnyWidget):
     _esm = traitlets.Unicode("export default {}").tag(sync=True)
     _anywidget_id = traitlets.Unicode().tag(sync=True)
     kind = traitlets.Unicode().tag(sync=True)
-    twin = traitlets.Unicode().tag(sync=True)  # by which the live view finds its still twin
+    twin: Any = traitlets.Unicode().tag(sync=True)  # by which the live view finds its still twin
     selection = traitlets.Instance(Selection).tag(sync=True, **ipywidgets.widget_serialization)
     _code = traitlets.Instance(bundle.Code).tag(sync=True, **ipywidgets.widget_serialization)
 
