@@ -19,7 +19,7 @@ ATTENTIONS = {
     "gpt_neox": "gpt_neox.layers.1.attention",
     "mixtral": "model.layers.1.self_attn",
     "bert": "bert.encoder.layer.1.attention",
-    "vit": "vit.layers.1.attention",
+    "vit": "layers.1.attn",  # under another name in transformers 4
 }
 
 

@@ -267,3 +267,13 @@ def test_hooks_that_note_outputs_are_found_wherever_transformers_keeps_them(said
         captures_behind(module)
     assert torch.equal(module(torch.ones(1, 2)), seen[0])
     transformers_insides._knows_capturing.cache_clear()
+
+
+def test_a_forward_that_is_cut_short_leaves_nothing_that_notes_hidden_states():
+    hf = tiny.build("llama")
+    model = LanguageModel(hf)
+    for _ in range(2):
+        with model.trace(IDS, output_hidden_states=True):
+            model.layers[0].mlp.skip(torch.zeros(1, 6, 32))
+            model.layers[1].output  # noqa: B018
+        assert not [name for name, module in hf.named_modules() if "forward" in vars(module)]

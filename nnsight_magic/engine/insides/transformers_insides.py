@@ -105,6 +105,35 @@ def _knows_capturing() -> bool:
     return False
 
 
+def put_forwards_back(root: nn.Module) -> None:
+    """Take away what notes outputs in place of modules' forwards, after a forward was cut short.
+
+    Before transformers 5 a model puts that into its modules when its forward begins, and takes it
+    away only if that comes to its end.
+    """
+    if _captures_by_hooks():
+        return
+    for module in root.modules():
+        forward = found = module.__dict__.get("forward")
+        while _notes_outputs(found):
+            found = found.__wrapped__
+        if found is forward:
+            continue
+        if getattr(found, "__func__", None) is type(module).forward:
+            del module.__dict__["forward"]
+        else:
+            module.__dict__["forward"] = found
+
+
+def _notes_outputs(forward: Any) -> bool:
+    code = getattr(forward, "__code__", None)
+    return (
+        getattr(code, "co_name", None) == "wrapped_forward"
+        and "transformers" in code.co_filename
+        and hasattr(forward, "__wrapped__")
+    )
+
+
 def _captures_by_hooks() -> bool:
     """From transformers 5 on; before, a model's forward collects hidden states itself."""
     return int(transformers.__version__.partition(".")[0]) >= 5

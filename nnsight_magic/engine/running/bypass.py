@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import nn
 
-from nnsight_magic.engine.insides import torch_insides
+from nnsight_magic.engine.insides import torch_insides, transformers_insides
 from nnsight_magic.engine.running.coroutine import Coroutine, current
 from nnsight_magic.engine.running.hooks import captures_behind, put_in_order
 from nnsight_magic.engine.running.interrupt import uninterrupted
@@ -36,6 +36,7 @@ class Bypasses:
         self._handing_on: set[nn.Module] = set()  # may have lent a method to a module inside
         self._orders: dict[nn.Module, list[int]] = {}  # of hooks, before ours were there
         self._set: list[tuple[nn.Module, str, Any]] = []  # attributes as they were
+        self._cut_short: set[nn.Module] = set()  # models that did not come to their end
 
     def add(self, running: Coroutine, module: nn.Module, produce: Produce) -> None:
         """Let calls of `module` out of `running` give what `produce(args, kwargs)` gives.
@@ -148,8 +149,13 @@ class Bypasses:
             for key in [key for key in held if key[0] is running]:
                 del held[key]
 
+    def cut_short(self, root: nn.Module) -> None:
+        """A forward of this model was ended on its way: it could not put back what it set."""
+        self._cut_short.add(root)
+
     def close(self) -> None:
         """Give every module its own methods back."""
+        self._uncapture()
         for (module, method), stand_in in self._patches.items():
             _take_out(module, method, stand_in)
             if module in self._handing_on:
@@ -164,6 +170,12 @@ class Bypasses:
         self._patches.clear()
         self._produce.clear()
         self._surround.clear()
+        self._uncapture()  # also from under those that were taken out
+        self._cut_short.clear()
+
+    def _uncapture(self) -> None:
+        for root in self._cut_short:
+            transformers_insides.put_forwards_back(root)
 
 
 def _take_out(module: nn.Module, method: str, stand_in: Any) -> None:

@@ -260,6 +260,8 @@ class Forward:
             # Of another thread's forward (a generator that is collected elsewhere) only the hooks
             # can be taken away: greenlet ends it when its own thread comes by.
             under_way = self.started and not self.finished and self._coroutine is not None
+            if under_way:
+                self._bypasses.cut_short(self.root)
             if under_way and self._thread == own_thread():
                 self._awaited = set()
                 self._resume(Cancelled)  # an instance here would hold its own traceback
