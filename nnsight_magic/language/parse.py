@@ -41,7 +41,8 @@ def parse(
     source = source.replace("\r\n", "\n").replace("\r", "\n")
     positions = Positions(source, first_line)
     try:
-        python = source if transform is None else transformed(source, transform)
+        # Python 3.13.0's tokenizer, which IPython asks, breaks at a NUL; it is no Python anyhow.
+        python = source if transform is None or "\0" in source else transformed(source, transform)
         positions = Positions(python, first_line)
         with warnings.catch_warnings(record=True):  # `compile` below warns, once
             # Moved down to where it stands in the cell, so that the parser's messages ("… on

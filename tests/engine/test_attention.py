@@ -52,8 +52,10 @@ def llama(tiny):
 
 def test_the_pattern_is_that_of_transformers_own_attention(fused):
     hf, attention, inputs, expected = fused
+    # As a trace calls it: some torch give other last digits where keys went through a cache.
+    alone = {"use_cache": False} if hasattr(hf, "generate") else {}
     with torch.no_grad():
-        plain = hf(**inputs).logits
+        plain = hf(**inputs, **alone).logits
     with attention._model.trace(inputs, resume=False):
         pattern = attention.pattern
         result = attention._model.output.logits

@@ -64,7 +64,7 @@ def torch_without(said) -> Iterator:
 
 def plain_logits(hf: nn.Module) -> torch.Tensor:
     with torch.no_grad():
-        return hf(IDS).logits
+        return hf(IDS, use_cache=False).logits  # as a trace calls it
 
 
 def read(model: LanguageModel) -> tuple[torch.Tensor, torch.Tensor, int]:
