@@ -33,6 +33,7 @@ help:
 	@echo "                      the browser's)"
 	@echo "  make lint           the style of the code alone"
 	@echo "  make types          the types alone (ARGS=--list prints each error)"
+	@echo "  make test-pythons   the fast tests with every Python from 3.11 to 3.14 found here"
 	@echo "  make test-versions  the fast tests with Colab's, the oldest and the newest libraries"
 	@echo "  make test-gpu       the tests that need an accelerator"
 	@echo "Change it"
@@ -57,6 +58,13 @@ test: demo-model $(FRONT_END) $(if $(DRIVES_BROWSER),$(STAMPS)/browser)
 	$(if $(ARGS),,@$(MAKE) --no-print-directory lint)
 	$(BIN)/python -m pytest $(if $(DRIVES_BROWSER),,-m "not browser") $(ARGS)
 	$(if $(ARGS),,@$(MAKE) --no-print-directory test-ipython8)
+	$(if $(ARGS),,@$(BIN)/python -m tests.pythons --newest)
+
+# With every Python from 3.11 to 3.14 that is found here, the fast tests. `make test` ends with some
+# of them and the newest Python.
+.PHONY: test-pythons
+test-pythons: $(STAMPS)/installed
+	$(BIN)/python -m tests.pythons $(ARGS)
 
 # The magics' tests once more, with IPython 8 before the environment's own on the path.
 test-ipython8: export PYTHONPATH := $(CURDIR)/$(IPYTHON8)
