@@ -1,6 +1,6 @@
 """What rests on insides of transformers, or on names that change between its versions.
 
-Checked against transformers 4.54, 4.57, 5.23 and 5.24 (`make test-versions` runs them). Where an
+Checked against transformers 4.56, 4.57, 5.23 and 5.24 (`make test-versions` runs them). Where an
 inside is not there, what is asked here answers so that more is run, never with a guess, and says
 so once.
 """
