@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     m = LanguageModel("demo")
     reveal_type(m)  # LanguageModel
     reveal_type(m.trace("The Eiffel Tower"))  # Tracer
-    reveal_type(m.blocks)  # list[Handle] | Handle
+    reveal_type(m.blocks)  # list[Handle]
     reveal_type(m.layers)  # Handle
     reveal_type(m.layers[3])  # Handle
     reveal_type(m.layers[1:3])  # list[Handle]
