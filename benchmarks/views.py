@@ -211,7 +211,8 @@ def sliced(browser: Any) -> list[tuple[str, str, str]]:
 
 
 def ours(values: torch.Tensor, path: Path) -> int:
-    view = TensorView(values, "values", tokens=TOKENS)
+    tokens = TOKENS if len(TOKENS) in values.shape else None
+    view = TensorView(values, "values", tokens=tokens)
     view.save_html(path)
     return in_notebook(view)[1]
 
