@@ -188,7 +188,10 @@ def test_state_that_jupyterlab_itself_stored_shows_the_views(lab: Lab, tab: Any)
     assert reopened.errors == []
 
 
-def test_notebook_7_shows_the_same(lab: Lab, tab: Any, with_state: Path) -> None:
+@pytest.mark.parametrize("slower", [1, 6])
+def test_notebook_7_shows_the_same(lab: Lab, tab: Any, with_state: Path, slower: int) -> None:
+    """Where the browser is slow, cells are filled before they are in the page."""
+    tab.context.new_cdp_session(tab).send("Emulation.setCPUThrottlingRate", {"rate": slower})
     tab.goto(f"{lab.url}/notebooks/state.ipynb?token={lab.token}")
     heat = tab.get_by_label("tensor attention", exact=True)
     expect(heat.get_by_role("img").first).to_be_visible(timeout=60_000)
@@ -196,6 +199,34 @@ def test_notebook_7_shows_the_same(lab: Lab, tab: Any, with_state: Path) -> None
     heat.get_by_role("img").first.hover()
     expect(heat.locator("output.nnv-readout")).to_contain_text("[7, ")
     assert_all_live(tab)
+
+
+def test_a_view_that_was_drawn_outside_the_page_hides_its_twin_once_it_comes_in(
+    lab: Lab, tab: Any
+) -> None:
+    """JupyterLab fills cells that are far from the part that is seen, and shows them later."""
+    lab.notebook("outside.ipynb", [CELLS[0], CELLS[1]])
+    notebook = Notebook(tab).open(lab.address("outside.ipynb"))
+    notebook.run_all()
+    expect(tab.locator(".nnv-still")).to_be_hidden()
+    tab.evaluate(
+        """async () => {
+            const { commands, shell } = window.jupyterapp;
+            const { content } = shell.currentWidget;
+            const { node } = content.widgets[1];
+            const place = document.createElement("div");
+            content.activeCellIndex = 1;
+            node.replaceWith(place);
+            await commands.execute("notebook:run-cell");
+            const has = (part) => node.querySelector(part) !== null;
+            while (!has(".nnv section") || !has(".nnv-still"))
+                await new Promise((go) => setTimeout(go, 20));
+            place.replaceWith(node);
+        }"""
+    )
+    expect(tab.locator(".nnv")).to_be_visible()
+    expect(tab.locator(".nnv-still")).to_be_hidden()
+    assert notebook.errors == []
 
 
 def test_what_needs_the_kernel_says_that_it_is_gone(lab: Lab, tab: Any, with_state: Path) -> None:

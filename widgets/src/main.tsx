@@ -1,6 +1,7 @@
 // The entry: puts a view into an element and keeps what it needs around it in order.
 import { render } from "preact";
 import type { Model } from "./core/widget";
+import { whenPlaced } from "./core/placed";
 import { hideStill } from "./core/still";
 import { View } from "./core/view";
 import styles from "./styles.css";
@@ -28,11 +29,12 @@ export default {
       root.addEventListener(kind, (event) => event.stopPropagation());
     }
     el.append(root);
-    style(root);
+    const unplaced = whenPlaced(root, () => style(root));
     render(<View model={model} />, root);
     const restore = hideStill(model, root);
     return () => {
       restore();
+      unplaced();
       render(null, root);
       root.remove();
     };

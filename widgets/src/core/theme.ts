@@ -1,6 +1,7 @@
 // Whether the view stands on light or on dark ground, also after the theme is switched.
 import { useEffect, useState } from "preact/hooks";
 import type { Ground } from "./colour";
+import { whenPlaced } from "./placed";
 
 export function groundOf(element: Element): Ground {
   const themed = document.body?.dataset["jpThemeLight"];
@@ -20,7 +21,7 @@ export function useGround(element: () => Element | null): Ground {
   const [ground, setGround] = useState<Ground>(() => groundOf(element() ?? document.body));
   useEffect(() => {
     const look = () => setGround(groundOf(element() ?? document.body));
-    look();
+    const unplaced = whenPlaced(element() ?? document.body, look);
     const observer = new MutationObserver(look);
     const attributes = { attributes: true, attributeFilter: ["class", "style", "data-jp-theme-light"] };
     observer.observe(document.body, attributes);
@@ -28,6 +29,7 @@ export function useGround(element: () => Element | null): Ground {
     const media = matchMedia("(prefers-color-scheme: dark)");
     media.addEventListener("change", look);
     return () => {
+      unplaced();
       observer.disconnect();
       media.removeEventListener("change", look);
     };
