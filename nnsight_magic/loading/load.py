@@ -158,16 +158,20 @@ class Source:
             LoadError: the weights cannot be read, or an option is unknown.
         """
         require_place(self.name, self.found)
+        missing: list[str] = []
         with quiet(bars=self._is_long), failures_explained(self.name, remedy(self.found)):
             if self.found.gguf_file:
                 model = self._gguf_weights(device_map, dtype)
             else:
-                model = self._stored_weights(device_map, dtype)
+                model, missing = self._stored_weights(device_map, dtype)
             if self.found.adapter:
                 load_adapter(model, self.found.adapter)
+        if missing:
+            _warn_of_random(self.name, missing)
         return model.eval()
 
-    def _stored_weights(self, device_map: Any, dtype: Any) -> nn.Module:
+    def _stored_weights(self, device_map: Any, dtype: Any) -> tuple[nn.Module, list[str]]:
+        """The model, and the parameters that its files lack."""
         options = {**self.place, **self.options}
         if device_map is not None:
             options["device_map"] = device_map
@@ -175,9 +179,7 @@ class Source:
         model, report = self.auto_class.from_pretrained(
             self.found.place, output_loading_info=True, **options
         )
-        if missing := sorted(report["missing_keys"]):
-            _warn_of_random(self.name, missing)
-        return model
+        return model, sorted(report["missing_keys"])
 
     def _gguf_weights(self, device_map: Any, dtype: Any) -> nn.Module:
         place, file = self.found.place, self.found.gguf_file
@@ -294,13 +296,14 @@ def _config(found: Found, place: dict[str, Any]) -> Any:
 
 def _warn_of_random(name: str, missing: list[str]) -> None:
     shown = ", ".join(missing[:5]) + (", …" if len(missing) > 5 else "")
-    with warnings.catch_warnings():
-        warnings.simplefilter("always")
-        warnings.warn(
-            f"{name} holds no weights for {len(missing)} parameters; they are random now: {shown}",
-            NnsightWarning,
-            stacklevel=2,
-        )
+    # By the user's filters, and every time: `warn` would say it once for a line of code.
+    warnings.warn_explicit(
+        f"{name} holds no weights for {len(missing)} parameters; they are random now: {shown}",
+        NnsightWarning,
+        __file__,
+        0,
+        registry={},
+    )
 
 
 def _dtype_option() -> str:

@@ -11,6 +11,7 @@ of modules: hence the flat list of modules, and the loops left to `map`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from enum import StrEnum
 from itertools import chain
 from operator import is_, itemgetter
 from types import FunctionType
@@ -34,6 +35,20 @@ from nnsight_magic.engine.values.inner_tensors import are_plain, inner_tensors
 _hooks = itemgetter("_forward_hooks", "_forward_pre_hooks")
 
 
+class Obstacle(StrEnum):
+    """Why a model cannot be told from what it was before; each member says it in words.
+
+    >>> print(Obstacle.TRAINS)
+    a module is in training mode, where chance has a say; model.eval() leaves it
+    """
+
+    UNKNOWN_TORCH = "this version of torch keeps modules in another way than is known here"
+    GLOBAL_HOOK = "a hook of other code is registered for all modules"
+    HOOK = "a module has a hook of other code"
+    TRAINS = "a module is in training mode, where chance has a say; model.eval() leaves it"
+    HIDDEN_NUMBERS = "a weight keeps its numbers where they cannot be looked at"
+
+
 class Fingerprint:
     """Takes the fingerprint of one model, again and again.
 
@@ -53,21 +68,23 @@ class Fingerprint:
         self._layers = layers
         self._parts: list[_Part] = []
 
-    def take(self, ours: type) -> tuple | None:
-        """The fingerprint; `None` where foreign code has a say, or chance (training mode).
+    def take(self, ours: type) -> tuple | Obstacle:
+        """The fingerprint, or why there is none: foreign code or chance has a say.
 
         Hooks that are methods of `ours` are not foreign.
         """
-        if not torch_insides.modules_are_as_known() or torch_insides.any_global_hook():
-            return None
+        if not torch_insides.modules_are_as_known():
+            return Obstacle.UNKNOWN_TORCH
+        if torch_insides.any_global_hook():
+            return Obstacle.GLOBAL_HOOK
         if not self._parts or not all(part.is_whole() for part in self._parts):
             self._parts = _parts_of(self.root, self._layers)
         known: dict[Any, tuple[list, list]] = {}  # what several parts share
         taken = []
         for part in self._parts:
             state = part.state(ours, known)
-            if state is None:
-                return None
+            if isinstance(state, Obstacle):
+                return state
             taken.append((state, part.code(known)))
         return tuple(taken)
 
@@ -119,24 +136,21 @@ class _Part:
         _add_known(types, lambda: code_of(dict.fromkeys(types)), state, self._code_alive, known)
         return tuple(state)
 
-    def state(self, ours: type, known: dict[Any, tuple[list, list]]) -> tuple | None:
-        """What the modules hold.
-
-        `None` with foreign hooks, in training mode, or where weights' numbers cannot be found.
-        """
+    def state(self, ours: type, known: dict[Any, tuple[list, list]]) -> tuple | Obstacle:
+        """What the modules hold, or why that does not tell what they compute."""
         values = [*chain.from_iterable(map(dict.values, self._owns))]
         if len(values) != len(self._values) or not all(map(is_, values, self._values)):
             self._sort_out(values)
         if self._trains:
-            return None
+            return Obstacle.TRAINS
         if not all(_are_all_of(ours, hooks) for hooks in self._hooks if hooks):
-            return None
+            return Obstacle.HOOK
         tensors = [t for t in chain.from_iterable(map(dict.values, self._held)) if t is not None]
         address, version = torch.Tensor.data_ptr, of_tensor
         if not are_plain(tensors):
             held = [*map(inner_tensors, tensors)]
             if not all(held):
-                return None
+                return Obstacle.HIDDEN_NUMBERS
             tensors += chain.from_iterable(held)
             address, version = address_of, of_any_tensor
         state: list = [

@@ -25,7 +25,7 @@ import torch
 from torch import nn
 
 from nnsight_magic.engine.insides import torch_insides
-from nnsight_magic.engine.memory.fingerprint import Fingerprint
+from nnsight_magic.engine.memory.fingerprint import Fingerprint, Obstacle
 from nnsight_magic.engine.memory.settings import settings
 from nnsight_magic.engine.memory.weights import Weights
 from nnsight_magic.engine.places.standard_names import find_names
@@ -111,18 +111,17 @@ class Resume:
         `None` where that cannot be told. Another state than the one before forgets everything.
         """
         if torch_insides.any_mode_of_others():
-            _log.debug("nothing is remembered: torch functions are intercepted by other code")
-            return None
+            return _nothing("functions of torch are intercepted by a mode of other code")
         if self._fingerprint is None or self._fingerprint.root is not root:
             self._fingerprint = Fingerprint(root, find_names(root).layers)
         state = self._fingerprint.take(ours)
-        if state is None:
-            _log.debug("nothing is remembered: hooks of other code, or training mode")
-            return None
+        if isinstance(state, Obstacle):
+            return _nothing(state)
         arguments, its_settings = _arguments(args, kwargs), settings()
-        if arguments is None or its_settings is None:
-            _log.debug("nothing is remembered: an argument or a setting that cannot be compared")
-            return None
+        if arguments is None:
+            return _nothing(_incomparable(args, kwargs))
+        if its_settings is None:
+            return _nothing("a setting of torch that changes numbers cannot be read")
         if state != self._state:
             self._forget()
             self._state = state
@@ -204,14 +203,19 @@ class Resume:
             held -= _size(oldest)
 
 
+def _nothing(reason: str) -> None:
+    """Tell why nothing is remembered."""
+    _log.debug("nothing is remembered: %s", reason)
+
+
 def _size(tensor: torch.Tensor) -> int:
     return tensor.numel() * tensor.element_size()
 
 
 def _arguments(args: tuple, kwargs: dict[str, Any]) -> Hashable | None:
-    """The arguments by value; `None` if one of them cannot be compared."""
+    """The arguments by value; `None` if one of them cannot be compared, as `_incomparable` says."""
     parts: list[Hashable] = []
-    for name, value in [*enumerate(args), *sorted(kwargs.items())]:
+    for name, value in _named(args, kwargs):
         if isinstance(value, torch.Tensor):
             if value.requires_grad:
                 return None
@@ -223,3 +227,18 @@ def _arguments(args: tuple, kwargs: dict[str, Any]) -> Hashable | None:
         else:
             return None
     return tuple(parts)
+
+
+def _incomparable(args: tuple, kwargs: dict[str, Any]) -> str:
+    """The first of the arguments that is not known by its value, and what it is."""
+    for name, value in _named(args, kwargs):
+        if _arguments((value,), {}) is None:
+            shown = f"argument {name + 1}" if isinstance(name, int) else f"the argument {name!r}"
+            if isinstance(value, torch.Tensor):
+                return f"{shown} is a tensor that requires a gradient"
+            return f"{shown} cannot be compared, a {type(value).__name__}"
+    return "an argument cannot be compared"
+
+
+def _named(args: tuple, kwargs: dict[str, Any]) -> list[tuple[int | str, Any]]:
+    return [*enumerate(args), *sorted(kwargs.items())]

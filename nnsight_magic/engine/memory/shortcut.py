@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from enum import Enum
 from functools import partial
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from nnsight_magic.engine.places.standard_names import StandardNames
     from nnsight_magic.engine.sites.report import RunReport
     from nnsight_magic.engine.sites.site import Touch
+
+_log = logging.getLogger(__name__)
 
 
 class Shortcut:
@@ -112,6 +115,7 @@ class Shortcut:
             memory.same(key, self._args, self._kwargs, forward, blocks, leaves_out)
             and memory.weights_hold(blocks, start=False)
         ):
+            _log.debug("gave up on this forward: what it runs on was changed between two touches")
             forward.known_as = None
         return forward.known_as is not None
 

@@ -16,7 +16,7 @@ import torch
 
 from nnsight_magic.engine.insides import transformers_insides
 from nnsight_magic.engine.insides.transformers_insides import Keys
-from nnsight_magic.engine.memory.fingerprint import Fingerprint
+from nnsight_magic.engine.memory.fingerprint import Fingerprint, Obstacle
 from nnsight_magic.engine.memory.shortcut import Shortcut, bypass_once
 from nnsight_magic.engine.running.bypass import hidden_of
 from nnsight_magic.engine.running.forward import Forward
@@ -250,7 +250,7 @@ def may_pack(root: nn.Module, blocks: int, args: tuple, kwargs: dict[str, Any]) 
         and transformers_insides.attention_of(config) in _ATTENTION
         and "position_ids" in inspect.signature(root.forward).parameters
         and transformers_insides.cache_argument(root) is not None
-        and Fingerprint(root).take(Forward) is not None
+        and not isinstance(Fingerprint(root).take(Forward), Obstacle)
     )
 
 
