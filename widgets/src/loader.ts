@@ -3,7 +3,9 @@
 type Views = { render(context: { model: any; el: HTMLElement }): () => void };
 
 const key = Symbol.for("nnsight_magic.views");
-const loaded: Map<string, Promise<Views>> = ((globalThis as any)[key] ??= new Map());
+const page = globalThis as any;
+page[key] ??= new Map();
+const loaded: Map<string, Promise<Views>> = page[key];
 
 const bytes = (base64: string) => Uint8Array.from(atob(base64), (c) => c.charCodeAt(0));
 

@@ -1,11 +1,11 @@
 // The entry: puts a view into an element and keeps what it needs around it in order.
 import { render } from "preact";
-import type { Model } from "./core/widget";
 import { whenPlaced } from "./core/placed";
 import { hideStill } from "./core/still";
 import { View } from "./core/view";
-import styles from "./styles.css";
+import type { Model } from "./core/widget";
 import { registerAll } from "./kinds";
+import styles from "./styles.css";
 
 registerAll();
 

@@ -1,6 +1,7 @@
 // A page of its own: the models are what was stored, and no kernel will ever answer.
-import views from "./main";
+
 import type { Model } from "./core/widget";
+import views from "./main";
 
 type State = Record<string, any>;
 
@@ -52,7 +53,10 @@ export function modelsFrom(stored: Record<string, State>): Map<string, StoredMod
     },
   };
   for (const [id, state] of Object.entries(stored)) {
-    const plain = Object.entries(state).map(([name, value]) => [name, typeof value?.bytes === "string" ? bytes(value.bytes) : value]);
+    const plain = Object.entries(state).map(([name, value]) => [
+      name,
+      typeof value?.bytes === "string" ? bytes(value.bytes) : value,
+    ]);
     models.set(id, new StoredModel(Object.fromEntries(plain), manager));
   }
   return models;

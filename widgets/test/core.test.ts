@@ -1,14 +1,21 @@
-import { CASES } from "./cases";
 import { describe, expect, it, vi } from "vitest";
 import { automatic, inkOn, lookup, NAN_COLOUR, place, scale } from "../src/core/colour";
 import { bytes, count, number, percent, pieces, visible } from "../src/core/format";
 import { bytesOf, doublesOf, inflate, Kernel, Refused, Silent } from "../src/core/kernel";
 import type { Model } from "../src/core/widget";
+import { CASES } from "./cases";
 
 describe("numbers", () => {
   it("read the same at every magnitude", () => {
     expect([0, 1, -3, 0.12345, -1234.5678, 22456.7, 1.5e-7, 2.5e9].map(number)).toEqual([
-      "0", "1", "−3", "0.1235", "−1235", "22457", "1.5e−7", "2.5e9",
+      "0",
+      "1",
+      "−3",
+      "0.1235",
+      "−1235",
+      "22457",
+      "1.5e−7",
+      "2.5e9",
     ]);
     expect([NaN, Infinity, -Infinity].map(number)).toEqual(["NaN", "∞", "−∞"]);
   });
@@ -22,7 +29,14 @@ describe("numbers", () => {
 describe("tokens", () => {
   it("are shown as they are", () => {
     expect([" Paris", "<s>", "<b>x</b>", "\n\n", "a b", "", "   ", "\u0000"].map(visible)).toEqual([
-      "·Paris", "<s>", "<b>x</b>", "⏎⏎", "a b", "∅", "···", "\\x00",
+      "·Paris",
+      "<s>",
+      "<b>x</b>",
+      "⏎⏎",
+      "a b",
+      "∅",
+      "···",
+      "\\x00",
     ]);
   });
   it("have the bytes of a part of a character as signs", () => {
@@ -55,7 +69,7 @@ describe("colours", () => {
   it.each(CASES.limits)("have limits that fit: $why", ({ stats, size, limits, palette }) => {
     const found = automatic(stats, size as [number, number]);
     expect(found.palette).toBe(palette);
-    found.limits.forEach((end, k) => expect(end / (limits[k] || 1)).toBeCloseTo(limits[k] ? 1 : 0, 9));
+    for (const [k, end] of found.limits.entries()) expect(end / (limits[k] || 1)).toBeCloseTo(limits[k] ? 1 : 0, 9);
   });
 });
 
@@ -63,10 +77,13 @@ function fake() {
   const heard: ((content: unknown, buffers?: unknown) => void)[] = [];
   const sent: any[] = [];
   const model = {
-    on: (_: string, listener: any) => heard.push(listener),
+    on: (_: string, listener: any) => void heard.push(listener),
     send: (content: any) => sent.push(content),
   } as unknown as Model;
-  return { model, sent, say: (content: unknown, buffers?: unknown) => heard.forEach((each) => each(content, buffers)) };
+  const say = (content: unknown, buffers?: unknown) => {
+    for (const each of heard) each(content, buffers);
+  };
+  return { model, sent, say };
 }
 
 describe("the line to the kernel", () => {

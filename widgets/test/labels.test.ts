@@ -1,8 +1,11 @@
 // The words at the places of a batch's axes.
 import { expect, test } from "vitest";
-import { ofTokens, padding, PADDING, placed, wordAt, type Axis } from "../src/tensor/labels";
+import { type Axis, ofTokens, PADDING, padding, placed, wordAt } from "../src/tensor/labels";
 
-const rows = [["The", " cat"], [PADDING, "A"]];
+const rows = [
+  ["The", " cat"],
+  [PADDING, "A"],
+];
 const axes: Axis[] = [
   { role: "batch", size: 2, labels: [] },
   { role: "token", size: 2, labels: rows[0], rows, along: 0 },

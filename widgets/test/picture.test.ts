@@ -1,7 +1,21 @@
 import { describe, expect, it } from "vitest";
 import type { Palette } from "../src/core/colour";
+import {
+  byNorm,
+  cut,
+  MINUS,
+  NAN,
+  outside,
+  PLUS,
+  pictureOf,
+  pooled,
+  salient,
+  strides,
+  thinned,
+  valueOfCode,
+  valuesAt,
+} from "../src/tensor/picture";
 import { CASES } from "./cases";
-import { byNorm, cut, MINUS, NAN, outside, pictureOf, PLUS, pooled, salient, strides, thinned, valueOf, valuesAt } from "../src/tensor/picture";
 
 const levels = Float64Array.from({ length: 24 }, (_, k) => k - 12);
 
@@ -53,11 +67,18 @@ describe("pooled", () => {
 });
 
 describe("thinned", () => {
-  const spiky = { ...cut(Uint8Array.from([5, 1, 2, 9, 3, 4, 7]), levels, [1, 7], [0, 1], [0, 0]), block: [1, 10] as [number, number], window: [0, 1, 0, 70] as [number, number, number, number] };
+  const spiky = {
+    ...cut(Uint8Array.from([5, 1, 2, 9, 3, 4, 7]), levels, [1, 7], [0, 1], [0, 0]),
+    block: [1, 10] as [number, number],
+    window: [0, 1, 0, 70] as [number, number, number, number],
+  };
   it("loses no spike where there are more blocks than pixels", () => {
     const small = thinned(spiky, [0, 1, 0, 70], 1, 3);
     expect([small.rows, small.columns, small.block]).toEqual([1, 3, [1, 30]]);
-    expect([Array.from(small.low), Array.from(small.high!)]).toEqual([[1, 3, 7], [5, 9, 7]]);
+    expect([Array.from(small.low), Array.from(small.high!)]).toEqual([
+      [1, 3, 7],
+      [5, 9, 7],
+    ]);
   });
   it("leaves a picture alone of which fewer blocks are seen", () => {
     expect(thinned(spiky, [0, 1, 0, 30], 1, 3)).toBe(spiky);
@@ -69,18 +90,30 @@ describe("thinned", () => {
 });
 
 describe("salient", () => {
-  const numberOf = (value: number | string) => Number(value === "inf" ? Infinity : value === "-inf" ? -Infinity : value);
-  it.each(CASES.blocks)("draws of $low and $high on $palette $limits: $drawn", ({ limits, palette, low, high, drawn }) => {
-    const ends = [low, high].map(numberOf);
-    const levels = Float64Array.from(ends.filter(Number.isFinite));
-    const codes = ends.map((end) => (Number.isNaN(end) ? NAN : end === Infinity ? PLUS : end === -Infinity ? MINUS : levels.indexOf(end)));
-    const picture = {
-      rows: 1, columns: 1, window: [0, 1, 0, 2] as [number, number, number, number], block: [1, 2] as [number, number],
-      low: Uint8Array.of(codes[0]), high: Uint8Array.of(codes[1]), levels, sampled: false,
-    };
-    const found = salient(picture, { limits: limits as [number, number], palette: palette as Palette });
-    expect(valueOf(levels, found[0])).toEqual(numberOf(drawn));
-  });
+  const numberOf = (value: number | string) =>
+    Number(value === "inf" ? Infinity : value === "-inf" ? -Infinity : value);
+  it.each(CASES.blocks)(
+    "draws of $low and $high on $palette $limits: $drawn",
+    ({ limits, palette, low, high, drawn }) => {
+      const ends = [low, high].map(numberOf);
+      const levels = Float64Array.from(ends.filter(Number.isFinite));
+      const codes = ends.map((end) =>
+        Number.isNaN(end) ? NAN : end === Infinity ? PLUS : end === -Infinity ? MINUS : levels.indexOf(end),
+      );
+      const picture = {
+        rows: 1,
+        columns: 1,
+        window: [0, 1, 0, 2] as [number, number, number, number],
+        block: [1, 2] as [number, number],
+        low: Uint8Array.of(codes[0]),
+        high: Uint8Array.of(codes[1]),
+        levels,
+        sampled: false,
+      };
+      const found = salient(picture, { limits: limits as [number, number], palette: palette as Palette });
+      expect(valueOfCode(levels, found[0])).toEqual(numberOf(drawn));
+    },
+  );
 });
 
 describe("outside", () => {
@@ -101,6 +134,8 @@ describe("byNorm", () => {
 describe("pictureOf", () => {
   it("refuses nonsense", () => {
     expect(pictureOf({}, levels, new Uint8Array())).toBeNull();
-    expect(pictureOf({ rows: 4, columns: 4, window: [0, 4, 0, 4], block: [1, 1] }, levels, new Uint8Array(3))).toBeNull();
+    expect(
+      pictureOf({ rows: 4, columns: 4, window: [0, 4, 0, 4], block: [1, 1] }, levels, new Uint8Array(3)),
+    ).toBeNull();
   });
 });

@@ -39,7 +39,11 @@ describe("limits of numbers", () => {
 describe("the room for bars", () => {
   it("is that of the position with most candidates, with and without the writes together", () => {
     const strip = {
-      name: "", tokens: ["x", "y"], numbers: {}, generated: 0, heads: ["with writes", "without"] as [string, string],
+      name: "",
+      tokens: ["x", "y"],
+      numbers: {},
+      generated: 0,
+      heads: ["with writes", "without"] as [string, string],
       top: [[guess("a", 0.5)], [guess("a", 0.5), guess("b", 0.2)]],
       clean: [[guess("a", 0.5)], [guess("c", 0.4)]],
     };

@@ -1,16 +1,59 @@
 import { describe, expect, it } from "vitest";
 import type { KindForm } from "../src/core/wire";
-import { noteInside, unpack, visibleRows, type Notes } from "../src/tree/rows";
+import { type Notes, noteInside, unpack, visibleRows } from "../src/tree/rows";
 
 // A model with two embeddings, 30 blocks that differ from the 20th on, each with an mlp, and a norm.
 const leaf = (number: number): KindForm => [number, "Linear", "", 1, 4, "float32", "cpu", []];
-const block = (number: number, name: string): KindForm => [number, name, "", 1, 4, "float32", "cpu", [["attn", 0], ["mlp", 0]]];
+const block = (number: number, name: string): KindForm => [
+  number,
+  name,
+  "",
+  1,
+  4,
+  "float32",
+  "cpu",
+  [
+    ["attn", 0],
+    ["mlp", 0],
+  ],
+];
 const tree = unpack({
-  root: 4, size: 93, parameters: 9, bytes: 9, whole: true,
+  root: 4,
+  size: 93,
+  parameters: 9,
+  bytes: 9,
+  whole: true,
   kinds: [
-    leaf(0), block(1, "Block"), block(2, "Late"),
-    [3, "ModuleList", "", 1, 4, "float32", "cpu", [["0", 1, 20], ["20", 2, 10]]],
-    [4, "Model", "", 1, 4, "float32", "cpu", [["embed", 0], ["layers", 3], ["norm", 0]]],
+    leaf(0),
+    block(1, "Block"),
+    block(2, "Late"),
+    [
+      3,
+      "ModuleList",
+      "",
+      1,
+      4,
+      "float32",
+      "cpu",
+      [
+        ["0", 1, 20],
+        ["20", 2, 10],
+      ],
+    ],
+    [
+      4,
+      "Model",
+      "",
+      1,
+      4,
+      "float32",
+      "cpu",
+      [
+        ["embed", 0],
+        ["layers", 3],
+        ["norm", 0],
+      ],
+    ],
   ],
 });
 const NOTES: Notes = {
@@ -28,10 +71,7 @@ function inside(open: string[]): Record<string, unknown> {
 
 describe("a row that is closed", () => {
   it("shows what was saved and written inside it", () => {
-    expect(inside([""])).toEqual({
-      "": {}, embed: {}, norm: {},
-      layers: { s: ["h", "late", "ps"], w: 1 },
-    });
+    expect(inside([""])).toEqual({ "": {}, embed: {}, norm: {}, layers: { s: ["h", "late", "ps"], w: 1 } });
     expect(inside([])).toEqual({ "": { s: ["h", "late", "ps"], w: 1 } });
   });
   it("shows that of its own blocks alone where it stands for some", () => {

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { CASES } from "./cases";
 import { layoutOf, pan, plotSize, revealing, ticks, valueUnder, zoom } from "../src/tensor/viewport";
+import { CASES } from "./cases";
 
 describe("zoom", () => {
   it("keeps the place it is about", () => {
@@ -43,7 +43,13 @@ describe("layoutOf", () => {
     expect(layout.width).toBe(layout.height);
   });
   it("fits any plane into the width", () => {
-    for (const size of [[1, 100_000], [100_000, 1], [4096, 4096], [1, 1], [9, 576]] as [number, number][]) {
+    for (const size of [
+      [1, 100_000],
+      [100_000, 1],
+      [4096, 4096],
+      [1, 1],
+      [9, 576],
+    ] as [number, number][]) {
       const layout = layoutOf(500, size, labels, false);
       expect(layout.total[0]).toBeLessThanOrEqual(500);
       expect(layout.total[1]).toBeLessThanOrEqual(440);

@@ -1,7 +1,18 @@
 // What the kernel sends is what this end reads: tests/views/test_wire.py makes the same forms from `given`.
 import { describe, expect, it } from "vitest";
 import { automatic } from "../src/core/colour";
-import type { About, AxisState, GridForm, NoteForm, Statistics, StepForm, StoredPicture, StripForm, TextsForm, TreeForm } from "../src/core/wire";
+import type {
+  About,
+  AxisState,
+  GridForm,
+  NoteForm,
+  Statistics,
+  StepForm,
+  StoredPicture,
+  StripForm,
+  TextsForm,
+  TreeForm,
+} from "../src/core/wire";
 import { unpackSteps } from "../src/steps/steps";
 import { placed, wordAt } from "../src/tensor/labels";
 import { unpackGrid, unpackStrips } from "../src/tokens/strips";

@@ -2,16 +2,19 @@
 import { useMemo, useState } from "preact/hooks";
 import { linked } from "../core/linked";
 import { useReferred, useTrait } from "../core/model";
-import type { Model } from "../core/widget";
 import { Notice } from "../core/parts";
-import { TensorView, type Pointed } from "../tensor/tensor";
+import type { Model } from "../core/widget";
+import { type Pointed, TensorView } from "../tensor/tensor";
 
 const PLACE = ["axes", "drawn", "index", "window", "part", "ordered", "cell"] as const;
 const COLOURS = ["limits", "palette"] as const;
 
 export function CompareView({ model, selection }: { model: Model; selection: Model | null }) {
   const [amplified, setAmplified] = useTrait<boolean>(model, "amplified");
-  const [first, second, difference] = useReferred(model, ["first", "second", "difference"].map((name) => model.get(name)));
+  const [first, second, difference] = useReferred(
+    model,
+    ["first", "second", "difference"].map((name) => model.get(name)),
+  );
   const panes = useMemo(() => {
     if (!first || !second) return null;
     return {
@@ -30,7 +33,13 @@ export function CompareView({ model, selection }: { model: Model; selection: Mod
           {title && <b>{title}</b>}
           {panes.difference && (
             <span class="nnv-tools">
-              <button aria-pressed={amplified} title="give the difference a colour scale of its own" onClick={() => setAmplified(!amplified)}>amplify the difference</button>
+              <button
+                type="button"
+                aria-pressed={amplified}
+                title="give the difference a colour scale of its own"
+                onClick={() => setAmplified(!amplified)}>
+                amplify the difference
+              </button>
             </span>
           )}
         </header>
@@ -38,7 +47,17 @@ export function CompareView({ model, selection }: { model: Model; selection: Mod
       <div class="nnv-panes">
         <TensorView model={first} selection={selection} pointed={pointed} pane />
         <TensorView model={panes.second} selection={selection} pointed={pointed} pane follows />
-        {panes.difference && <TensorView key={String(amplified)} model={panes.difference} selection={selection} pointed={pointed} pane follows ownScale={amplified} />}
+        {panes.difference && (
+          <TensorView
+            key={String(amplified)}
+            model={panes.difference}
+            selection={selection}
+            pointed={pointed}
+            pane
+            follows
+            ownScale={amplified}
+          />
+        )}
       </div>
       {notice && <Notice text={notice} />}
     </section>

@@ -26,7 +26,10 @@ function rgb(hex: string): Rgb {
   return [n >> 16, (n >> 8) & 255, n & 255];
 }
 
-const toLinear = (c: number) => ((c /= 255) <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
+const toLinear = (byte: number) => {
+  const c = byte / 255;
+  return c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4;
+};
 const toByte = (c: number) =>
   Math.round(255 * Math.min(1, Math.max(0, c <= 0.0031308 ? 12.92 * c : 1.055 * c ** (1 / 2.4) - 0.055)));
 
@@ -68,8 +71,8 @@ export function scale(palette: Palette, ground: Ground): Rgb[] {
 const cache = new Map<string, Rgb[]>();
 export function cachedScale(palette: Palette, ground: Ground): Rgb[] {
   const key = palette + ground;
-  let found = cache.get(key);
-  if (!found) cache.set(key, (found = scale(palette, ground)));
+  const found = cache.get(key) ?? scale(palette, ground);
+  cache.set(key, found);
   return found;
 }
 

@@ -20,14 +20,20 @@ export function bytes(count: number): string {
   let amount = count;
   for (const unit of ["KB", "MB", "GB", "TB"]) {
     amount /= 1000;
-    if (amount < 999.5 || unit === "TB") return `${amount.toFixed(amount < 9.995 ? 2 : amount < 99.95 ? 1 : 0)} ${unit}`;
+    if (amount < 999.5 || unit === "TB")
+      return `${amount.toFixed(amount < 9.995 ? 2 : amount < 99.95 ? 1 : 0)} ${unit}`;
   }
   return "";
 }
 
 /** 134515008 as 134.5 M. */
 export function count(value: number): string {
-  for (const [size, unit] of [[1e12, "T"], [1e9, "B"], [1e6, "M"], [1e3, "K"]] as const) {
+  for (const [size, unit] of [
+    [1e12, "T"],
+    [1e9, "B"],
+    [1e6, "M"],
+    [1e3, "K"],
+  ] as const) {
     if (value >= 10 * size || (value >= size && unit !== "K")) return `${(value / size).toFixed(1)} ${unit}`;
   }
   return value.toLocaleString("en-US");
@@ -76,7 +82,12 @@ const escaped = (character: string) => `\\x${character.codePointAt(0)!.toString(
 
 /** A text of elsewhere (a module's name, a title) with signs for what would not be seen. */
 export const printable = (text: string) =>
-  /^[\x20-\x7e]*$/.test(text) ? text : [...text].map((each) => (unseen(each) && each !== "\n" && each !== "\t" ? escaped(each) : each)).join("");
+  /^[\x20-\x7e]*$/.test(text)
+    ? text
+    : [...text].map((each) => (unseen(each) && each !== "\n" && each !== "\t" ? escaped(each) : each)).join("");
 
 /** A token as one string, its blanks to be seen. */
-export const visible = (token: string) => pieces(token).map((piece) => piece.text).join("");
+export const visible = (token: string) =>
+  pieces(token)
+    .map((piece) => piece.text)
+    .join("");

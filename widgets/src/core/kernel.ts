@@ -31,8 +31,8 @@ const lines = new WeakMap<Model, Kernel>();
 
 /** The line to the kernel of a model; one for all views of it. */
 export function kernelOf(model: Model): Kernel {
-  let line = lines.get(model);
-  if (!line) lines.set(model, (line = new Kernel(model)));
+  const line = lines.get(model) ?? new Kernel(model);
+  lines.set(model, line);
   return line;
 }
 
@@ -114,7 +114,7 @@ export class Kernel {
   private feel(pulse: Pulse): void {
     if (this.pulse === pulse) return;
     this.pulse = pulse;
-    this.listeners.forEach((listener) => listener());
+    for (const listener of this.listeners) listener();
   }
 }
 
@@ -146,8 +146,6 @@ export function wholesOf(data: unknown): Int32Array {
 
 /** Undoes zlib's compression. */
 export async function inflate(data: unknown): Promise<Uint8Array> {
-  const stream = new Blob([bytesOf(data) as BlobPart])
-    .stream()
-    .pipeThrough(new DecompressionStream("deflate"));
+  const stream = new Blob([bytesOf(data) as BlobPart]).stream().pipeThrough(new DecompressionStream("deflate"));
   return new Uint8Array(await new Response(stream).arrayBuffer());
 }

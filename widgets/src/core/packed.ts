@@ -12,7 +12,11 @@ export function usePacked<T>(model: Model, unpack: (value: any) => T): [T | null
     const changed = () =>
       inflate(model.get("packed"))
         .then((data) => unpack(JSON.parse(new TextDecoder().decode(data))))
-        .then((found) => current && (setValue(found), setTrouble("")))
+        .then((found) => {
+          if (!current) return;
+          setValue(found);
+          setTrouble("");
+        })
         .catch(() => current && setTrouble("What was stored for this view cannot be read."));
     changed();
     model.on("change:packed", changed);

@@ -5,11 +5,7 @@ import { pieces } from "./format";
 
 /** A token as it is: blanks and unprintable characters as faint signs, never as markup. */
 export function Token({ text }: { text: string }) {
-  return (
-    <>
-      {pieces(text).map((piece, k) => (piece.sign ? <i key={k}>{piece.text}</i> : piece.text))}
-    </>
-  );
+  return <>{pieces(text).map((piece, k) => (piece.sign ? <i key={k}>{piece.text}</i> : piece.text))}</>;
 }
 
 export function Notice({ text }: { text: string }) {
@@ -54,21 +50,28 @@ export function Menu({ label, children, items }: { label: string; children: Comp
   };
   return (
     <span class="nnv-menu" ref={root}>
-      <button ref={button} aria-haspopup="menu" aria-expanded={open} aria-label={label} title={label} onClick={() => setOpen(!open)}>
+      <button
+        type="button"
+        ref={button}
+        aria-haspopup="menu"
+        aria-expanded={open}
+        aria-label={label}
+        title={label}
+        onClick={() => setOpen(!open)}>
         {children}
       </button>
       {open && (
         <div role="menu" aria-label={label} onKeyDown={walk}>
           {items.map((item) => (
             <button
+              type="button"
               key={item.name}
               role="menuitem"
               tabIndex={-1}
               onClick={() => {
                 close();
                 item.run();
-              }}
-            >
+              }}>
               {item.name}
             </button>
           ))}
@@ -123,13 +126,24 @@ export function useWidth(): [(element: HTMLElement | null) => void, number] {
 }
 
 /** Bars of a histogram. */
-export function Histogram({ counts, ends, format }: { counts: number[]; ends: [number, number]; format(value: number): string }) {
+export function Histogram({
+  counts,
+  ends,
+  format,
+}: {
+  counts: number[];
+  ends: [number, number];
+  format(value: number): string;
+}) {
   const most = Math.max(1, ...counts.map((count) => Math.sqrt(count)));
   const width = 192;
   const step = width / counts.length;
   return (
     <figure class="nnv-histogram">
-      <svg viewBox={`0 0 ${width} 44`} role="img" aria-label={`histogram from ${format(ends[0])} to ${format(ends[1])}`}>
+      <svg
+        viewBox={`0 0 ${width} 44`}
+        role="img"
+        aria-label={`histogram from ${format(ends[0])} to ${format(ends[1])}`}>
         {counts.map((count, k) => {
           const height = (Math.sqrt(count) / most) * 42;
           return <rect key={k} x={k * step} y={44 - height} width={Math.max(0.5, step - 0.8)} height={height} />;

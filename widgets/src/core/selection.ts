@@ -21,7 +21,8 @@ export function select<Name extends keyof Selected>(selection: Model | null, nam
 
 /** What is selected, kept up to date, and what selects another. Without a selection it is the view's own. */
 export function useSelected<Name extends keyof Selected>(
-  selection: Model | null, name: Name,
+  selection: Model | null,
+  name: Name,
 ): [Selected[Name], (value: Selected[Name]) => void] {
   const [value, setValue] = useState<Selected[Name]>(selection?.get(name) ?? NOTHING[name]);
   useEffect(() => {
@@ -31,8 +32,11 @@ export function useSelected<Name extends keyof Selected>(
     selection.on(`change:${name}`, changed);
     return () => selection.off(`change:${name}`, changed);
   }, [selection, name]);
-  return [value, (next) => {
-    setValue(next);
-    select(selection, name, next);
-  }];
+  return [
+    value,
+    (next) => {
+      setValue(next);
+      select(selection, name, next);
+    },
+  ];
 }

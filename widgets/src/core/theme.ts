@@ -9,7 +9,9 @@ export function groundOf(element: Element): Ground {
   const classes = document.body?.classList;
   if (classes?.contains("vscode-dark") || classes?.contains("vscode-high-contrast")) return "dark";
   for (let at: Element | null = element; at; at = at.parentElement) {
-    const parts = getComputedStyle(at).backgroundColor.match(/[\d.]+/g)?.map(Number);
+    const parts = getComputedStyle(at)
+      .backgroundColor.match(/[\d.]+/g)
+      ?.map(Number);
     if (parts && parts.length >= 3 && (parts[3] ?? 1) > 0.5) {
       return 0.299 * parts[0] + 0.587 * parts[1] + 0.114 * parts[2] < 128 ? "dark" : "light";
     }

@@ -86,7 +86,14 @@ export interface TextsForm {
 
 type RunForm = [name: string, kind: number] | [first: string, kind: number, count: number];
 export type KindForm = [
-  number: number, className: string, note: string, parameters: number, bytes: number, dtype: string, device: string, runs: RunForm[],
+  number: number,
+  className: string,
+  note: string,
+  parameters: number,
+  bytes: number,
+  dtype: string,
+  device: string,
+  runs: RunForm[],
 ];
 
 export interface TreeForm {

@@ -3,9 +3,9 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { percent } from "../core/format";
 import { kernelOf } from "../core/kernel";
 import { useTrait } from "../core/model";
-import type { Model } from "../core/widget";
 import { Notice, reveal, Token } from "../core/parts";
 import { useSelected } from "../core/selection";
+import type { Model } from "../core/widget";
 import type { StepForm } from "../core/wire";
 import { Bars } from "../tokens/bars";
 import type { Guess } from "../tokens/strips";
@@ -20,7 +20,8 @@ export interface Step {
 export function unpackSteps(packed: StepForm[]): Step[] {
   return packed.map(([token, p, flat, saved]) => {
     const candidates: Guess[] = [];
-    for (let k = 0; k + 1 < (flat?.length ?? 0); k += 2) candidates.push({ token: String(flat[k]), p: Number(flat[k + 1] ?? 0) });
+    for (let k = 0; k + 1 < (flat?.length ?? 0); k += 2)
+      candidates.push({ token: String(flat[k]), p: Number(flat[k + 1] ?? 0) });
     return { token, p: p ?? null, candidates, saved: saved ?? [] };
   });
 }
@@ -46,7 +47,9 @@ export function StepsView({ model, selection }: { model: Model; selection: Model
   }, [at, running]);
   const stop = () => {
     setTrouble("");
-    kernelOf(model).ask("stop").catch((error: Error) => setTrouble(error.message));
+    kernelOf(model)
+      .ask("stop")
+      .catch((error: Error) => setTrouble(error.message));
   };
   const rows = Math.max(1, ...steps.map((each) => each.candidates.length));
   const where = stepText(at, steps.length);
@@ -55,42 +58,79 @@ export function StepsView({ model, selection }: { model: Model; selection: Model
       {title && (
         <header>
           <b>{title}</b>
-          {!running && <span class="nnv-dim">{steps.length} new token{steps.length === 1 ? "" : "s"}</span>}
+          {!running && (
+            <span class="nnv-dim">
+              {steps.length} new token{steps.length === 1 ? "" : "s"}
+            </span>
+          )}
         </header>
       )}
       <div class="nnv-text" ref={text} tabIndex={0} role="group" aria-label="prompt and generated tokens">
-        {prompt.map((token, k) => <span class="nnv-tok nnv-old" key={k}><Token text={token} /></span>)}
+        {prompt.map((token, k) => (
+          <span class="nnv-tok nnv-old" key={k}>
+            <Token text={token} />
+          </span>
+        ))}
         {steps.map((each, k) => (
           <button
-            key={`s${k}`} class={`nnv-tok nnv-new${k === at ? " nnv-selected" : ""}`} tabIndex={-1} aria-pressed={k === at}
+            type="button"
+            key={`s${k}`}
+            class={`nnv-tok nnv-new${k === at ? " nnv-selected" : ""}`}
+            tabIndex={-1}
+            aria-pressed={k === at}
             title={`step ${k}: ${JSON.stringify(each.token)}${each.p === null ? "" : ` ${percent(each.p)}`}`}
-            onClick={() => setSelected(k)}
-          >
+            onClick={() => setSelected(k)}>
             <Token text={each.token} />
           </button>
         ))}
         {running && <span class="nnv-caret" aria-hidden="true" />}
       </div>
-      {(step || running) && <div class="nnv-scrub-line">
-        {step && (
-          <label class="nnv-scrub nnv-dim">
-            <span>{where}</span>
-            <input type="range" min={0} max={last} value={at} aria-valuetext={`${where}: ${step.token}`} onInput={(event) => setSelected(Number(event.currentTarget.value))} />
-            <span>
-              <span class="nnv-tok nnv-new"><Token text={step.token} /></span>
-              {step.p !== null && <b> {percent(step.p)}</b>}
+      {(step || running) && (
+        <div class="nnv-scrub-line">
+          {step && (
+            <label class="nnv-scrub nnv-dim">
+              <span>{where}</span>
+              <input
+                type="range"
+                min={0}
+                max={last}
+                value={at}
+                aria-valuetext={`${where}: ${step.token}`}
+                onInput={(event) => setSelected(Number(event.currentTarget.value))}
+              />
+              <span>
+                <span class="nnv-tok nnv-new">
+                  <Token text={step.token} />
+                </span>
+                {step.p !== null && <b> {percent(step.p)}</b>}
+              </span>
+            </label>
+          )}
+          <span class="nnv-tools">
+            <span class="nnv-dim" role="status">
+              {running ? (stopping ? "stopping …" : "generating …") : ""}
             </span>
-          </label>
-        )}
-        <span class="nnv-tools">
-          <span class="nnv-dim" role="status">{running ? (stopping ? "stopping …" : "generating …") : ""}</span>
-          {running && <button class="nnv-stop" disabled={stopping} onClick={stop}>■ stop</button>}
-        </span>
-      </div>}
+            {running && (
+              <button type="button" class="nnv-stop" disabled={stopping} onClick={stop}>
+                ■ stop
+              </button>
+            )}
+          </span>
+        </div>
+      )}
       {step && (
         <div class="nnv-prediction" style={{ minHeight: `${24 + rows * 21}px` }}>
           {step.candidates.length > 0 && <Bars now={step.candidates} clean={[]} head="candidates" />}
-          {step.saved.length > 0 && <div class="nnv-dim">saved here: {step.saved.map((name) => <span class="nnv-badge nnv-saved" key={name}>{name}</span>)}</div>}
+          {step.saved.length > 0 && (
+            <div class="nnv-dim">
+              saved here:{" "}
+              {step.saved.map((name) => (
+                <span class="nnv-badge nnv-saved" key={name}>
+                  {name}
+                </span>
+              ))}
+            </div>
+          )}
         </div>
       )}
       {!running && !steps.length && !title && <div class="nnv-dim">no new tokens</div>}

@@ -32,8 +32,7 @@ export function Axes({ axes, drawn, index, onDrawn, onIndex, onRole }: Props) {
             <select
               aria-label={`what axis ${k} stands for`}
               value={axis.role}
-              onChange={(event) => onRole(k, event.currentTarget.value)}
-            >
+              onChange={(event) => onRole(k, event.currentTarget.value)}>
               {roles.map((role) => (
                 <option key={role} value={role}>
                   {role === "axis" ? `axis ${k}` : role}
@@ -44,19 +43,19 @@ export function Axes({ axes, drawn, index, onDrawn, onIndex, onRole }: Props) {
             {axis.size > 1 && axes.length > 1 && (
               <>
                 <button
+                  type="button"
                   class="nnv-way"
                   aria-label={`draw ${name} down`}
                   aria-pressed={drawn[0] === k}
-                  onClick={() => draw(k, 0)}
-                >
+                  onClick={() => draw(k, 0)}>
                   ↓
                 </button>
                 <button
+                  type="button"
                   class="nnv-way"
                   aria-label={`draw ${name} across`}
                   aria-pressed={drawn[1] === k}
-                  onClick={() => draw(k, 1)}
-                >
+                  onClick={() => draw(k, 1)}>
                   →
                 </button>
               </>

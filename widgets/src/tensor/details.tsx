@@ -2,8 +2,8 @@
 import { useEffect, useState } from "preact/hooks";
 import { count, number } from "../core/format";
 import { floatsOf, kernelOf } from "../core/kernel";
-import type { Model } from "../core/widget";
 import { Histogram } from "../core/parts";
+import type { Model } from "../core/widget";
 import type { Axis } from "./labels";
 import { keyOf, type Place } from "./planes";
 
@@ -21,11 +21,25 @@ export function Details({ model, stats: quick, place, axes }: Props) {
   const key = keyOf(place);
   useEffect(() => {
     let current = true;
-    kernelOf(model).ask("margins", { ...place }).then(
-      ({ buffers }) => { if (current) { setMargins(buffers.map(floatsOf)); setRefused(""); } },
-      (error: Error) => { if (current) { setMargins(null); setRefused(error.message); } },
-    );
-    return () => { current = false; };
+    kernelOf(model)
+      .ask("margins", { ...place })
+      .then(
+        ({ buffers }) => {
+          if (current) {
+            setMargins(buffers.map(floatsOf));
+            setRefused("");
+          }
+        },
+        (error: Error) => {
+          if (current) {
+            setMargins(null);
+            setRefused(error.message);
+          }
+        },
+      );
+    return () => {
+      current = false;
+    };
   }, [key]);
   const rows: [string, string][] = [
     ["values", count(stats["count"])],
@@ -77,7 +91,12 @@ function useExact(model: Model, quick: Record<string, any>, part: string): Recor
   const [exact, setExact] = useState<{ part: string; stats: Record<string, any> } | null>(null);
   useEffect(() => {
     if (!(quick["looked_at"] < quick["count"])) return;
-    kernelOf(model).ask("stats", { part, exact: true }).then(({ info }) => setExact({ part, stats: info["stats"] }), () => {});
+    kernelOf(model)
+      .ask("stats", { part, exact: true })
+      .then(
+        ({ info }) => setExact({ part, stats: info["stats"] }),
+        () => {},
+      );
   }, [part]);
   return exact?.part === part ? exact.stats : quick;
 }
@@ -100,24 +119,40 @@ function Profile({ name, values }: { name: string; values: Float32Array }) {
   const y = (value: number) => HEIGHT - ((value - low) / (high - low || 1)) * HEIGHT;
   const columns = Math.min(values.length, WIDTH);
   const bars = Array.from({ length: columns }, (_, k) => {
-    const part = values.subarray(Math.floor((k * values.length) / columns), Math.max(Math.floor(((k + 1) * values.length) / columns), Math.floor((k * values.length) / columns) + 1));
+    const part = values.subarray(
+      Math.floor((k * values.length) / columns),
+      Math.max(Math.floor(((k + 1) * values.length) / columns), Math.floor((k * values.length) / columns) + 1),
+    );
     let salient = 0;
     for (const value of part) if (Number.isFinite(value) && Math.abs(value) > Math.abs(salient)) salient = value;
     return salient;
   });
   const step = WIDTH / columns;
   let most = 0;
-  values.forEach((value, k) => { if (Math.abs(value) > Math.abs(values[most])) most = k; });
+  values.forEach((value, k) => {
+    if (Math.abs(value) > Math.abs(values[most])) most = k;
+  });
   return (
     <figure class="nnv-histogram">
-      <svg viewBox={`0 0 ${WIDTH} ${HEIGHT}`} role="img" aria-label={`${name}: largest ${number(values[most])} at ${most}`}>
+      <svg
+        viewBox={`0 0 ${WIDTH} ${HEIGHT}`}
+        role="img"
+        aria-label={`${name}: largest ${number(values[most])} at ${most}`}>
         {bars.map((value, k) => (
-          <rect key={k} x={k * step} y={Math.min(y(value), y(0))} width={Math.max(0.6, step - (step > 3 ? 1 : 0))} height={Math.max(0.5, Math.abs(y(value) - y(0)))} />
+          <rect
+            key={k}
+            x={k * step}
+            y={Math.min(y(value), y(0))}
+            width={Math.max(0.6, step - (step > 3 ? 1 : 0))}
+            height={Math.max(0.5, Math.abs(y(value) - y(0)))}
+          />
         ))}
       </svg>
       <figcaption>
         <span>{name}</span>
-        <span>{number(values[most])} at {most}</span>
+        <span>
+          {number(values[most])} at {most}
+        </span>
       </figcaption>
     </figure>
   );

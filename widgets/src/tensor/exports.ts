@@ -2,9 +2,9 @@
 import { cachedScale, css } from "../core/colour";
 import { number, visible } from "../core/format";
 import { kernelOf } from "../core/kernel";
-import type { Model } from "../core/widget";
 import { copy, download, type Item } from "../core/parts";
-import { columnTicks, rowTicks, type Colouring, type Labels } from "./paint";
+import type { Model } from "../core/widget";
+import { type Colouring, columnTicks, type Labels, rowTicks } from "./paint";
 import type { Window } from "./picture";
 import type { Layout } from "./viewport";
 
@@ -36,19 +36,26 @@ export function exports(
     {
       name: "numbers (.npy)",
       run: () =>
-        kernelOf(model).ask("npy").then(
-          ({ buffers }) => download(`${name}.npy`, buffers[0] as BlobPart, "application/octet-stream"),
-          (error: Error) => say(error.message),
-        ),
+        kernelOf(model)
+          .ask("npy")
+          .then(
+            ({ buffers }) => download(`${name}.npy`, buffers[0] as BlobPart, "application/octet-stream"),
+            (error: Error) => say(error.message),
+          ),
     },
     { name: "copy the expression", run: () => copy(expression).then(() => say(`copied: ${expression}`)) },
     {
       name: "copy lines for matplotlib",
       run: () =>
-        kernelOf(model).ask("lines").then(
-          ({ info }) => copy(String(info["lines"])).then(() => say("copied: lines that make a matplotlib figure of what is drawn")),
-          (error: Error) => say(error.message),
-        ),
+        kernelOf(model)
+          .ask("lines")
+          .then(
+            ({ info }) =>
+              copy(String(info["lines"])).then(() =>
+                say("copied: lines that make a matplotlib figure of what is drawn"),
+              ),
+            (error: Error) => say(error.message),
+          ),
     },
   ];
 }
@@ -60,7 +67,12 @@ const BAR = { gap: 8, width: 12, words: 62 };
 /** Size of an exported picture, where its plot lies, the scale's box, and the words around. */
 function sheet({ title, layout, colouring, outside }: Figure) {
   const top = layout.top + ABOVE;
-  const bar = { x: layout.left + layout.width + 10 + BAR.gap, y: top, width: BAR.width, height: Math.max(40, layout.height) };
+  const bar = {
+    x: layout.left + layout.width + 10 + BAR.gap,
+    y: top,
+    width: BAR.width,
+    height: Math.max(40, layout.height),
+  };
   const words = [
     { x: 4, y: 16, text: title },
     { x: bar.x + BAR.width + 5, y: top + 9, text: `${outside[1] ? "≥ " : ""}${number(colouring.limits[1])}` },

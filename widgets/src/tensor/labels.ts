@@ -2,8 +2,8 @@
 import { useEffect, useState } from "preact/hooks";
 import { inflate } from "../core/kernel";
 import { referred } from "../core/model";
-import type { AxisState } from "../core/wire";
 import type { Model } from "../core/widget";
+import type { AxisState } from "../core/wire";
 
 export type Axis = AxisState;
 
@@ -28,7 +28,8 @@ export function wordAt(axes: Axis[], k: number, path: number[]): string | undefi
   return differs(axis) ? axis.rows![path[axis.along!]]?.[path[k]] : axis.labels[path[k]];
 }
 
-export const ofTokens = (axis: Axis | undefined) => axis !== undefined && TOKENS.includes(axis.role) && axis.labels.length > 0;
+export const ofTokens = (axis: Axis | undefined) =>
+  axis !== undefined && TOKENS.includes(axis.role) && axis.labels.length > 0;
 
 /** Places before a prompt's first token: a selected token counts from there. */
 export function padding(axis: Axis): number {
@@ -42,8 +43,14 @@ export function useSpelled(model: Model): string[] | null {
   useEffect(() => {
     const stored = model.get("spelled") as Uint8Array | string | undefined;
     if (!stored) return;
-    const bytes = typeof stored === "string" ? referred(model, stored).then((other) => other.get("spelled")) : Promise.resolve(stored);
-    bytes.then(inflate).then((data) => setTexts(JSON.parse(new TextDecoder().decode(data))), () => {});
+    const bytes =
+      typeof stored === "string"
+        ? referred(model, stored).then((other) => other.get("spelled"))
+        : Promise.resolve(stored);
+    bytes.then(inflate).then(
+      (data) => setTexts(JSON.parse(new TextDecoder().decode(data))),
+      () => {},
+    );
   }, [model]);
   return texts;
 }

@@ -1,8 +1,8 @@
 // Draws a plane on a canvas, value by value: never smoothed, at the screen's own resolution.
-import { lookup, type Ground, type Palette } from "../core/colour";
+import { type Ground, lookup, type Palette } from "../core/colour";
 import { visible } from "../core/format";
-import { salient, type Picture, type Window } from "./picture";
-import { ticks, type Layout } from "./viewport";
+import { type Picture, salient, type Window } from "./picture";
+import { type Layout, ticks } from "./viewport";
 
 export interface Colouring {
   limits: [number, number];
@@ -73,21 +73,12 @@ function corner({ layout, window }: Scene, row: number, column: number): [number
   ];
 }
 
-function lay(
-  context: CanvasRenderingContext2D,
-  picture: Picture,
-  image: HTMLCanvasElement,
-  scene: Scene,
-): void {
+function lay(context: CanvasRenderingContext2D, picture: Picture, image: HTMLCanvasElement, scene: Scene): void {
   const [top, , left] = picture.window;
   // The last block may stand for fewer values than the others; its pixel is as wide all the same,
   // and where the window cuts it to less than a pixel it gets one.
   const [x, y] = corner(scene, top, left);
-  const [endX, endY] = corner(
-    scene,
-    top + picture.rows * picture.block[0],
-    left + picture.columns * picture.block[1],
-  );
+  const [endX, endY] = corner(scene, top + picture.rows * picture.block[0], left + picture.columns * picture.block[1]);
   context.drawImage(image, x, y, endX - x, endY - y);
   const { layout, window } = scene;
   const [right, bottom] = [layout.left + layout.width, layout.top + layout.height];

@@ -1,8 +1,8 @@
 // What is drawn: codes of the least and the greatest value of each block of a window of a plane.
 // Codes sort as the values they stand for, so pooling works on them directly.
 
+import { type Limits, type Palette, twoSided } from "../core/colour";
 import type { PlaneFacts } from "../core/wire";
-import { twoSided, type Limits, type Palette } from "../core/colour";
 
 export const NAN = 255;
 export const PLUS = 254;
@@ -25,11 +25,7 @@ export interface Picture {
 }
 
 /** A picture from what the kernel says about it and the codes. */
-export function pictureOf(
-  facts: Partial<PlaneFacts>,
-  levels: Float64Array,
-  codes: Uint8Array,
-): Picture | null {
+export function pictureOf(facts: Partial<PlaneFacts>, levels: Float64Array, codes: Uint8Array): Picture | null {
   const { rows = 0, columns = 0, window, block = [1, 1] } = facts;
   const size = rows * columns;
   if (!(size > 0) || !Array.isArray(window) || codes.length < size * (facts.pair ? 2 : 1)) return null;
@@ -88,7 +84,7 @@ export function byNorm(picture: Picture): number[] {
   const norms = new Float64Array(picture.columns);
   for (let r = 0, k = 0; r < picture.rows; r++) {
     for (let c = 0; c < picture.columns; c++, k++) {
-      const value = valueOf(picture.levels, picture.low[k]);
+      const value = valueOfCode(picture.levels, picture.low[k]);
       norms[c] += Number.isFinite(value) ? value * value : Infinity;
     }
   }
@@ -152,7 +148,7 @@ export function thinned(picture: Picture, [top, bottom, left, right]: Window, he
 
 const rank = (code: number) => (code === MINUS ? -1 : code);
 
-export function valueOf(levels: Float64Array, code: number): number {
+export function valueOfCode(levels: Float64Array, code: number): number {
   if (code < levels.length) return levels[code];
   return code === MINUS ? -Infinity : code === PLUS ? Infinity : NaN;
 }
@@ -164,8 +160,8 @@ export function valuesAt(picture: Picture, row: number, column: number): [number
   const r = Math.floor((row - top) / picture.block[0]);
   const c = Math.floor((column - left) / picture.block[1]);
   const at = r * picture.columns + c;
-  const low = valueOf(picture.levels, picture.low[at]);
-  return [low, picture.high ? valueOf(picture.levels, picture.high[at]) : low];
+  const low = valueOfCode(picture.levels, picture.low[at]);
+  return [low, picture.high ? valueOfCode(picture.levels, picture.high[at]) : low];
 }
 
 /**
@@ -178,7 +174,7 @@ export function salient(picture: Picture, { limits, palette }: { limits: Limits;
   const weight = new Float64Array(256);
   const sided = twoSided(limits, palette);
   for (let k = 0; k < 256; k++) {
-    const value = valueOf(picture.levels, k);
+    const value = valueOfCode(picture.levels, k);
     weight[k] = !Number.isFinite(value) ? Infinity : sided ? Math.abs(value) : value;
   }
   const codes = new Uint8Array(picture.low.length);

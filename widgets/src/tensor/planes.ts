@@ -1,10 +1,10 @@
 // The pictures of the plane that is drawn: stored ones at once, others from the kernel, the latest
 // question first, one at a time.
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
-import { doublesOf, inflate, wholesOf, kernelOf, type Answer } from "../core/kernel";
-import type { StoredPicture } from "../core/wire";
+import { type Answer, doublesOf, inflate, kernelOf, wholesOf } from "../core/kernel";
 import type { Model } from "../core/widget";
-import { byNorm, covers, cut, extent, pictureOf, pooled, thinned, type Picture, type Window } from "./picture";
+import type { StoredPicture } from "../core/wire";
+import { byNorm, covers, cut, extent, type Picture, pictureOf, pooled, thinned, type Window } from "./picture";
 import { whole } from "./viewport";
 
 export interface Place {
@@ -64,7 +64,15 @@ export function usePlanes(model: Model, place: Place, window: Window | null, pix
 
   const asking = useRef(false);
   const wanted = useRef<Want | null>(null);
-  wanted.current = want(base, sharp.current?.key === key ? sharp.current.picture : null, size, seen, pixels, place, key);
+  wanted.current = want(
+    base,
+    sharp.current?.key === key ? sharp.current.picture : null,
+    size,
+    seen,
+    pixels,
+    place,
+    key,
+  );
 
   const pump = () => {
     const next = wanted.current;
@@ -97,13 +105,10 @@ export function usePlanes(model: Model, place: Place, window: Window | null, pix
     if (next && refused.current !== next.key + String(next.window)) pump();
   });
 
-  const fitting = useMemo(
-    () => {
-      if (local && isWhole(local.picture, size)) return pooled(local.picture, seen, pixels[0], pixels[1]);
-      return base && thinned(base, seen, pixels[0], pixels[1]);
-    },
-    [local, base, seen.join(), pixels.join()],
-  );
+  const fitting = useMemo(() => {
+    if (local && isWhole(local.picture, size)) return pooled(local.picture, seen, pixels[0], pixels[1]);
+    return base && thinned(base, seen, pixels[0], pixels[1]);
+  }, [local, base, seen.join(), pixels.join()]);
   const close = sharp.current?.key === key ? sharp.current.picture : null;
   const area = ({ block }: Picture) => block[0] * block[1];
   const known = [close, base].filter((each) => each !== null).sort((a, b) => area(a) - area(b));
@@ -173,6 +178,13 @@ export function want(
     picture !== null && covers(picture, seen) && picture.block[0] <= block[0] && picture.block[1] <= block[1];
   if (fine(base) || fine(sharp)) return null;
   // Somewhat coarser than the screen will do for the whole: it is there already.
-  if (covers(base, seen) && base.block[0] <= 2 * block[0] && base.block[1] <= 2 * block[1] && seen[1] - seen[0] === size[0] && seen[3] - seen[2] === size[1]) return null;
+  if (
+    covers(base, seen) &&
+    base.block[0] <= 2 * block[0] &&
+    base.block[1] <= 2 * block[1] &&
+    seen[1] - seen[0] === size[0] &&
+    seen[3] - seen[2] === size[1]
+  )
+    return null;
   return { key, place, window: seen, pixels: room };
 }

@@ -1,6 +1,6 @@
 // The colour scale below a picture: its ends, which can be typed, and its colours.
 import { useEffect, useRef } from "preact/hooks";
-import { css, cachedScale, NAN_COLOUR, PLUS_COLOUR, MINUS_COLOUR, type Ground, type Palette } from "../core/colour";
+import { cachedScale, css, type Ground, MINUS_COLOUR, NAN_COLOUR, type Palette, PLUS_COLOUR } from "../core/colour";
 import { number } from "../core/format";
 
 interface Props {
@@ -41,27 +41,44 @@ export function Scale(props: Props) {
   };
   return (
     <div class="nnv-scale">
-      <input aria-label="lower end of the colour scale" value={number(limits[0])} style={wide(limits[0])} onChange={typed(0)} />
-      {props.outside[0] && <Beyond way="◂" colour={css(cachedScale(palette, ground)[0])} text="values lie below this end of the scale" />}
+      <input
+        aria-label="lower end of the colour scale"
+        value={number(limits[0])}
+        style={wide(limits[0])}
+        onChange={typed(0)}
+      />
+      {props.outside[0] && (
+        <Beyond way="◂" colour={css(cachedScale(palette, ground)[0])} text="values lie below this end of the scale" />
+      )}
+      {/* biome-ignore lint/a11y/noAriaHiddenOnFocusable: this canvas takes no focus */}
       <canvas ref={strip} width={256} height={1} aria-hidden="true" />
-      {props.outside[1] && <Beyond way="▸" colour={css(cachedScale(palette, ground)[255])} text="values lie above this end of the scale" />}
-      <input aria-label="upper end of the colour scale" value={number(limits[1])} style={wide(limits[1])} onChange={typed(1)} />
+      {props.outside[1] && (
+        <Beyond way="▸" colour={css(cachedScale(palette, ground)[255])} text="values lie above this end of the scale" />
+      )}
+      <input
+        aria-label="upper end of the colour scale"
+        value={number(limits[1])}
+        style={wide(limits[1])}
+        onChange={typed(1)}
+      />
       <select
         aria-label="colours"
         value={props.chosen}
-        onChange={(event) => props.onPalette(event.currentTarget.value)}
-      >
+        onChange={(event) => props.onPalette(event.currentTarget.value)}>
         {["auto", "diverging", "sequential", "grey"].map((each) => (
           <option key={each}>{each}</option>
         ))}
       </select>
       {props.range && props.range[0] < props.range[1] && limits.join() !== props.range.join() && (
-        <button onClick={() => props.onLimits(props.range!)} title="limits at the least and the greatest value">
+        <button
+          type="button"
+          onClick={() => props.onLimits(props.range!)}
+          title="limits at the least and the greatest value">
           full range
         </button>
       )}
       {!props.automatic && (
-        <button onClick={() => props.onLimits([])} title="limits that fit the values">
+        <button type="button" onClick={() => props.onLimits([])} title="limits that fit the values">
           automatic limits
         </button>
       )}
@@ -75,7 +92,11 @@ export function Scale(props: Props) {
 
 /** Says that the picture has values outside of the scale, drawn in the colour of its end. */
 function Beyond({ way, colour, text }: { way: string; colour: string; text: string }) {
-  return <span class="nnv-beyond" role="img" aria-label={text} title={text} style={{ color: colour }}>{way}</span>;
+  return (
+    <span class="nnv-beyond" role="img" aria-label={text} title={text} style={{ color: colour }}>
+      {way}
+    </span>
+  );
 }
 
 function Mark({ colour, text }: { colour: string; text: string }) {

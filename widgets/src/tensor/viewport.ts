@@ -65,9 +65,15 @@ export function plotSize(room: number, tallest: number, [rows, columns]: [number
     plot = [cell * columns, cell * rows];
     if (rows > columns) plot[0] = Math.max(plot[0], Math.min(3 * plot[0], columns * LARGEST_CELL, WIDENED, room));
   } else if (ratio >= 4) {
-    plot = [Math.min(room, Math.max(columns * 6, Math.min(columns * LARGEST_CELL, 200))), Math.min(tallest, rows * LARGEST_CELL)];
+    plot = [
+      Math.min(room, Math.max(columns * 6, Math.min(columns * LARGEST_CELL, 200))),
+      Math.min(tallest, rows * LARGEST_CELL),
+    ];
   } else {
-    plot = [Math.min(room, columns * LARGEST_CELL), Math.min(tallest, Math.max(rows * 5, Math.min(rows * 18, 280), 28))];
+    plot = [
+      Math.min(room, columns * LARGEST_CELL),
+      Math.min(tallest, Math.max(rows * 5, Math.min(rows * 18, 280), 28)),
+    ];
   }
   return [Math.max(8, Math.round(plot[0])), Math.max(14, Math.round(plot[1]))];
 }
@@ -97,7 +103,8 @@ function thumbSize(room: number, [rows, columns]: [number, number]): [number, nu
     const cell = Math.min(room / columns, tallest / rows, 26);
     return [Math.max(8, Math.round(cell * columns)), Math.max(8, Math.round(cell * rows))];
   }
-  const high = ratio >= 4 ? Math.min(tallest, rows * 26) : Math.min(tallest, Math.max(rows * 5, Math.min(rows * 18, 48)));
+  const high =
+    ratio >= 4 ? Math.min(tallest, rows * 26) : Math.min(tallest, Math.max(rows * 5, Math.min(rows * 18, 48)));
   const wide = ratio >= 4 ? Math.max(columns * 6, Math.min(columns * 26, 160)) : columns * 26;
   return [Math.max(8, Math.round(Math.min(room, wide))), Math.max(8, Math.round(high))];
 }

@@ -3,11 +3,11 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { cachedScale, css, inkOn, place } from "../core/colour";
 import { percent, visible } from "../core/format";
 import { useTrait } from "../core/model";
-import type { Model } from "../core/widget";
 import { usePacked } from "../core/packed";
 import { Notice, Token } from "../core/parts";
 import { useSelected } from "../core/selection";
 import { useGround } from "../core/theme";
+import type { Model } from "../core/widget";
 import { Bars } from "./bars";
 import { unpackGrid } from "./strips";
 
@@ -35,7 +35,14 @@ export function GridView({ model, selection }: { model: Model; selection: Model 
   };
   const keys = (event: KeyboardEvent) => {
     const [row, column] = cell.length === 2 ? cell : last;
-    const steps: Record<string, [number, number]> = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1], Home: [0, -column], End: [0, last[1]] };
+    const steps: Record<string, [number, number]> = {
+      ArrowUp: [-1, 0],
+      ArrowDown: [1, 0],
+      ArrowLeft: [0, -1],
+      ArrowRight: [0, 1],
+      Home: [0, -column],
+      End: [0, last[1]],
+    };
     const step = steps[event.key];
     if (!step) return;
     setHover(null);
@@ -44,13 +51,30 @@ export function GridView({ model, selection }: { model: Model; selection: Model 
   };
   return (
     <section class="nnv-grid" aria-label={`token grid ${title}`} ref={root}>
-      {title && <header><b>{title}</b></header>}
-      <div ref={box} class="nnv-grid-box" tabIndex={0} role="region" aria-label={`likeliest tokens ${title}; arrow keys walk`} onKeyDown={keys} onMouseLeave={() => setHover(null)}>
+      {title && (
+        <header>
+          <b>{title}</b>
+        </header>
+      )}
+      <div
+        ref={box}
+        class="nnv-grid-box"
+        tabIndex={0}
+        role="region"
+        aria-label={`likeliest tokens ${title}; arrow keys walk`}
+        onKeyDown={keys}
+        onMouseLeave={() => setHover(null)}>
         <table>
           <thead>
             <tr>
               <td />
-              {grid.tokens.map((text, k) => <th key={k} scope="col" class={k === token ? "nnv-selected" : ""}><span class="nnv-tok"><Token text={text} /></span></th>)}
+              {grid.tokens.map((text, k) => (
+                <th key={k} scope="col" class={k === token ? "nnv-selected" : ""}>
+                  <span class="nnv-tok">
+                    <Token text={text} />
+                  </span>
+                </th>
+              ))}
             </tr>
           </thead>
           <tbody>
@@ -63,9 +87,12 @@ export function GridView({ model, selection }: { model: Model; selection: Model 
                   const selected = chosen[0] === row && chosen[1] === column;
                   return (
                     <td
-                      key={column} class={selected ? "nnv-selected" : ""} style={{ background: css(colour), color: inkOn(colour) }}
-                      title={best ? percent(best.p) : ""} onMouseEnter={() => setHover([row, column])} onClick={() => go(row, column)}
-                    >
+                      key={column}
+                      class={selected ? "nnv-selected" : ""}
+                      style={{ background: css(colour), color: inkOn(colour) }}
+                      title={best ? percent(best.p) : ""}
+                      onMouseEnter={() => setHover([row, column])}
+                      onClick={() => go(row, column)}>
                       {best ? visible(best.token) : ""}
                     </td>
                   );
@@ -77,7 +104,9 @@ export function GridView({ model, selection }: { model: Model; selection: Model 
       </div>
       <div class="nnv-prediction" style={{ minHeight: "152px" }}>
         <div class="nnv-dim nnv-facts">
-          {/^\d+$/.test(grid.rows[chosen[0]] ?? "") && "row "}{grid.rows[chosen[0]]} · after token {chosen[1]} <span class="nnv-tok">{visible(grid.tokens[chosen[1]] ?? "")}</span>
+          {/^\d+$/.test(grid.rows[chosen[0]] ?? "") && "row "}
+          {grid.rows[chosen[0]]} · after token {chosen[1]}{" "}
+          <span class="nnv-tok">{visible(grid.tokens[chosen[1]] ?? "")}</span>
         </div>
         <Bars now={guesses} clean={[]} head="token" />
       </div>

@@ -50,7 +50,11 @@ export function unpackGrid(packed: GridForm): Grid {
 
 /** The best tokens of two predictions together: those of the first in order, then those of the
  * `most` best of the second that the first does not have. */
-export function together(now: Guess[], clean: Guess[], most = 3): { token: string; now: number | null; clean: number | null }[] {
+export function together(
+  now: Guess[],
+  clean: Guess[],
+  most = 3,
+): { token: string; now: number | null; clean: number | null }[] {
   const other = new Map(clean.map(({ token, p }) => [token, p]));
   const best = [...clean].sort((a, b) => b.p - a.p).slice(0, most);
   const first = new Set(now.map(({ token }) => token));

@@ -1,20 +1,21 @@
 // Prompts as their tokens: coloured by any number, with what is predicted after each.
 import { useEffect, useRef, useState } from "preact/hooks";
-import { cachedScale, css, inkOn, place, type Ground } from "../core/colour";
+import { cachedScale, css, type Ground, inkOn, place } from "../core/colour";
 import { number } from "../core/format";
 import { useTrait } from "../core/model";
-import type { Model } from "../core/widget";
+import { usePacked } from "../core/packed";
 import { Notice, reveal, Token } from "../core/parts";
 import { useSelected } from "../core/selection";
 import { useGround } from "../core/theme";
-import { usePacked } from "../core/packed";
+import type { Model } from "../core/widget";
 import { Bars } from "./bars";
-import { limitsOf, mostRows, unpackStrips, type Strip } from "./strips";
+import { limitsOf, mostRows, type Strip, unpackStrips } from "./strips";
 
 const SHOWN = 1200;
 const PROMPTS = 8; // more are folded away, as in what is stored beside
 const LEAST_KL = 0.1; // nats: a prediction that hardly moved is not to look as if it had
-const MEANING_OF_KL = "how far the prediction after each token moved: the Kullback–Leibler divergence of the one without the writes from the one with them";
+const MEANING_OF_KL =
+  "how far the prediction after each token moved: the Kullback–Leibler divergence of the one without the writes from the one with them";
 
 export function TokensView({ model, selection }: { model: Model; selection: Model | null }) {
   const [strips, trouble] = usePacked(model, unpackStrips);
@@ -46,7 +47,9 @@ export function TokensView({ model, selection }: { model: Model; selection: Mode
               coloured by{" "}
               <select value={coloured} onChange={(event) => setColoured(event.currentTarget.value)}>
                 <option value="">nothing</option>
-                {names.map((name) => <option key={name}>{name}</option>)}
+                {names.map((name) => (
+                  <option key={name}>{name}</option>
+                ))}
               </select>
             </label>
           )}
@@ -56,13 +59,30 @@ export function TokensView({ model, selection }: { model: Model; selection: Mode
       <div class="nnv-lines">
         {strips.slice(0, seen).map((each, k) => (
           <Line
-            key={k} strip={each} coloured={coloured} limits={limits} ground={ground} selected={token} own={k === at || strips.length === 1}
+            key={k}
+            strip={each}
+            coloured={coloured}
+            limits={limits}
+            ground={ground}
+            selected={token}
+            own={k === at || strips.length === 1}
             onHover={(position) => setHover(position === null ? null : [k, position])}
-            onSelect={(position) => { setAt(k); setToken(position === token && k === at ? -1 : position); }}
+            onSelect={(position) => {
+              setAt(k);
+              setToken(position === token && k === at ? -1 : position);
+            }}
           />
         ))}
-        {folds && seen < strips.length && <button onClick={() => setOpen(true)}>show {strips.length - seen} more prompts</button>}
-        {folds && open && <button onClick={() => setOpen(false)}>show fewer prompts</button>}
+        {folds && seen < strips.length && (
+          <button type="button" onClick={() => setOpen(true)}>
+            show {strips.length - seen} more prompts
+          </button>
+        )}
+        {folds && open && (
+          <button type="button" onClick={() => setOpen(false)}>
+            show fewer prompts
+          </button>
+        )}
       </div>
       <Prediction strips={strips} strip={told ?? strips[strip]} position={position} />
     </section>
@@ -109,10 +129,19 @@ function Line({ strip, coloured, limits: [low, high], ground, selected, own, onH
     if (chosen >= 0) reveal(box.current, box.current?.children[chosen]);
   }, [chosen]);
   const keys = (event: KeyboardEvent) => {
-    const to = { ArrowLeft: at - 1, ArrowRight: at + 1, ArrowUp: at - 10, ArrowDown: at + 10, Home: 0, End: shown.length - 1 }[event.key];
+    const to = {
+      ArrowLeft: at - 1,
+      ArrowRight: at + 1,
+      ArrowUp: at - 10,
+      ArrowDown: at + 10,
+      Home: 0,
+      End: shown.length - 1,
+    }[event.key];
     if (event.key === "Enter" || event.key === " ") onSelect(at);
-    else if (event.key === "Escape") { setActive(-1); onHover(null); }
-    else if (to === undefined) return;
+    else if (event.key === "Escape") {
+      setActive(-1);
+      onHover(null);
+    } else if (to === undefined) return;
     else {
       const next = Math.min(shown.length - 1, Math.max(0, to));
       setActive(next);
@@ -124,27 +153,45 @@ function Line({ strip, coloured, limits: [low, high], ground, selected, own, onH
     <div class={`nnv-line${strip.name ? " nnv-named" : ""}`}>
       {strip.name && <b class="nnv-strip-name">{strip.name}</b>}
       <div
-        ref={box} class="nnv-strip" role="listbox" tabIndex={0} aria-label={`tokens ${strip.name}`} aria-activedescendant={at >= 0 && at < shown.length ? `${id}-${at}` : undefined}
-        onKeyDown={keys} onMouseLeave={() => onHover(null)} onBlur={() => { setActive(-1); onHover(null); }}
-      >
+        ref={box}
+        class="nnv-strip"
+        role="listbox"
+        tabIndex={0}
+        aria-label={`tokens ${strip.name}`}
+        aria-activedescendant={at >= 0 && at < shown.length ? `${id}-${at}` : undefined}
+        onKeyDown={keys}
+        onMouseLeave={() => onHover(null)}
+        onBlur={() => {
+          setActive(-1);
+          onHover(null);
+        }}>
         {shown.map((token, k) => {
           const value = values?.[k];
           const colour = values && typeof value === "number" ? colours[place(value, low, high)] : null;
           const kind = `${k >= first ? " nnv-new" : ""}${own && k === selected ? " nnv-selected" : ""}${k === active ? " nnv-active" : ""}`;
           return (
             <span
-              key={k} id={`${id}-${k}`} role="option" class={`nnv-tok${kind}`} aria-selected={own && k === selected}
+              key={k}
+              id={`${id}-${k}`}
+              role="option"
+              class={`nnv-tok${kind}`}
+              aria-selected={own && k === selected}
               style={colour ? { background: css(colour), color: inkOn(colour) } : undefined}
               title={`${k}: ${JSON.stringify(token)}${typeof value === "number" ? ` · ${coloured} ${number(value)}` : ""}`}
-              onMouseEnter={() => onHover(k)} onClick={() => { setActive(-1); onSelect(k); }}
-            >
+              onMouseEnter={() => onHover(k)}
+              onClick={() => {
+                setActive(-1);
+                onSelect(k);
+              }}>
               <Token text={token} />
             </span>
           );
         })}
       </div>
       {strip.tokens.length > shown.length && (
-        <button onClick={() => setAll(true)}>show {strip.tokens.length - shown.length} more tokens</button>
+        <button type="button" onClick={() => setAll(true)}>
+          show {strip.tokens.length - shown.length} more tokens
+        </button>
       )}
     </div>
   );
@@ -167,16 +214,28 @@ function Prediction({ strips, strip, position }: { strips: Strip[]; strip: Strip
 /** How much there is, while no token is looked at. */
 function Counts({ strips }: { strips: Strip[] }) {
   const count = strips.reduce((sum, strip) => sum + strip.tokens.length, 0);
-  return <div class="nnv-dim nnv-facts">{count} token{count === 1 ? "" : "s"}</div>;
+  return (
+    <div class="nnv-dim nnv-facts">
+      {count} token{count === 1 ? "" : "s"}
+    </div>
+  );
 }
 
 function Facts({ strip, position }: { strip: Strip; position: number }) {
   const after = strip.top[position]?.length ? "after token" : "token";
   return (
     <div class="nnv-dim nnv-facts">
-      {strip.name && `${strip.name} · `}{after} {position} <span class="nnv-tok"><Token text={strip.tokens[position]} /></span>
+      {strip.name && `${strip.name} · `}
+      {after} {position}{" "}
+      <span class="nnv-tok">
+        <Token text={strip.tokens[position]} />
+      </span>
       {Object.entries(strip.numbers).map(([name, values]) =>
-        typeof values[position] === "number" ? <span key={name}>{name} {number(values[position] as number)}</span> : null,
+        typeof values[position] === "number" ? (
+          <span key={name}>
+            {name} {number(values[position] as number)}
+          </span>
+        ) : null,
       )}
     </div>
   );

@@ -17,9 +17,21 @@ export function Badges({ note, wanted, most = Infinity, inside = false }: Props)
   const shown = saved.length > most ? saved.slice(0, most - 1) : saved;
   return (
     <>
-      {shown.map((name) => <span class={`${look} nnv-saved`} key={name} title={`saved${where} as ${name}`}>{name}</span>)}
-      {saved.length > shown.length && <span class={`${look} nnv-saved nnv-short`} title={`saved${where} as ${saved.join(", ")}`}>+{saved.length - shown.length}</span>}
-      {note.w && <span class={`${look} nnv-wrote`} title={inside ? "written inside" : undefined}>written</span>}
+      {shown.map((name) => (
+        <span class={`${look} nnv-saved`} key={name} title={`saved${where} as ${name}`}>
+          {name}
+        </span>
+      ))}
+      {saved.length > shown.length && (
+        <span class={`${look} nnv-saved nnv-short`} title={`saved${where} as ${saved.join(", ")}`}>
+          +{saved.length - shown.length}
+        </span>
+      )}
+      {note.w && (
+        <span class={`${look} nnv-wrote`} title={inside ? "written inside" : undefined}>
+          written
+        </span>
+      )}
       {note.n && <span class="nnv-badge">not run</span>}
       {wanted && <span class="nnv-badge nnv-saved">save next</span>}
     </>

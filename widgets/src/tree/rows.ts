@@ -50,7 +50,15 @@ export function unpack({ kinds, ...facts }: TreeForm): Tree {
 export function addKinds(tree: Tree, entries: KindForm[]): void {
   for (const [number, className, note, parameters, bytes, dtype, device, runs] of entries) {
     const all = runs.map(([name, kind, count]) => [name, kind, count ?? 1] as [string, number, number]);
-    tree.kinds.set(number, { className: printable(className), note: printable(note), parameters, bytes, dtype, device, runs: all });
+    tree.kinds.set(number, {
+      className: printable(className),
+      note: printable(note),
+      parameters,
+      bytes,
+      dtype,
+      device,
+      runs: all,
+    });
   }
 }
 
@@ -65,8 +73,7 @@ export const join = (path: string, name: string) => (path ? `${path}.${name}` : 
 const isNumber = (name: string) => /^\d+$/.test(name);
 
 /** Whether all children of a module are one run: such a list shows its count in its own row. */
-const uniform = (kind: Kind | undefined) =>
-  kind !== undefined && kind.runs.length === 1 && kind.runs[0][2] > 1;
+const uniform = (kind: Kind | undefined) => kind !== undefined && kind.runs.length === 1 && kind.runs[0][2] > 1;
 
 /** The rows that are seen when the given ones are open. */
 export function visibleRows(tree: Tree, title: string, open: ReadonlySet<string>): Row[] {
@@ -94,22 +101,40 @@ export function visibleRows(tree: Tree, title: string, open: ReadonlySet<string>
       }
     });
   };
-  const members = (path: string, name: string, child: number, count: number, depth: number, place: number, siblings: number) => {
+  const members = (
+    path: string,
+    name: string,
+    child: number,
+    count: number,
+    depth: number,
+    place: number,
+    siblings: number,
+  ) => {
     const first = Number(name);
     for (let k = 0; k < count; k++) {
       const own = count > 1 ? String(first + k) : name;
       const full = join(path, own);
-      const row = { id: full, path: full, label: isNumber(own) ? `[${own}]` : own, kind: child, depth, place: place + k, siblings };
+      const row = {
+        id: full,
+        path: full,
+        label: isNumber(own) ? `[${own}]` : own,
+        kind: child,
+        depth,
+        place: place + k,
+        siblings,
+      };
       if (add(row, 1)) below(full, child, depth + 1);
     }
   };
-  if (add({ id: "", path: "", label: title, kind: tree.root, depth: 0, place: 0, siblings: 1 }, 1)) below("", tree.root, 1);
+  if (add({ id: "", path: "", label: title, kind: tree.root, depth: 0, place: 0, siblings: 1 }, 1))
+    below("", tree.root, 1);
   return rows;
 }
 
 /** The run of alike modules that a child is in. */
 function runOf(kind: Kind, name: string): Kind["runs"][number] | undefined {
-  const within = (first: number, count: number) => isNumber(name) && Number(name) >= first && Number(name) < first + count;
+  const within = (first: number, count: number) =>
+    isNumber(name) && Number(name) >= first && Number(name) < first + count;
   return kind.runs.find(([first, , count]) => name === first || (count > 1 && within(Number(first), count)));
 }
 

@@ -62,7 +62,8 @@ export function search(tree: Tree, query: string, most = 500): Hit[] {
   }
   // Blocks of the same kind score alike up to the length of their numbers: the tree's order decides.
   const rank = (hit: Hit) => Math.round(hit.score / 4);
-  return hits.map((hit, k) => [hit, k] as const)
+  return hits
+    .map((hit, k) => [hit, k] as const)
     .sort(([a, i], [b, j]) => rank(b) - rank(a) || i - j)
     .slice(0, most)
     .map(([hit]) => hit);

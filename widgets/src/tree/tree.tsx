@@ -3,14 +3,14 @@ import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { bytes, count } from "../core/format";
 import { kernelOf } from "../core/kernel";
 import { useTrait } from "../core/model";
-import type { Model } from "../core/widget";
 import { usePacked } from "../core/packed";
 import { Notice } from "../core/parts";
 import { useSelected } from "../core/selection";
+import type { Model } from "../core/widget";
 import type { NoteForm } from "../core/wire";
 import { Badges } from "./badges";
 import { Details } from "./details";
-import { addKinds, ancestors, missing, noteInside, noteOf, unpack, visibleRows, type Row, type Tree } from "./rows";
+import { addKinds, ancestors, missing, noteInside, noteOf, type Row, type Tree, unpack, visibleRows } from "./rows";
 import { search } from "./search";
 
 const ROW = 24;
@@ -44,18 +44,31 @@ function Browser({ model, selection, tree }: Props) {
   const rows = useMemo<Row[]>(() => {
     if (!query.trim()) return visibleRows(tree, title, open);
     return search(tree, query).map((hit, place, all) => ({
-      id: hit.path, path: hit.path, label: hit.path, count: 1, kind: hit.kind, depth: 0,
-      open: false, opens: false, place, siblings: all.length,
+      id: hit.path,
+      path: hit.path,
+      label: hit.path,
+      count: 1,
+      kind: hit.kind,
+      depth: 0,
+      open: false,
+      opens: false,
+      place,
+      siblings: all.length,
     }));
   }, [tree, open, query, version]);
 
   useEffect(() => {
     const numbers = missing(tree, rows);
     if (!numbers.length) return;
-    kernelOf(model).ask("kinds", { numbers: numbers.slice(0, 200) }).then(
-      ({ info }) => { addKinds(tree, info["kinds"]); setVersion((v) => v + 1); },
-      () => {},
-    );
+    kernelOf(model)
+      .ask("kinds", { numbers: numbers.slice(0, 200) })
+      .then(
+        ({ info }) => {
+          addKinds(tree, info["kinds"]);
+          setVersion((v) => v + 1);
+        },
+        () => {},
+      );
   }, [rows]);
 
   // A module selected elsewhere is shown here.
@@ -79,7 +92,10 @@ function Browser({ model, selection, tree }: Props) {
         <span class="nnv-dim">{total}</span>
         <span class="nnv-tools">
           <input
-            type="search" placeholder="search name, class, path" aria-label="search the modules" value={query}
+            type="search"
+            placeholder="search name, class, path"
+            aria-label="search the modules"
+            value={query}
             onInput={(event) => setQuery(event.currentTarget.value)}
             onKeyDown={(event) => {
               if (event.key === "Escape") setQuery("");
@@ -94,12 +110,25 @@ function Browser({ model, selection, tree }: Props) {
       </header>
       <div class="nnv-split">
         <Rows
-          title={title} tree={tree} rows={rows} notes={notes} wanted={wanted} selected={selected} active={active} query={query}
-          onToggle={toggle} onChoose={choose} onActive={setActive}
+          title={title}
+          tree={tree}
+          rows={rows}
+          notes={notes}
+          wanted={wanted}
+          selected={selected}
+          active={active}
+          query={query}
+          onToggle={toggle}
+          onChoose={choose}
+          onActive={setActive}
         />
         {selected !== "" && (
           <Details
-            key={selected} model={model} tree={tree} path={selected} note={noteOf(notes, selected)}
+            key={selected}
+            model={model}
+            tree={tree}
+            path={selected}
+            note={noteOf(notes, selected)}
             wanted={wanted.includes(selected)}
             onWanted={(on) => setWanted(on ? [...wanted, selected] : wanted.filter((each) => each !== selected))}
             onClose={() => select("")}
@@ -108,7 +137,9 @@ function Browser({ model, selection, tree }: Props) {
       </div>
       {query.trim() !== "" && (
         <p class="nnv-dim nnv-found" role="status">
-          {rows.length === 0 ? `no module fits “${query}”` : `${rows.length === 500 ? "the best 500" : rows.length} found`}
+          {rows.length === 0
+            ? `no module fits “${query}”`
+            : `${rows.length === 500 ? "the best 500" : rows.length} found`}
           {!tree.whole && "; only what was opened before is searched"}
         </p>
       )}
@@ -141,7 +172,10 @@ function Rows(props: RowsProps) {
   const height = Math.min(TALLEST, Math.max(rows.length, 3)) * ROW;
   const first = Math.max(0, Math.floor(top / ROW) - BEYOND);
   const last = Math.min(rows.length, Math.ceil((top + height) / ROW) + BEYOND);
-  const at = Math.max(0, rows.findIndex((row) => row.id === active));
+  const at = Math.max(
+    0,
+    rows.findIndex((row) => row.id === active),
+  );
 
   const reveal = (k: number) => {
     const box = scroller.current!;
@@ -184,7 +218,8 @@ function Rows(props: RowsProps) {
       }
     } else if (event.key === "Enter" || event.key === " ") props.onChoose(row);
     else if (event.key === "*") {
-      rows.filter((each) => each.depth === row.depth && each.opens && !each.open).forEach((each) => props.onToggle(each.id));
+      const alike = rows.filter((each) => each.depth === row.depth && each.opens && !each.open);
+      for (const each of alike) props.onToggle(each.id);
     } else if (event.key.length === 1 && !event.ctrlKey && !event.metaKey && !event.altKey) typeAhead(event.key);
     else return;
     event.preventDefault();
@@ -202,17 +237,33 @@ function Rows(props: RowsProps) {
   const inView = at >= first && at < last;
   return (
     <div
-      class="nnv-rows" ref={scroller} style={{ height: `${height + 2}px` }} role="tree" tabIndex={0}
-      aria-label={`modules of ${props.title}`} aria-activedescendant={inView && rows.length ? `${name}-${at}` : undefined}
-      onKeyDown={keys} onScroll={(event) => setTop(event.currentTarget.scrollTop)}
-    >
+      class="nnv-rows"
+      ref={scroller}
+      style={{ height: `${height + 2}px` }}
+      role="tree"
+      tabIndex={0}
+      aria-label={`modules of ${props.title}`}
+      aria-activedescendant={inView && rows.length ? `${name}-${at}` : undefined}
+      onKeyDown={keys}
+      onScroll={(event) => setTop(event.currentTarget.scrollTop)}>
       <div role="none" style={{ height: `${rows.length * ROW}px`, position: "relative" }}>
         {rows.slice(first, last).map((row, k) => (
           <OneRow
-            key={row.id} row={row} tree={tree} id={`${name}-${first + k}`} top={(first + k) * ROW}
-            note={row.id === row.path ? noteOf(props.notes, row.path) : {}} inside={noteInside(props.notes, row)} wanted={props.wanted.includes(row.path)}
-            selected={row.path === props.selected && props.selected !== "" && row.count === 1 || row.id === props.selected && row.id !== ""}
-            active={first + k === at} onToggle={() => props.onToggle(row.id)} onChoose={() => props.onChoose(row)}
+            key={row.id}
+            row={row}
+            tree={tree}
+            id={`${name}-${first + k}`}
+            top={(first + k) * ROW}
+            note={row.id === row.path ? noteOf(props.notes, row.path) : {}}
+            inside={noteInside(props.notes, row)}
+            wanted={props.wanted.includes(row.path)}
+            selected={
+              (row.path === props.selected && props.selected !== "" && row.count === 1) ||
+              (row.id === props.selected && row.id !== "")
+            }
+            active={first + k === at}
+            onToggle={() => props.onToggle(row.id)}
+            onChoose={() => props.onChoose(row)}
           />
         ))}
       </div>
@@ -240,24 +291,40 @@ function OneRow({ row, tree, id, top, note, inside, wanted, selected, active, on
   const shapes = note.o ? `${note.i ? `${note.i} → ` : ""}${note.o}` : "";
   return (
     <div
-      id={id} role="treeitem" class={`nnv-row${selected ? " nnv-selected" : ""}${active ? " nnv-active" : ""}${note.n ? " nnv-idle" : ""}`}
+      id={id}
+      role="treeitem"
+      class={`nnv-row${selected ? " nnv-selected" : ""}${active ? " nnv-active" : ""}${note.n ? " nnv-idle" : ""}`}
       style={{ top: `${top}px`, paddingLeft: `${4 + row.depth * 16}px` }}
-      aria-level={row.depth + 1} aria-posinset={row.place + 1} aria-setsize={row.siblings} aria-selected={selected}
+      aria-level={row.depth + 1}
+      aria-posinset={row.place + 1}
+      aria-setsize={row.siblings}
+      aria-selected={selected}
       aria-expanded={row.opens ? row.open : undefined}
-      onClick={onChoose} onDblClick={() => row.opens && onToggle()}
-    >
+      onClick={onChoose}
+      onDblClick={() => row.opens && onToggle()}>
       <span
-        class="nnv-twist" aria-hidden="true"
-        onClick={(event) => { event.stopPropagation(); if (row.opens) onToggle(); }}
-      >
+        class="nnv-twist"
+        aria-hidden="true"
+        onClick={(event) => {
+          event.stopPropagation();
+          if (row.opens) onToggle();
+        }}>
         {row.opens ? (row.open ? "▾" : "▸") : ""}
       </span>
-      <span class="nnv-name" title={row.label.length > 40 ? row.label : undefined}>{row.label}{repeated && <b class="nnv-times">{repeated}</b>}</span>
-      <span class="nnv-class">{kind?.className ?? "…"}{kind?.note && <span class="nnv-note">({kind.note})</span>}</span>
+      <span class="nnv-name" title={row.label.length > 40 ? row.label : undefined}>
+        {row.label}
+        {repeated && <b class="nnv-times">{repeated}</b>}
+      </span>
+      <span class="nnv-class">
+        {kind?.className ?? "…"}
+        {kind?.note && <span class="nnv-note">({kind.note})</span>}
+      </span>
       <Badges note={note} wanted={wanted} most={2} />
       <Badges note={inside} wanted={false} most={2} inside />
       <span class="nnv-shapes">{shapes}</span>
-      <span class="nnv-num" title={kind ? `${kind.parameters.toLocaleString("en-US")} parameters` : ""}>{kind?.parameters ? count(kind.parameters) : ""}</span>
+      <span class="nnv-num" title={kind ? `${kind.parameters.toLocaleString("en-US")} parameters` : ""}>
+        {kind?.parameters ? count(kind.parameters) : ""}
+      </span>
       <span class="nnv-num nnv-wide">{kind?.bytes ? bytes(kind.bytes) : ""}</span>
       <span class="nnv-kind nnv-wide">{kind?.dtype}</span>
       <span class="nnv-kind nnv-wider">{kind?.device}</span>
