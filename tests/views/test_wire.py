@@ -19,9 +19,11 @@ from nnsight_magic.views.data import wire
 from nnsight_magic.views.data.modules import packed_tree
 from nnsight_magic.views.data.strips import Step, TokenGrid, TokenStrip
 from nnsight_magic.views.data.two_texts import two_texts
+from tests.views import every_kind
 
 WIDGETS = Path(__file__).parents[2] / "widgets"
 EXAMPLES = json.loads((WIDGETS / "test/fixtures/wire.json").read_text(encoding="utf-8"))
+VIEWS = json.loads((WIDGETS / "test/fixtures/views.json").read_text(encoding="utf-8"))
 
 
 def a_tree(linear: list[int], repeated: int) -> Any:
@@ -58,6 +60,33 @@ def test_the_state_of_a_tensor_view_is_what_both_ends_agree_on() -> None:
     assert stats.pop("norm") == pytest.approx(np.linalg.norm(values))
     assert sum(stats.pop("histogram")) == values.size
     assert stats == example["stats"]
+
+
+def near(found: Any) -> Any:
+    """The same, with all of its fractions compared up to rounding."""
+    if isinstance(found, dict):
+        return {name: near(each) for name, each in found.items()}
+    if isinstance(found, list):
+        return [near(each) for each in found]
+    return pytest.approx(found) if isinstance(found, float) else found
+
+
+def test_the_states_of_all_kinds_of_views_are_what_both_ends_agree_on() -> None:
+    assert near(every_kind.states()) == VIEWS["states"]
+
+
+def test_every_kind_of_view_has_an_example() -> None:
+    text = (WIDGETS / "src/kinds.ts").read_text(encoding="utf-8")
+    assert {*re.findall(r'register\("(\w+)"', text), "selection"} == set(VIEWS["states"])
+
+
+def test_answers_are_what_both_ends_agree_on() -> None:
+    assert near(every_kind.answers()) == VIEWS["answers"]
+
+
+def test_every_question_that_a_view_can_answer_has_an_example() -> None:
+    can = {what for view in every_kind.every_kind().values() for what in view.answers}
+    assert can - {"npy"} == set(VIEWS["answers"]), "what npy is answered with is a file"
 
 
 def fields_in_typescript() -> dict[str, dict[str, bool]]:

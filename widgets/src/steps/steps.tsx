@@ -29,6 +29,9 @@ export function unpackSteps(packed: StepForm[]): Step[] {
 /** Which of the new tokens one is, and its step as Python counts it, from 0. */
 export const stepText = (index: number, count: number) => `new token ${index + 1} of ${count} (step ${index})`;
 
+/** The step that is shown: the one that is selected, else the last; -1 where there is none. */
+export const stepAt = (selected: number, count: number) => (selected >= 0 && selected < count ? selected : count - 1);
+
 export function StepsView({ model, selection }: { model: Model; selection: Model | null }) {
   const [packed] = useTrait<StepForm[]>(model, "steps");
   const [prompt] = useTrait<string[]>(model, "prompt");
@@ -38,7 +41,7 @@ export function StepsView({ model, selection }: { model: Model; selection: Model
   const [trouble, setTrouble] = useState("");
   const steps = unpackSteps(packed);
   const last = steps.length - 1;
-  const at = selected >= 0 && selected <= last ? selected : last;
+  const at = stepAt(selected, steps.length);
   const step = steps[at];
   const title = model.get("title") as string;
   const text = useRef<HTMLDivElement>(null);

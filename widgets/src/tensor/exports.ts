@@ -25,7 +25,7 @@ export function exports(
   say: (text: string) => void,
   figure: () => Figure,
 ): Item[] {
-  const name = (model.get("title") || "tensor").replace(/[^\w.-]+/g, "_");
+  const name = fileName(model.get("title"));
   const expression = model.get("expression") || "tensor";
   return [
     {
@@ -60,12 +60,15 @@ export function exports(
   ];
 }
 
+/** A tensor's title as the name of a file. */
+export const fileName = (title: string) => (title || "tensor").replace(/[^\w.-]+/g, "_");
+
 // What an exported picture has around the plot: a title above, the scale on the right.
 const ABOVE = 24;
 const BAR = { gap: 8, width: 12, words: 62 };
 
 /** Size of an exported picture, where its plot lies, the scale's box, and the words around. */
-function sheet({ title, layout, colouring, outside }: Figure) {
+export function sheet({ title, layout, colouring, outside }: Figure) {
   const top = layout.top + ABOVE;
   const bar = {
     x: layout.left + layout.width + 10 + BAR.gap,
@@ -119,8 +122,7 @@ const escaped = (text: string) =>
 
 /** The plot as an image inside of an SVG, all words as text. */
 export function svg(canvas: HTMLCanvasElement, figure: Figure): string {
-  const { window, layout, labels } = figure;
-  const { width, height, bar, words, ground } = sheet(figure);
+  const { layout } = figure;
   const ratio = canvas.width / layout.total[0];
   const part = document.createElement("canvas");
   part.width = Math.round(layout.width * ratio);
@@ -128,6 +130,13 @@ export function svg(canvas: HTMLCanvasElement, figure: Figure): string {
   part
     .getContext("2d")!
     .drawImage(canvas, layout.left * ratio, layout.top * ratio, part.width, part.height, 0, 0, part.width, part.height);
+  return svgText(figure, part.toDataURL("image/png"), scaleImage(figure.colouring).toDataURL("image/png"));
+}
+
+/** The text of an SVG around two images, that of the plot and that of the scale, by their addresses. */
+export function svgText(figure: Figure, plot: string, scale: string): string {
+  const { window, layout, labels } = figure;
+  const { width, height, bar, words, ground } = sheet(figure);
   const [top, bottom, left, right] = window;
   const [high, wide] = [layout.height / (bottom - top), layout.width / (right - left)];
   const up = layout.top + ABOVE;
@@ -150,12 +159,12 @@ export function svg(canvas: HTMLCanvasElement, figure: Figure): string {
     `<text transform="translate(11 ${up + layout.height / 2}) rotate(-90)" text-anchor="middle">${down}</text>`,
   ];
   const around = words.map(({ x, y, text }) => `<text x="${x}" y="${y}">${escaped(text)}</text>`);
-  const image = (x: number, y: number, w: number, h: number, from: HTMLCanvasElement) =>
-    `<image x="${x}" y="${y}" width="${w}" height="${h}" preserveAspectRatio="none" style="image-rendering:pixelated" href="${from.toDataURL("image/png")}"/>`;
+  const image = (x: number, y: number, w: number, h: number, from: string) =>
+    `<image x="${x}" y="${y}" width="${w}" height="${h}" preserveAspectRatio="none" style="image-rendering:pixelated" href="${from}"/>`;
   return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${height}" width="${width}" height="${height}" font-family="sans-serif" font-size="11" fill="${figure.ink}">
 <rect width="100%" height="100%" fill="${ground}"/>
-${image(layout.left, up, layout.width, layout.height, part)}
-${image(bar.x, bar.y, bar.width, bar.height, scaleImage(figure.colouring))}
+${image(layout.left, up, layout.width, layout.height, plot)}
+${image(bar.x, bar.y, bar.width, bar.height, scale)}
 ${[...rows, ...columns, ...names, ...around].join("\n")}
 </svg>`;
 }

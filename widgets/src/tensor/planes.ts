@@ -59,7 +59,7 @@ export function usePlanes(model: Model, place: Place, window: Window | null, pix
   const size: [number, number] = [extent(shape, place.drawn[0]), extent(shape, place.drawn[1])];
   const seen = window ?? whole(...size);
 
-  const local = useMemo(() => fromStored(model, stored, shape, place), [stored, key]);
+  const local = useMemo(() => fromStored(model.get("stored"), stored, shape, place), [stored, key]);
   const base = local?.picture ?? cache.get(key) ?? null;
 
   const asking = useRef(false);
@@ -119,24 +119,26 @@ export function usePlanes(model: Model, place: Place, window: Window | null, pix
 const isWhole = (picture: Picture, [rows, columns]: [number, number]) =>
   picture.high === null && picture.rows === rows && picture.columns === columns;
 
-function received(answer: Answer): Picture | null {
+/** The picture that the kernel answers with; null where its parts do not fit together. */
+export function received(answer: Answer): Picture | null {
   const [levels, codes, order] = answer.buffers;
   const picture = levels && codes ? pictureOf(answer.info, doublesOf(levels), codes) : null;
   return picture && order ? { ...picture, order: wholesOf(order) } : picture;
 }
 
-function remember(cache: Map<string, Picture>, key: string, picture: Picture): void {
+/** Keeps a picture, and of all of them as many as were last kept. */
+export function remember(cache: Map<string, Picture>, key: string, picture: Picture): void {
   cache.set(key, picture);
   while (cache.size > KEPT) cache.delete(cache.keys().next().value!);
 }
 
-function fromStored(
-  model: Model,
+/** The picture of a place out of what a view stores; null where that does not reach. */
+export function fromStored(
+  facts: StoredPicture,
   stored: { codes: Uint8Array; levels: Float64Array } | null | undefined,
   shape: number[],
   place: Place,
 ): { picture: Picture; order: number[] | null } | null {
-  const facts = model.get("stored") as StoredPicture;
   if (!stored || facts.part !== place.part) return null;
   if (facts.form === "whole") {
     const { codes, levels } = stored;

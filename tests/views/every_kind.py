@@ -1,0 +1,152 @@
+"""A view of every kind, as `widgets/test/fixtures/views.json` has them for both languages' tests.
+
+The front end's tests read those states with what the browser reads them with. When a view says more
+than it did, its state there is to say it too: `python -m tests.views.every_kind` prints what it is.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from pathlib import Path
+from typing import Any
+
+import ipywidgets
+import numpy as np
+import torch
+
+from nnsight_magic.views import ModuleNote, compare, describe, show
+from nnsight_magic.views.data.strips import Step, TokenStrip
+from nnsight_magic.views.data.two_texts import two_texts
+from nnsight_magic.views.live.steps import StepsView
+from nnsight_magic.views.live.tokens import GridView, TokensView
+from nnsight_magic.views.live.trace import TraceView
+from nnsight_magic.views.live.tree import TreeView
+from nnsight_magic.views.live.view import View
+from nnsight_magic.views.page import LEFT_OUT
+
+VALUES = torch.tensor([[0.0, 1.0], [2.0, 4.0]], dtype=torch.float64)
+PLACE = {"drawn": [0, 1], "index": [0, 0], "part": "real"}
+QUESTIONS: dict[str, tuple[str, dict[str, Any]]] = {
+    "plane": ("tensor", {**PLACE, "ordered": True, "size": [8, 8], "window": None}),
+    "text": ("tensor", {**PLACE, "ordered": False, "index": [1, 1]}),
+    "stats": ("tensor", {**PLACE}),
+    "margins": ("tensor", {**PLACE, "ordered": False}),
+    "lines": ("tensor", {}),
+    "kinds": ("tree", {"numbers": [0]}),
+    "details": ("tree", {"path": "1"}),
+    "stop": ("steps", {}),
+}
+# What the bytes of a trait or of an answer are, beside JSON.
+NUMBERS = {"levels": "<f8", "codes": "<u1"}
+BUFFERS = {"plane": ("<f8", "<u1", "<i4"), "margins": ("<f4", "<f4", "<f4", "<f4")}
+
+
+class Doubled(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.factor = torch.nn.Parameter(torch.tensor([2.0, 2.0]))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * self.factor
+
+
+def every_kind() -> dict[str, View]:
+    """One view of each kind, by its kind; the trace has all but the grid in it."""
+    tensor = show(VALUES, "x", axes=("token", "feature"), tokens=["a", "b"], module="1")
+    compared = compare(VALUES, VALUES * 2, "x", names=("run 1", "run 2"))
+    prompt = TokenStrip(
+        ["a", "b"],
+        name="one",
+        top=[[("b", 0.5)], [("c", 0.25)]],
+        clean=[[("b", 0.5)], []],
+        kl=[0, 0.5],
+    )
+    model = torch.nn.Sequential(torch.nn.Sequential(*_linear(3)), Doubled())
+    notes = {"0": ModuleNote(output="(1, 2)"), "0.1": ModuleNote(saved=("h",), wrote=True)}
+    tree = TreeView(describe(model), "model", module=model, notes=notes, aliases={"0": "layers"})
+    tree.kept = model  # a tree does not keep its model alive, and this one's weights are asked for
+    texts = two_texts(["a", " b"], ["a"], name="one")
+    parts = {
+        "tokens": TokensView(prompt, "tokens"),
+        "steps": StepsView(["a"], [Step(" b", 0.5, [(" b", 0.5), (" c", 0.25)], ["h"])], "run"),
+        "tree": tree,
+        "tensors": [tensor, compared],
+    }
+    trace = TraceView("run 3", ["2 tokens"], wrote=["h"], notices=["n"], texts=[texts], **parts)
+    grid = GridView([[[("b", 0.5)], [("c", 0.75)]]], ["a", "b"], ["block 3"], "lens")
+    all_kinds = [trace, grid, tensor, compared, parts["tokens"], parts["steps"], tree]
+    return {each.kind: each for each in all_kinds}
+
+
+def _linear(count: int) -> list[torch.nn.Module]:
+    layers = [torch.nn.Linear(1, 2) for _ in range(count)]
+    for layer in layers:
+        torch.nn.init.ones_(layer.weight)
+        torch.nn.init.zeros_(layer.bias)
+    return layers
+
+
+def state_of(view: ipywidgets.Widget, names: dict[str, str]) -> dict[str, Any]:
+    """What of a view's state the front end may read; bytes unpacked, other views by `names`."""
+    state = {}
+    for name, value in view.get_state().items():
+        if name in LEFT_OUT or name.startswith("_") or name == "twin":
+            continue
+        if isinstance(value, bytes):
+            inside = zlib.decompress(value)
+            numbers = NUMBERS.get(name)
+            value = np.frombuffer(inside, numbers).tolist() if numbers else json.loads(inside)
+        state[name] = json.loads(json.dumps(value))
+    return {name: _by_name(value, names) for name, value in state.items()}
+
+
+def _by_name(value: Any, names: dict[str, str]) -> Any:
+    if isinstance(value, list):
+        return [_by_name(each, names) for each in value]
+    return names.get(value, value) if isinstance(value, str) else value
+
+
+def states() -> dict[str, dict[str, Any]]:
+    """The states by kind, and that of the selection which the parts of a trace share."""
+    views = every_kind()
+    names = {f"IPY_MODEL_{each.model_id}": f"IPY_MODEL_{kind}" for kind, each in views.items()}
+    names[f"IPY_MODEL_{views['trace'].selection.model_id}"] = "IPY_MODEL_selection"
+    names[f"IPY_MODEL_{views['grid'].selection.model_id}"] = "IPY_MODEL_selection"
+    for part in ("first", "second", "difference"):
+        names[f"IPY_MODEL_{getattr(views['compare'], part).model_id}"] = f"IPY_MODEL_{part}"
+    found = {kind: state_of(each, names) for kind, each in views.items()}
+    return found | {"selection": state_of(views["trace"].selection, names)}
+
+
+def answers() -> dict[str, dict[str, Any]]:
+    """What each question is answered with: to whom it is put, the words, and the numbers."""
+    views, found = every_kind(), {}
+    for what, (kind, question) in QUESTIONS.items():
+        info, buffers = views[kind].answers[what](question)
+        info = json.loads(json.dumps(info))
+        if "where" in info:  # a file of this machine, and its line
+            info["where"] = Path(info["where"]).name.partition(":")[0]
+        numbers = [
+            np.frombuffer(each, dtype).tolist()
+            for each, dtype in zip(buffers, BUFFERS.get(what, ()), strict=True)
+        ]
+        found[what] = {"kind": kind, "question": question, "info": info, "buffers": numbers}
+    return found
+
+
+def fixture_text() -> str:
+    """The fixture's text: a trait a line."""
+    lines = ["{"]
+    for section, content in (("states", states()), ("answers", answers())):
+        lines.append(f'  "{section}": {{')
+        for name, each in content.items():
+            rows = [f"      {json.dumps(k)}: {json.dumps(v)}" for k, v in each.items()]
+            lines += [f'    "{name}": {{', ",\n".join(rows), "    },"]
+        lines[-1] = "    }"
+        lines.append("  }," if section == "states" else "  }")
+    return "\n".join([*lines, "}"]) + "\n"
+
+
+if __name__ == "__main__":
+    print(fixture_text(), end="")
