@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -32,7 +32,9 @@ from nnsight_magic.engine.running.inputs import Inputs, prepare, with_positions
 from nnsight_magic.engine.running.interrupt import watch
 from nnsight_magic.engine.running.options import check_options
 from nnsight_magic.engine.running.scan import Scan, scan
-from nnsight_magic.engine.sweeping.sweep import Sweep
+from nnsight_magic.engine.sweeping.how_far import HowFar
+from nnsight_magic.engine.sweeping.run import swept
+from nnsight_magic.engine.sweeping.sweep import Settings
 from nnsight_magic.engine.tracing.tracer import Tracer
 from nnsight_magic.engine.tracing.turn import Turn
 from nnsight_magic.engine.values.parts import Parts
@@ -292,7 +294,12 @@ class Model(Handle):
         *,
         batch_size: int | None = None,
         pack: bool = True,
-        progress: bool = True,
+        progress: bool | Callable[[HowFar], None] = True,
+        prompt_of: Sequence[int] | None = None,
+        references: Mapping[str, Any] | None = None,
+        grad: bool = False,
+        writes: bool = True,
+        keep_going: bool = False,
         **kwargs: Any,
     ) -> list[R]:
         """Run `change` once for every variant, in as few forwards as possible.
@@ -307,10 +314,20 @@ class Model(Handle):
             change: called with each variant (a tuple is spread); reads and writes values like the
                 body of a trace, of one copy of the inputs. What it returns is its result.
             variants: what `change` is called with.
-            batch_size: variants in one batch; by default as many as make 1,024 tokens.
+            batch_size: variants in one batch; by default as many as make 1,024 tokens, and 256 MB
+                of logits.
             pack: leave out tokens that stay as they are. It is done where the model has been seen,
                 on this prompt, to give the same numbers so.
-            progress: show a bar if it takes longer than a second.
+            progress: show a bar if it takes longer than a second; or what is called with a `HowFar`
+                after every batch: points, seconds, seconds left, the new results.
+            prompt_of: for each variant, which of several prompts (`inputs`, then) it runs on,
+                alone. Those of equal length share batches.
+            references: prompts that `change` reads and never writes, by the keyword that it is
+                given each as: `clean.layers[3].output`. One run of each serves all variants.
+            grad: record for autograd, so that `change` may call `backward`; then each variant has
+                forwards of its own.
+            writes: off, what `change` writes is left out: what it returns is the baseline.
+            keep_going: a variant that raises has its exception as its result.
             kwargs: further arguments of the model's `forward`, such as `logits_to_keep=1`.
 
         Returns:
@@ -318,8 +335,9 @@ class Model(Handle):
 
         Raises:
             WrongValueError: `change` returned what runs later, without its writes: a generation.
-            Exception: whatever `change` raises; `error.point` is the variant's number, and
-                `error.finished` has the results of the finished ones by number.
+            BaseException: whatever `change` raises, and an interrupt. `error.point` is the
+                variant's number, `error.point_name` how it is called, and `error.finished` has the
+                results of the finished ones by number.
 
         >>> from nnsight_magic import LanguageModel
         >>> model = LanguageModel("demo")
@@ -329,8 +347,16 @@ class Model(Handle):
         >>> len(model.sweep("The Eiffel Tower is in the city of", without_mlp, range(3)))
         3
         """
-        tracer = self.trace(inputs, **kwargs)
-        return Sweep(tracer, change, variants, batch_size, pack).run(progress)
+        return swept(
+            lambda given: self.trace(given, **kwargs),
+            inputs,
+            change,
+            variants,
+            prompt_of,
+            references or {},
+            Settings(batch_size, pack, grad, writes, keep_going),
+            progress,
+        )
 
     def _trace_of(
         self, handle: Handle, inputs: tuple, kwargs: dict, full: bool, grad: bool | None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Generator, Iterator
 from typing import Any
 
+import torch
 from torch import nn
 
 from nnsight_magic.engine.running.coroutine import coroutine, current
@@ -12,6 +13,7 @@ from nnsight_magic.engine.running.forward import Forward
 from nnsight_magic.engine.sites.site import Site, Touch
 from nnsight_magic.engine.sweeping.clean import CleanRun
 from nnsight_magic.engine.sweeping.layout import NotTokenwise, Packed, Rows, merged
+from nnsight_magic.engine.sweeping.shared import SharedRun, WantedOfShared
 from nnsight_magic.engine.tracing.course import Course
 from nnsight_magic.engine.values.changes import Change
 from nnsight_magic.engine.values.containers import entries, is_container
@@ -27,16 +29,23 @@ class Variant:
     Attributes:
         touch, ancestry: where it waits, and the modules from the root down to there.
         written: what it wrote, by site.
+        clean: the run of its prompt without any change.
         start: no token before this one differs from the clean run's.
+        reading: the run of a reference, while what is touched is of that.
+        wants: a touch of a reference that it waits for.
         alone: its own forwards, once it has left its batch.
         error: what ended it.
         result: what the function returned.
     """
 
-    def __init__(self, change: Callable[..., Any], variant: Any):
+    def __init__(self, change: Callable[..., Any], variant: Any, clean: CleanRun):
         self.arguments = arguments = variant if isinstance(variant, tuple) else (variant,)
         self.coroutine = coroutine(lambda: self._finish(change(*arguments)))
+        self.clean = clean
+        self.reading: SharedRun | None = None
+        self.wants: WantedOfShared | None = None
         self.error: BaseException | None = None
+        self.keeps_errors = False
         self.touch: Touch | None = None
         self.ancestry: list[nn.Module] = []
         self.touches: list[Touch] = []
@@ -51,7 +60,7 @@ class Variant:
     @property
     def waits(self) -> bool:
         """Whether it stands at a touch that its batch has to come to."""
-        return not self.done and self.alone is None
+        return not self.done and self.error is None and self.alone is None
 
     @property
     def first(self) -> Site:
@@ -61,14 +70,27 @@ class Variant:
     def _finish(self, result: Any) -> None:
         self.result, self.done = _kept(result), True
 
-    def go_on(self, pause: Pause | None = None) -> None:
-        """Run to the next touch, or to the end; without a pause: in forwards of its own."""
+    def go_on(self, pause: Pause | Exception | None = None, *, gather: bool = False) -> None:
+        """Run to the next touch, or to the end; without a pause: in forwards of its own.
+
+        Args:
+            pause: what it waits for; an error is raised where it waits.
+            gather: stop at touches of references too, and leave them in `wants`.
+        """
         self.coroutine.parent = current()
         try:
             self.coroutine.switch(pause)
+            while self.wants is not None and not gather:
+                wanted, self.wants = self.wants, None
+                self.coroutine.switch(wanted.pause_or_error())
         except BaseException as error:
             self.error = error
-            raise
+            if not (self.keeps_errors and isinstance(error, Exception)):
+                raise
+
+    def keep(self, pause: Pause) -> None:
+        """A pause that is closed when the sweep is over."""
+        self._left.append(pause)
 
     def close(self) -> None:
         """The sweep is over: what the user holds is theirs alone."""
@@ -96,8 +118,8 @@ class Batch:
     comes by.
     """
 
-    def __init__(self, variants: list[Variant], layout: Rows | Packed, clean: CleanRun):
-        self._variants, self._layout, self._clean = variants, layout, clean
+    def __init__(self, variants: list[Variant], layout: Rows | Packed):
+        self._variants, self._layout = variants, layout
         # Where variants have been already, and what they wrote there.
         self._pending: dict[Site, dict[tuple, list[tuple[int, Any]]]] = {}
         for number, variant in enumerate(variants):
@@ -150,7 +172,7 @@ class Batch:
         """Show a variant its part; what it wrote that the batch is to carry out."""
         touch, ancestry = variant.touch, variant.ancestry
         try:
-            value = self._layout.part(raw, number, lambda: self._clean.value(touch, ancestry))
+            value = self._layout.part(raw, number, lambda: variant.clean.value(touch, ancestry))
         except NotTokenwise:
             self.aligned = False
             variant.go_on(None)
@@ -234,7 +256,9 @@ def _kept(result: Any) -> Any:
             "map, and no yield or async in the function."
         )
     if isinstance(result, Value):
-        return own_copy(result.value)
+        return own_copy(result.value).detach()
+    if isinstance(result, torch.Tensor) and result.grad_fn is not None:
+        return result.detach()
     if isinstance(result, Parts):
         return result.value
     if isinstance(result, tuple | list) and type(result) in (tuple, list):

@@ -68,13 +68,16 @@ def start_behind(blocks: list[Handle], forward: Forward, hidden: torch.Tensor) -
 class CleanRun:
     """The sweep's inputs without any change, run as far as it is asked for.
 
-    Args:
+    Attributes:
         prompt: what the model is called with.
+
+    Args:
+        prompt: the same.
         new_forward: a forward on these arguments of the model, which is cancelled here.
     """
 
     def __init__(self, prompt: Prompt, new_forward: Callable[[tuple, dict[str, Any]], Forward]):
-        self._prompt, self._new_forward = prompt, new_forward
+        self.prompt, self._new_forward = prompt, new_forward
         self._values: dict[Site, Any] = {}
         self._hidden: dict[int, torch.Tensor] = {}
         self._keys: Keys = []
@@ -95,7 +98,7 @@ class CleanRun:
         """
         if keys:
             cache = transformers_insides.new_cache()
-            first = {1, len(self._prompt.blocks)}
+            first = {1, len(self.prompt.blocks)}
             try:
                 self._pass_once(touches, starts | first, cache)
             except Exception:  # a hybrid's blocks keep something else, and ask for another cache
@@ -111,7 +114,7 @@ class CleanRun:
         self, touches: list[tuple[Touch, list[nn.Module]]], starts: set[int], cache: Any
     ) -> None:
         """One forward, whose keys and values go into `cache` where there is one."""
-        prompt, blocks = self._prompt, self._prompt.blocks
+        prompt, blocks = self.prompt, self.prompt.blocks
         own = {} if cache is None else {prompt.cache: cache, "use_cache": True}
         with self._forward(prompt.args, {**prompt.inputs, **own}) as forward:
             for block in starts - {0}:
@@ -133,7 +136,7 @@ class CleanRun:
             forward.cancel()
 
     def _keeper(self, block: int, cache: Any) -> Callable[[Any, tuple, dict], None]:
-        module = self._prompt.blocks[block - 1].module
+        module = self.prompt.blocks[block - 1].module
 
         def keep(raw: Any, args: tuple, kwargs: dict[str, Any]) -> None:
             others = [each for each in (*args, *kwargs.values()) if each is not cache]
@@ -162,7 +165,7 @@ class CleanRun:
         Raises:
             NotTokenwise: no forward on all tokens comes there.
         """
-        site, prompt = touch.site, self._prompt
+        site, prompt = touch.site, self.prompt
         for _ in range(2):  # what runs already may have left the site behind
             if site in self._values:
                 break
@@ -182,7 +185,7 @@ class CleanRun:
 
     def packed(self, starts: list[int]) -> Packed:
         """A layout for variants that change nothing before these tokens."""
-        prompt = self._prompt
+        prompt = self.prompt
         kept = prompt.inputs.get("logits_to_keep", 0)
         kept = min(kept, prompt.tokens)
         return Packed(prompt.tokens, starts, self._keys, prompt.cache, kept)
@@ -201,7 +204,7 @@ class CleanRun:
         nothing before may change; in a packed one, behind the tokens of another variant, the
         rest must come out the same.
         """
-        prompt, blocks = self._prompt, len(self._prompt.blocks)
+        prompt, blocks = self.prompt, len(self.prompt.blocks)
         first, last = self._hidden.get(1), self._hidden.get(blocks)
         if first is None or last is None or len(self._keys) != blocks:
             return False
@@ -222,9 +225,9 @@ class CleanRun:
         )
 
     def _last_hidden(self, args: tuple, kwargs: dict, hidden: torch.Tensor) -> torch.Tensor | None:
-        last = self._prompt.blocks[-1]
+        last = self.prompt.blocks[-1]
         with self._forward(args, kwargs) as forward:
-            start_behind(self._prompt.blocks[:1], forward, hidden)
+            start_behind(self.prompt.blocks[:1], forward, hidden)
             forward.hook(last.ancestors(), "output")
             pause = forward.run_to(Site(last.module, "output", 0, 0))
             if pause is None:

@@ -15,8 +15,9 @@ its batch has left behind goes on alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -32,107 +33,212 @@ from nnsight_magic.engine.sites.report import RunReport
 from nnsight_magic.engine.sites.site import Touch
 from nnsight_magic.engine.sweeping.batch import Batch, EachVariant, Variant, late_write
 from nnsight_magic.engine.sweeping.clean import CleanRun, Prompt, may_pack, start_behind
+from nnsight_magic.engine.sweeping.how_far import Finished
 from nnsight_magic.engine.sweeping.layout import Packed, Rows, reach, value_at
+from nnsight_magic.engine.sweeping.reference import Reference
+from nnsight_magic.engine.sweeping.shared import SharedRun, WantedOfShared
+from nnsight_magic.engine.sweeping.size import variants_per_batch
 from nnsight_magic.engine.tracing.course import Course
 from nnsight_magic.engine.tracing.tracer import Tracer
 from nnsight_magic.engine.values.changes import Change
 from nnsight_magic.engine.values.pause import Pause
-from nnsight_magic.progress import progress_bar
 
-# Rows times tokens of one batch: more of them make a forward on a CPU no cheaper per row.
-TOKENS_PER_BATCH = 1024
 # Packed variants attend to one another's tokens in vain, so this much has to be left out.
 WORTH_PACKING = 0.85  # of all tokens are packed, at most
+# Variants of several prompts share rows; packed, each prompt has forwards of its own.
+VARIANTS_WORTH_OWN_FORWARDS = 8
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a sweep is run; see `Model.sweep`."""
+
+    batch_size: int | None = None
+    pack: bool = True
+    grad: bool = False
+    writes: bool = True
+    keep_going: bool = False
 
 
 class Sweep(Tracer):
-    """The variants of one call of `model.sweep`, and the batches that serve them.
+    """Variants of one call of `model.sweep`, on prompts of one length, and their batches.
 
     Args:
-        plain: the trace of the inputs without any change.
-        change, variants, batch_size, pack: see `Model.sweep`.
+        plains: for each prompt the trace of it without any change.
+        change: see `Model.sweep`; called with `references` by their names.
+        variants: by their numbers, each with the prompt that it runs on.
+        references: traces of the prompts that are only read.
+        settings: how it is run.
     """
 
     def __init__(
         self,
-        plain: Tracer,
+        plains: Sequence[Tracer],
         change: Callable[..., Any],
-        variants: Iterable[Any],
-        batch_size: int | None,
-        pack: bool,
+        variants: Mapping[int, tuple[Any, int]],
+        references: Mapping[str, Tracer],
+        settings: Settings,
     ):
+        plain = plains[0]
         super().__init__(
             plain.model,
             None,
             args=plain.args,
             prompts=plain.prompts,
             inputs=plain.inputs,
-            grad=False,
+            grad=settings.grad,
         )
         self._module = plain.model.module
+        self._settings = settings
         self._rows = _row_count(self.args, self.inputs)
-        self._variants = [Variant(change, variant) for variant in variants]
-        self._by_coroutine = {variant.coroutine: variant for variant in self._variants}
         self.tokens = _token_count(self.inputs)
+        self._plains = plains
+        self._reads: SharedRun | None = None  # see `reading`
+        self._cleans = [self._clean_run(each) for each in plains]
+        shared = {name: SharedRun(self._clean_run(t), name) for name, t in references.items()}
+        self._shared = [*shared.values()]
+        given = {
+            name: Reference(self.model, self._reading(run), name) for name, run in shared.items()
+        }
+        self._variants = {
+            number: Variant(lambda *args: change(*args, **given), variant, self._cleans[which])
+            for number, (variant, which) in variants.items()
+        }
+        for variant in self._variants.values():
+            variant.keeps_errors = settings.keep_going
+            if not settings.writes:
+                variant.reading = SharedRun(variant.clean, "the prompt", lends=True)
+        self._by_coroutine = {each.coroutine: each for each in self._variants.values()}
         self._holds_cache = bool(filled_among((*self.args, *self.inputs.values())))
-        if self._holds_cache:
-            batch_size = 1  # it has the rows of one variant
-        self._size = batch_size or max(1, TOKENS_PER_BATCH // max(1, self.tokens * self._rows))
+        # What is filled in a cache has the rows of one variant.
+        self._size = 1 if self._holds_cache else settings.batch_size
+        if self._size is None:
+            self._size = variants_per_batch(self._module, self.tokens, self._rows, self.inputs)
         self._bypasses = Bypasses()
-        prompt = Prompt(
-            self.args,
-            self.inputs,
-            self.tokens,
-            self.model._blocks,
-            transformers_insides.cache_argument(self._module),
-        )
-        self._clean = CleanRun(prompt, self.new_forward)
-        self.packs = pack and not self.model.edits.in_force and self._may_pack()
+        self.packs = settings.pack and not self.model.edits.in_force and self._may_pack()
         self._scheduler: Coroutine | None = None
         self._forwards: list[Forward] = []
 
-    def run(self, progress: bool) -> list[Any]:
-        """All variants' results, in their order."""
-        with (
-            self,
-            progress_bar(total=len(self._variants), delay=1, disable=not progress) as bar,
-        ):
+    def _clean_run(self, plain: Tracer) -> CleanRun:
+        prompt = Prompt(
+            plain.args,
+            plain.inputs,
+            _token_count(plain.inputs),
+            self.model._blocks,
+            transformers_insides.cache_argument(self._module),
+        )
+        return CleanRun(prompt, self.new_forward)
+
+    def run(self, finished: Finished) -> None:
+        """Run all variants, and tell of the results as they come."""
+        with self:
             self._scheduler = current()
             try:
-                for variant in self._variants:
-                    variant.go_on()
-                bar.update(sum(variant.done for variant in self._variants))
+                for _ in self._begin():
+                    self._tell(finished)
                 for start, batch in self._batches():
                     self._run_batch(start, batch)
-                    bar.update(len(batch))
+                    self._tell(finished)
+                self._tell(finished)
             except BaseException as error:
-                self._tell_how_far(error)
+                for number, variant in self._variants.items():
+                    if variant.done:
+                        finished.results.setdefault(number, variant.result)
+                failed = [n for n, v in self._variants.items() if v.error is error]
+                error.__dict__["of_variant"] = failed[0] if failed else None
                 raise
             finally:
                 self._cancel()
-        return [variant.result for variant in self._variants]
 
-    def _tell_how_far(self, error: BaseException) -> None:
-        """Hang the finished points onto an error, or an interrupt, and say where it came up."""
-        finished = {n: v.result for n, v in enumerate(self._variants) if v.done}
-        failed = next((n for n, v in enumerate(self._variants) if v.error is error), None)
-        where = ""
-        if failed is not None:
-            where = f" at point {failed}, {_short(self._variants[failed].arguments)}"
-        error.finished = finished
-        error.point = failed
-        error.add_note(
-            f"In a sweep{where}. {len(finished)} of {len(self._variants)} points were finished: "
-            "the error's `finished` has their results by number (sys.last_value.finished)."
-        )
+    def _tell(self, finished: Finished) -> None:
+        """Hand on what has been finished since the last time."""
+        ended = {
+            number: variant.result if variant.done else variant.error
+            for number, variant in self._variants.items()
+            if number not in finished.results and (variant.done or variant.error is not None)
+        }
+        finished.add(ended)
 
     def _may_pack(self) -> bool:
         blocks = len(self.model._blocks)
-        return len(self._variants) > 1 and may_pack(self._module, blocks, self.args, self.inputs)
+        several = len(self._variants) >= VARIANTS_WORTH_OWN_FORWARDS * len(self._cleans)
+        if len(self._cleans) == 1:
+            several = len(self._variants) > 1
+        return several and may_pack(self._module, blocks, self.args, self.inputs)
+
+    def _begin(self) -> Iterator[None]:
+        """Let every variant run to its first touch of what is swept.
+
+        What they read of references before is read in one forward for all.
+        """
+        if self._settings.grad:
+            for variant in self._variants.values():
+                self._go_alone(variant)
+                variant.go_on()
+                variant.close()
+                yield
+            return
+        for variant in self._variants.values():
+            variant.go_on(gather=True)
+        while waiting := [(v, v.wants) for v in self._variants.values() if v.wants is not None]:
+            for run in dict.fromkeys(wanted.run for _, wanted in waiting):
+                run.learn((w.touch, w.ancestry) for _, w in waiting if w.run is run)
+            for variant, wanted in waiting:
+                variant.wants = None
+                variant.go_on(wanted.pause_or_error(), gather=True)
+        yield
+
+    # ── what is only read ────────────────────────────────────────────────────────────────
+
+    def _reading(self, run: SharedRun) -> Callable[[], Any]:
+        """Blocks in which what is touched belongs to a run that is shared."""
+
+        @contextmanager
+        def reading() -> Iterator[None]:
+            holder: Any = self._by_coroutine.get(current(), self)
+            before, holder.reading = holder.reading, run
+            try:
+                yield
+            finally:
+                holder.reading = before
+
+        return reading
+
+    @property
+    def reading(self) -> SharedRun | None:
+        """The run of a reference, while what is touched outside of a variant is of that."""
+        return self._reads
+
+    @reading.setter
+    def reading(self, run: SharedRun | None) -> None:
+        self._reads = run
+
+    def _reach_shared(self, touch: Touch, ancestry: list[nn.Module]) -> Pause | None:
+        """The value at a touch of a run that is shared; `None` if it is none."""
+        variant = self._by_coroutine.get(current())
+        run = self._reads if variant is None else variant.reading
+        if run is None:
+            return None
+        wanted = WantedOfShared(run, touch, ancestry)
+        waits = variant is not None and variant.alone is None and not run.clean.has(touch.site)
+        if waits and self._scheduler is not None:
+            variant.wants = wanted
+            found = self._scheduler.switch()
+        else:
+            found = wanted.pause_or_error()
+        if isinstance(found, Exception):
+            raise found
+        assert found is not None
+        if variant is not None:
+            variant.keep(found)
+        return found
 
     # ── a variant touches the model ──────────────────────────────────────────────────────
 
     def _reach_site(self, touch: Touch, ancestry: list[nn.Module]) -> Pause:
+        shared = self._reach_shared(touch, ancestry)
+        if shared is not None:
+            return shared
         variant = self._by_coroutine.get(current())
         if variant is None or variant.alone is not None:
             return (self._course if variant is None else variant.alone).reach(touch, ancestry)
@@ -149,12 +255,12 @@ class Sweep(Tracer):
 
     def _go_alone(self, variant: Variant) -> Course:
         """A course of its own, with what the variant wrote so far."""
-        report = RunReport(touches=variant.touches)
+        report, prompt = RunReport(touches=variant.touches), variant.clean.prompt
         course = Course(
-            self._call_on(self.args, self.inputs),
+            self._call_on(prompt.args, prompt.inputs),
             self._module,
             report,
-            grad=False,
+            grad=self._settings.grad,
             bypasses=self._bypasses,
         )
         course.written.update(variant.written)
@@ -167,24 +273,31 @@ class Sweep(Tracer):
 
     def _batches(self) -> Iterator[tuple[int, list[Variant]]]:
         """Waiting variants by how many blocks they have in common, cut to the batch size."""
+        waiting = [variant for variant in self._variants.values() if variant.waits]
         groups: dict[int, list[Variant]] = {}
-        for variant in self._variants:
-            if variant.waits:
-                groups.setdefault(self._blocks_before(variant.touch), []).append(variant)
-        if groups:
-            firsts = {v.touch.site: (v.touch, v.ancestry) for g in groups.values() for v in g}
-            keys = self._clean.learn(list(firsts.values()), set(groups), keys=self.packs)
-            self.packs = keys and self._packs_truly()
+        for variant in waiting:
+            groups.setdefault(self._blocks_before(variant.touch), []).append(variant)
+        for clean in dict.fromkeys(variant.clean for variant in waiting):
+            mine = [variant for variant in waiting if variant.clean is clean]
+            firsts = {v.touch.site: (v.touch, v.ancestry) for v in mine}
+            starts = {self._blocks_before(variant.touch) for variant in mine}
+            keys = clean.learn([*firsts.values()], starts, keys=self.packs)
+            self.packs = keys and self._packs_truly(clean)
         for start, group in sorted(groups.items()):
-            for first in range(0, len(group), self._size):
-                yield start, group[first : first + self._size]
+            shares = [group]
+            if self.packs:
+                shares = [[v for v in group if v.clean is clean]
+                          for clean in dict.fromkeys(v.clean for v in group)]  # fmt: skip
+            for share in shares:
+                for first in range(0, len(share), self._size):
+                    yield start, share[first : first + self._size]
 
-    def _packs_truly(self) -> bool:
+    def _packs_truly(self, clean: CleanRun) -> bool:
         """Tried once for a model and a number of tokens."""
         config, known = self._module.config, self.model._packs
         key = (id(self._module), transformers_insides.attention_of(config), self.tokens)
         if key not in known:
-            known[key] = self._clean.packs_truly()
+            known[key] = clean.packs_truly()
         return known[key]
 
     def _blocks_before(self, touch: Touch) -> int:
@@ -205,21 +318,21 @@ class Sweep(Tracer):
     def _run_batch(self, start: int, batch: list[Variant]) -> None:
         """Serve the first touches from the clean run, and run what is wanted behind them."""
         for variant in batch:
-            if not self._clean.has(variant.touch.site):
+            if not variant.clean.has(variant.touch.site):
                 # The clean run never reached this site. Run the variant in its own forward, which
                 # raises NeverRanError.
                 variant.go_on(None)
                 continue
-            value = self._clean.value(variant.touch, variant.ancestry)
+            value = variant.clean.value(variant.touch, variant.ancestry)
             variant.start = self._first_changed(value, variant.see(variant.touch.site, value))
         waiting = [variant for variant in batch if variant.waits]
         short = self._worth_packing(waiting) if self.packs else []
         if short:
-            packed = self._clean.packed([variant.start for variant in short])
-            self._run_shared(start, short, packed)
+            packed = short[0].clean.packed([variant.start for variant in short])
+            self._run_or_alone(start, short, packed)
         whole = [variant for variant in waiting if variant not in short]
         if whole:
-            self._run_shared(start, whole, Rows(self._rows, len(whole)))
+            self._run_or_alone(start, whole, Rows(self._rows, len(whole)))
 
     def _first_changed(self, value: Any, changes: list[Change]) -> int:
         """The first token that differs from the clean run's, 0 where that cannot be told."""
@@ -232,15 +345,35 @@ class Sweep(Tracer):
         packed = sum(self.tokens - variant.start for variant in short)
         return short if packed <= WORTH_PACKING * self.tokens * len(short) else []
 
+    def _run_or_alone(self, start: int, variants: list[Variant], layout: Rows | Packed) -> None:
+        """One forward for these; where it fails, and the others are to go on, each by itself."""
+        if not self._settings.keep_going:
+            self._run_shared(start, variants, layout)
+            return
+        try:
+            self._run_shared(start, variants, layout)
+        except Exception:  # of the model itself: it is not told whose change it could not take
+            for variant in variants:
+                if variant.waits:
+                    variant.go_on(None)
+
     def _run_shared(self, start: int, variants: list[Variant], layout: Rows | Packed) -> None:
         """One forward for these variants, from behind the blocks that they have in common."""
-        batch = Batch(variants, layout, self._clean)
-        args, kwargs = layout.arguments(self.args, self.inputs)
+        batch = Batch(variants, layout)
+        cleans = [variant.clean for variant in variants]
+        several = len(dict.fromkeys(cleans)) > 1
+        args, kwargs = self.args, self.inputs
+        if several:
+            args, kwargs = _side_by_side([clean.prompt for clean in cleans], self._rows)
+        else:
+            args, kwargs = layout.arguments(cleans[0].prompt.args, cleans[0].prompt.inputs)
         with self.forward(args, kwargs, layout) as forward:
-            hidden = self._clean.hidden(start)
-            if hidden is not None:
+            hidden = [clean.hidden(start) for clean in (cleans if several else cleans[:1])]
+            known = [each for each in hidden if each is not None]
+            if len(known) == len(hidden):
                 blocks = self.model._blocks[:start]
-                start_behind(blocks, forward, layout.spread(hidden))
+                common = torch.cat(known) if several else layout.spread(known[0])
+                start_behind(blocks, forward, common)
             batch.run(forward)
         self.packs = self.packs and batch.aligned
 
@@ -282,14 +415,15 @@ class Sweep(Tracer):
 
     def _cancel(self) -> None:
         """End every variant that is still suspended; take away what is left."""
-        for variant in self._variants:
+        for variant in self._variants.values():
             if variant.coroutine and not variant.coroutine.dead:
                 try:
                     variant.coroutine.throw(Cancelled())
                 except Cancelled:
                     pass
             variant.close()
-        self._clean.close()
+        for clean in (*self._cleans, *(run.clean for run in self._shared)):
+            clean.close()
         for forward in self._forwards:
             forward.cancel()
         self._forwards.clear()
@@ -302,13 +436,18 @@ class Sweep(Tracer):
         super()._close()
 
 
-def _short(arguments: tuple) -> str:
-    """What a variant was called with; of tensors the shape alone."""
-    shown = [
-        f"tensor {tuple(each.shape)}" if isinstance(each, torch.Tensor) else repr(each)[:60]
-        for each in arguments
-    ]
-    return f"({', '.join(shown)})"
+def _side_by_side(prompts: Sequence[Prompt], rows: int) -> tuple[tuple, dict[str, Any]]:
+    """The arguments of the model for variants of several prompts, one under the other."""
+
+    def joined(values: list[Any]) -> Any:
+        first = values[0]
+        if isinstance(first, torch.Tensor) and first.ndim and first.shape[0] == rows:
+            return torch.cat(values)
+        return first
+
+    args = tuple(joined([*each]) for each in zip(*(p.args for p in prompts), strict=True))
+    names = prompts[0].inputs
+    return args, {name: joined([p.inputs[name] for p in prompts]) for name in names}
 
 
 def _row_count(args: tuple, kwargs: dict[str, Any]) -> int:
