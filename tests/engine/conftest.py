@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -20,3 +21,18 @@ def model(hf: nn.Module) -> Iterator[LanguageModel]:
     assert not any("forward" in vars(module) for module in hf.modules())
     assert torch._C._len_torch_function_stack() == 0
     assert torch.is_grad_enabled()
+
+
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Python's own handler of SIGINT, whatever the one who runs the tests has."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
+def gradients_on() -> Iterator[None]:
+    """Gradients are on afterwards, whatever a test left them at."""
+    yield
+    torch.set_grad_enabled(True)
