@@ -15,6 +15,7 @@ from typing import Any
 
 from nnsight_magic.engine.places.heads import has_heads
 from nnsight_magic.engine.places.standard_names import ROOT_NAMES
+from nnsight_magic.language.named import NAMED_VALUES, has_named, no_named
 from nnsight_magic.language.names import (
     HANDLE_ATTRIBUTES,
     OF_ATTENTION,
@@ -169,6 +170,11 @@ class Paths:
         child = below_root(handle, name)
         if name == "pattern" and child is None and has_heads(handle):
             return None, None
+        if name in NAMED_VALUES and child is None and not hasattr(module_of(handle), name):
+            if has_named(handle, name):
+                return None, None
+            said = no_named(name, as_written(found, position), kind_of(handle))
+            return None, Problem(link.span, *said)
         if found.stored and position == len(found.links) - 1:
             return None, _assigned(handle, link, as_written(found, position))
         if child is not None:

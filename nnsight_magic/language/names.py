@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from nnsight_magic.language.named import NAMED_VALUES
+
 TRACE_NAMES: dict[str, str] = {
     "model": "the model being traced",
     "layers": "the decoder blocks: layers[i], layers[i].attn, layers[i].mlp",
@@ -37,6 +39,7 @@ HANDLE_ATTRIBUTES: dict[str, str] = {
     "ops": "torch operations inside the module's forward",
     "heads": "attention heads: heads[i] is head i's slice",
     "pattern": "how much each token attends to each, (batch, heads, tokens, tokens)",
+    **NAMED_VALUES,
     "path": "the module's dotted path",
     "name": "the module as it is written in a cell",
     "module": "the torch module itself",

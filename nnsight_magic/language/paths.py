@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 
+from nnsight_magic.language.named import NAMED_VALUES
 from nnsight_magic.language.names import VALUE_ATTRIBUTES
 from nnsight_magic.language.problems import Span
 from nnsight_magic.language.program import Link, Mention, Reference
@@ -103,6 +104,15 @@ def touch(found: Reference) -> Mention | None:
         if link.kind == "attribute" and link.value == "pattern" and not _goes_on(found, position):
             path = as_written(found, position)
             return Mention(path, "pattern", found.stored or _in_place(found), link.span)
+        if (
+            link.kind == "attribute"
+            and link.value in NAMED_VALUES
+            and not _goes_on(found, position)
+        ):
+            kind = "input" if link.value == "resid_pre" else "output"
+            rest = Reference(found.name, found.span, found.links[position + 1 :], found.stored)
+            path = as_written(found, position)
+            return Mention(path, kind, found.stored or _in_place(rest), link.span)
         if link.kind == "attribute" and link.value == "skip" and following == "call":
             return Mention(as_written(found, position), "output", True, link.span)
     return None

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from nnsight_magic.engine.places.heads import Heads, head_layout
+from nnsight_magic.engine.places.named_values import NAMED, value_named
 from nnsight_magic.engine.places.own_names import of_user
 from nnsight_magic.engine.places.pattern import pattern_of
 from nnsight_magic.engine.sweeping.axes import PromptBatch, axes_of, part_of
@@ -99,6 +100,8 @@ class Row:
             return self._wrapped(of_user(self._handle, name))
         if name == "pattern":
             return self._wrapped(pattern_of(self._handle)).output
+        if name in NAMED:
+            return value_named(self._handle, name).read(self._wrapped)
         found = of_user(self._handle, name)
         if name in _VALUES:
             self._note(name)
@@ -112,6 +115,9 @@ class Row:
     def __setattr__(self, name: str, new: Any) -> None:
         if name == "pattern" and name not in self._handle._hides:
             self._wrapped(pattern_of(self._handle)).output = new
+            return
+        if name in NAMED and name not in self._handle._hides:
+            value_named(self._handle, name).write(new, self._wrapped)
             return
         if name not in _VALUES:
             setattr(self._handle, name, new)  # raises the handle's own error

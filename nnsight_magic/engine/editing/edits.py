@@ -270,6 +270,8 @@ class _Recorder:
         change.check(handle, kind, index)
         self.changes = [each for each in self.changes if each is not change]
         check_index(handle, kind, index)
+        if handle._called is not None and index and type(index[0]) is int:
+            index = ((index[0],), *index[1:])  # a row, and not the `[0]` of a block's output
         index = tuple(map(_frozen, index))
         write = Write(handle.path, kind, index, change.operation, _data(change.value), handle.call)
         self._edit.writes.append(_checked(write))

@@ -443,7 +443,7 @@ class Model(Handle):
         """The trace that is running in this thread."""
         tracer = self._running()
         if tracer is None:
-            where = f"{handle.name}.{kind}" if handle.name else kind
+            where = handle._called or (f"{handle.name}.{kind}" if handle.name else kind)
             if self._owner is not None:
                 raise NoTraceError(
                     f"{where} was touched in a thread that has no trace: the one that runs on this "

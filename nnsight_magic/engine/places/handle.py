@@ -10,10 +10,11 @@ from torch import nn
 
 from nnsight_magic.engine.places.attach import attach, call_module, detach
 from nnsight_magic.engine.places.heads import Heads, head_layout
+from nnsight_magic.engine.places.named_values import NamedValues
 from nnsight_magic.engine.places.operations import Operations
 from nnsight_magic.engine.places.own_names import Own, hide_names
 from nnsight_magic.engine.places.pattern import pattern_of
-from nnsight_magic.engine.places.place import Place, raise_what_failed, touching
+from nnsight_magic.engine.places.place import raise_what_failed, touching
 from nnsight_magic.engine.places.source import Source, source_of
 from nnsight_magic.engine.places.spellings import fluent, refuse_block_of_steps
 from nnsight_magic.engine.places.standard_names import BLOCK_NAMES, ROOT_NAMES, part_of_block
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 _LISTS = (nn.ModuleList, nn.Sequential)
 
 
-class Handle(Place):
+class Handle(NamedValues):
     """One module of a wrapped model.
 
     Attributes and indices mirror the module tree; anything else falls through to the real

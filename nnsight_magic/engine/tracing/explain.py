@@ -8,7 +8,7 @@ from torch import nn
 
 from nnsight_magic.engine.places.source import tally
 from nnsight_magic.engine.running.fused import FUSED
-from nnsight_magic.engine.sites.site import Operation, Touch
+from nnsight_magic.engine.sites.site import PATTERN, Operation, Touch
 from nnsight_magic.near import asked_sentence
 
 _STEPS = ("matmul", "bmm", "baddbmm", "dropout")  # of fused attention, besides its softmax
@@ -16,7 +16,8 @@ _STEPS = ("matmul", "bmm", "baddbmm", "dropout")  # of fused attention, besides 
 
 def no_such_operation(touch: Touch, counts: Counter[str]) -> str:
     """What to tell about an operation that a module's forward did not issue."""
-    name, index = Operation("softmax", 0) if touch.called else touch.site.operation
+    operation = touch.site.operation
+    name, index = Operation("softmax", 0) if operation == PATTERN else operation
     where = touch.name.removesuffix(f".ops.{name}[{index}]")
     kind = type(touch.site.module).__name__
     lines = []

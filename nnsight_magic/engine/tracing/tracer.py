@@ -344,10 +344,15 @@ class Tracer(OlderSpellings):
         if self.reads is not None:
             self.reads(handle, kind)
         if kind == "output" and not raw and handle.is_block:
-            path, cls = _hidden_states(pause, path), BlockValue
+            # `[0]` of a value with a name of its own is its first row, as it is of any tensor.
+            cls = BlockValue if handle._called is None else Value
+            path = _hidden_states(pause, path)
         else:
             cls = Value
-        return pause.take(path, cls)
+        value = pause.take(path, cls)
+        if cls is Value and handle._called is not None and isinstance(value, Value):
+            value.where = pause.describe()  # whether or not it stands in a tuple
+        return value
 
     def write(self, handle: Tree, kind: str, new: Any, path: tuple = (), raw: bool = False) -> None:
         """Let `new` flow on at a site; the model is run that far first."""

@@ -1,0 +1,186 @@
+"""Values that have a name of their own: `layers[3].resid_mid`, `layers[3].mlp.added`.
+
+Each is a value of the forward that stands at some site of some module, which is another one in
+every architecture. A `NamedValue` says which; from there on it is touched as every value is, so
+that it can be saved, written, swept over, edited and read at every step of a generation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from nnsight_magic.engine.places.place import Place, touching
+from nnsight_magic.engine.sites.site import Operation
+from nnsight_magic.engine.values.value import Value
+from nnsight_magic.errors import NoSuchModuleError
+
+if TYPE_CHECKING:
+    from nnsight_magic.engine.places.ports import Placed
+
+# Names of a block, of a half of one, and of an MLP.
+OF_BLOCKS = ("resid_pre", "resid_mid", "resid_post")
+
+
+class NamedPlace(Place):
+    """Where a value stands that has a name of its own: a module, or an operation in one.
+
+    Attributes:
+        is_block: whether what a block returns is meant, of which the hidden states are the value.
+    """
+
+    __slots__ = ("_called", "_hidden", "_operation")
+
+    def __init__(
+        self,
+        place: Placed,
+        path: str,
+        called: str,
+        *,
+        call: int = 0,
+        operation: Operation | None = None,
+        hidden: bool = False,
+    ):
+        super().__init__(place._model, path, call)
+        put = object.__setattr__
+        put(self, "_called", called)
+        put(self, "_operation", operation)
+        put(self, "_hidden", hidden)
+
+    @property
+    def is_block(self) -> bool:
+        return self._hidden
+
+    @property
+    def name(self) -> str:
+        """As a user would write it without the value's own name."""
+        if self._operation is None:
+            return super().name
+        name, index = self._operation
+        return f"{super().name}.ops.{name}[{index}]"
+
+
+@dataclass(frozen=True)
+class NamedValue:
+    """One such value.
+
+    Attributes:
+        place: where it stands.
+        kind: `"output"`, `"input"` (the first argument) or `"inputs"` (`(args, kwargs)`).
+        item: where in what stands there, a path of keys.
+    """
+
+    place: NamedPlace
+    kind: str
+    item: tuple = ()
+
+    def read(self, seen: Callable[[Any], Any] = lambda place: place) -> Any:
+        """The value; `seen` gives the place as one prompt of a batch sees it."""
+        value = getattr(seen(self.place), self.kind)
+        for key in self.item:
+            value = value[key]
+        if isinstance(value, Value) and value._pause is not None:
+            value.where = value._pause.describe()  # without the keys of a tuple that nobody sees
+        return value
+
+    def write(self, new: Any, seen: Callable[[Any], Any] = lambda place: place) -> None:
+        """Let `new` flow on in its place."""
+        place = seen(self.place)
+        if not self.item:
+            setattr(place, self.kind, new)
+            return
+        held = getattr(place, self.kind)
+        for key in self.item[:-1]:
+            held = held[key]
+        held[self.item[-1]] = new
+
+
+def value_named(handle: Any, name: str) -> NamedValue:
+    """Where the value stands that `handle.name` is.
+
+    Raises:
+        NoSuchModuleError: this architecture has no such value there; the message says why.
+    """
+    return _FINDERS[name](handle, f"{handle.name}.{name}" if handle.name else name)
+
+
+def _resid_pre(handle: Any, called: str) -> NamedValue:
+    _check_block(handle, called)
+    return NamedValue(NamedPlace(handle, handle.path, called, call=handle.call), "input")
+
+
+def _resid_post(handle: Any, called: str) -> NamedValue:
+    _check_block(handle, called)
+    place = NamedPlace(handle, handle.path, called, call=handle.call, hidden=True)
+    return NamedValue(place, "output")
+
+
+def _check_block(handle: Any, called: str) -> None:
+    names = handle._model.names
+    if not names.is_block(handle.path):
+        name = called.rpartition(".")[2]
+        where = f"{handle.name or 'The model'} ({type(handle.module).__name__})"
+        raise NoSuchModuleError(
+            f"{where} is no decoder block and has no {name}.\n"
+            + (f"Use a block: layers[3].{name}." if names.layers else "This model has no blocks.")
+        )
+    block = handle.module
+    if "altup" in block._modules:  # Gemma-3n
+        raise NoSuchModuleError(
+            f"{called}: the blocks of this model ({type(block).__name__}) pass on several streams, "
+            "not one residual stream.\nUse _output, which is all of them, stream first: "
+            "layers[3]._output[0, :, -1]."
+        )
+
+
+_FINDERS: dict[str, Callable[[Any, str], NamedValue]] = {
+    "resid_pre": _resid_pre,
+    "resid_post": _resid_post,
+}
+NAMED = tuple(_FINDERS)
+
+
+class NamedValues(Place):
+    """The names, as attributes of a module's handle."""
+
+    __slots__ = ()
+
+    @touching
+    def resid_pre(self) -> Value:
+        """Of a block: the residual stream before it, `(batch, tokens, hidden)`.
+
+        It is what the block is called with; what is written to it reaches the block's attention
+        and is what the block adds to.
+
+        Raises:
+            NoSuchModuleError: the module is no block, or its blocks pass on no such stream.
+
+        >>> from nnsight_magic import LanguageModel
+        >>> model = LanguageModel("demo")
+        >>> with model.trace("The Eiffel Tower"):
+        ...     before, behind = model.layers[4].resid_post, model.layers[5].resid_pre
+        >>> bool((before == behind).all())
+        True
+        """
+        return value_named(self, "resid_pre").read()
+
+    @resid_pre.setter
+    def resid_pre(self, new: Any) -> None:
+        value_named(self, "resid_pre").write(new)
+
+    @touching
+    def resid_post(self) -> Value:
+        """Of a block: the residual stream behind it, `(batch, tokens, hidden)`.
+
+        It is the block's `output`, without the tuple that some blocks return it in; its indices
+        are those of the tensor, `resid_post[0]` is the first prompt.
+
+        Raises:
+            NoSuchModuleError: the module is no block, or its blocks pass on no such stream.
+        """
+        return value_named(self, "resid_post").read()
+
+    @resid_post.setter
+    def resid_post(self, new: Any) -> None:
+        value_named(self, "resid_post").write(new)
