@@ -14,7 +14,7 @@ from nnsight_magic import terminal
 from nnsight_magic.results.record import PromptResult, RunRecord
 from nnsight_magic.terminal import PLAIN_WIDTH
 from nnsight_magic.views.data.two_texts import two_texts
-from nnsight_magic.views.data.words import percent, visible
+from nnsight_magic.views.data.words import bar, percent, visible
 from nnsight_magic.views.still.two_texts import lines
 
 TOKENS_SHOWN = 200
@@ -144,13 +144,6 @@ def prediction_lines(each: PromptResult, width: int) -> Text:
 
 def _share(p: float, length: int, colour: str) -> Text:
     return Text(percent(p).rjust(SHARE - 1) + " ").append(bar(p, length), style=colour)
-
-
-def bar(share: float, length: int) -> str:
-    """A bar of `share` of `length` characters, in eighths of a character."""
-    eighths = round(max(0.0, min(1.0, share)) * length * 8)
-    whole, part = divmod(eighths, 8)
-    return ("█" * whole + (" ▏▎▍▌▋▊▉"[part] if part else "")).ljust(length)
 
 
 def _saved_table(record: RunRecord) -> Table:

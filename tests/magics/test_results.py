@@ -12,7 +12,7 @@ from rich.text import Text
 from nnsight_magic import terminal
 from nnsight_magic.magics import shown
 from nnsight_magic.results.as_html import html
-from nnsight_magic.results.as_text import bar, layout, plain_text, tokens_line
+from nnsight_magic.results.as_text import layout, plain_text, tokens_line
 from nnsight_magic.results.as_view import tensors_of, tokens_of
 from nnsight_magic.results.parts import names_of, others, strips_of_two
 from nnsight_magic.results.record import (
@@ -25,7 +25,7 @@ from nnsight_magic.results.record import (
 )
 from nnsight_magic.results.result import TraceResult
 from nnsight_magic.results.saved import describe_saved
-from nnsight_magic.views.data.words import percent, size_text, visible
+from nnsight_magic.views.data.words import bar, percent, size_text, visible
 from nnsight_magic.views.live.view import Selection
 
 

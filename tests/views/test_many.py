@@ -56,4 +56,4 @@ def test_many_prompts_fold_in_words_and_still():
 def test_numbers_without_a_name_colour_the_tokens():
     strip = TokenStrip(["a", "b"], numbers=[0.25, 1.0])
     assert TokensView(strip).coloured == "number"
-    assert "coloured by number, 0 to 1" in TokensView(strip).still()
+    assert "by'>number, 0 to 1<" in TokensView(strip).still()

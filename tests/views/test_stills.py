@@ -316,10 +316,10 @@ def test_tokens_are_coloured_by_the_numbers_that_they_have() -> None:
         TokenStrip(["a", "b", "c"], numbers={"norm": [0, 5, 10], "sign": [-1, 0, 2]})
     )
     assert view.coloured == "norm"
-    assert "coloured by norm, 0 to 10" in view.still()
+    assert "by'>norm, 0 to 10<" in view.still()
     assert "class='t m s31'" in view.still()
     view.coloured = "sign"
-    assert "coloured by sign, -2 to 2" in view.still()
+    assert "by'>sign, -2 to 2<" in view.still()
     assert "class='t m d31'" in view.still()
     assert tokens_view(TokenStrip(["a"], kl=[0.3], numbers={"norm": [1]})).coloured == "KL"
 

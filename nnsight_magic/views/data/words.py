@@ -25,6 +25,17 @@ def percent(p: float) -> str:
     return f"{_fixed(p * 100, 1)}%" if p >= 0.0005 else "<0.1%" if p > 0 else "0%"
 
 
+def bar(share: float, length: int) -> str:
+    """A bar of `share` of `length` characters, in eighths of a character.
+
+    >>> bar(0.45, 5)
+    '██▎  '
+    """
+    eighths = round(max(0.0, min(1.0, share)) * length * 8)
+    whole, part = divmod(eighths, 8)
+    return ("█" * whole + (" ▏▎▍▌▋▊▉"[part] if part else "")).ljust(length)
+
+
 def share(p: float) -> float | None:
     """A probability as a view stores it, already rounded to what `percent` shows of it.
 

@@ -45,6 +45,10 @@ class TokensView(View):
 
         return text(self.strips)
 
+    def in_a_line(self) -> str:
+        named = f"{self.title}: " if self.title else ""
+        return named + (f"{len(self.strips)} prompts, " * (len(self.strips) > 1)) + self.text()
+
     def still(self) -> str:
         from nnsight_magic.views.still.tokens import html
 
@@ -80,6 +84,10 @@ class GridView(View):
         from nnsight_magic.views.still.tokens import grid_text
 
         return grid_text(self.grid, self.title)
+
+    def in_a_line(self) -> str:
+        size = f"{len(self.strips)} rows × {len(self.grid.tokens)} positions"
+        return f"{self.title}: {size}" if self.title else size
 
     def still(self) -> str:
         from nnsight_magic.views.still.tokens import grid_html

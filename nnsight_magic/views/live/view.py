@@ -191,8 +191,12 @@ class View(Routed, anywidget.AnyWidget):
         """The view as a terminal shows it."""
         return printable(self.text())
 
+    def in_a_line(self) -> str:
+        """What is shown, for `repr`: the first line of its words."""
+        return self.text()
+
     def __repr__(self) -> str:
-        lines = self.text().strip().splitlines() or [""]
+        lines = self.in_a_line().strip().splitlines() or [""]
         first = " ".join(lines[0].split())
         shown = first if len(first) <= 100 else first[:99] + "…"
         return f"<{type(self).__name__}: {printable(shown)}>"

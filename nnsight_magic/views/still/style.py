@@ -3,7 +3,8 @@
 Colours come from the notebook's theme, with fallbacks of the page's own scheme: one that declares
 none is white, whatever its reader prefers. So the same markup reads well in JupyterLab, on nbviewer
 and in a page of nbconvert's. Attributes rather than
-rules carry what must survive where styles are taken out.
+rules carry what must survive where a page takes rules out, as JupyterLab does with what it does not
+trust. GitHub takes every style out: there `instead` shows in words what was drawn.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ html[theme="dark"] .nnv-still .nnv-s { color-scheme: dark }
   monospace); font-size: 12px }
 .nnv-still .nnv-s code { background: none !important; color: inherit !important; padding: 0 }
 .nnv-still .nnv-s .d { color: var(--jp-ui-font-color2, GrayText) }
+.nnv-still .nnv-s .by::before { content: "coloured by " }
 .nnv-still .nnv-s img { display: block; margin: 4px 0; image-rendering: pixelated; max-width: 100% }
 .nnv-still .nnv-s table { border-collapse: collapse; border: 0; margin: 2px 0; font-size: 12px;
   color: inherit }
@@ -40,6 +42,15 @@ html[theme="dark"] .nnv-still .nnv-s { color-scheme: dark }
 def frame(body: str) -> str:
     """One still view, or a part of one."""
     return f'<div class="nnv-s">{writable(body)}</div>'
+
+
+def instead(words: str, tag: str = "span") -> str:
+    """HTML that is seen only where a page takes styles out, and with them what these words say.
+
+    >>> instead("████▌")
+    "<span style='display:none'>████▌</span>"
+    """
+    return f"<{tag} style='display:none'>{words}</{tag}>" if words else ""
 
 
 def writable(text: str) -> str:

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from nnsight_magic.printable import escape
 from nnsight_magic.views.data.colouring import Limits
 from nnsight_magic.views.data.strips import Guess, Step, TokenGrid, TokenStrip
-from nnsight_magic.views.data.words import number, percent, step_text, visible
+from nnsight_magic.views.data.words import bar, number, percent, step_text, visible
 from nnsight_magic.views.still.colours import shade, shade_rules
-from nnsight_magic.views.still.style import frame
+from nnsight_magic.views.still.style import frame, instead
 
 TOKENS = 400
 STRIPS = 8
@@ -18,6 +18,8 @@ ROWS, COLUMNS, CELLS = 100, 40, 2000  # of a grid, at most
 LINE, CELL = 100, 9  # characters of a line and of a token in a grid's text
 LEAST_KL = 0.1  # nats: a prediction that hardly moved is not to look as if it had
 SIGNS = "·⏎⇥␍∅"
+BAR = 10  # characters of a bar, where it is text
+LARGEST = 5  # tokens whose numbers are told where there are no colours
 
 # One tint for all, new ones another: what alternates reads as data. A gap ends a token.
 OLD, NEW = "rgba(128,128,128,.14)", "rgba(33,130,230,.18)"
@@ -40,9 +42,10 @@ def strip_html(strip: TokenStrip, coloured: str = "", limits: Limits = (0.0, 1.0
     """The tokens, coloured by the numbers of that name where there are some."""
     first_new = len(strip.tokens) - strip.generated
     values = numbers_of(strip, coloured)
+    shown = strip.tokens[:TOKENS]
     palette = "diverging" if limits[0] < 0 else "sequential"
     spans = []
-    for k, token in enumerate(strip.tokens[:TOKENS]):
+    for k, token in enumerate(shown):
         title = f"{k}: {token!r}"
         style = f"background:{NEW if k >= first_new else OLD}"
         kind = ""
@@ -52,15 +55,32 @@ def strip_html(strip: TokenStrip, coloured: str = "", limits: Limits = (0.0, 1.0
         spans.append(token_html(token, style, title, kind))
     more = f" … {len(strip.tokens) - TOKENS} more" if len(strip.tokens) > TOKENS else ""
     name = f"<b>{escape(strip.name)}</b> " if strip.name else ""
-    return f"<div style='line-height:1.9'>{name}{''.join(spans)}{more}</div>"
+    text = "".join(spans[:first_new]) + _new("".join(spans[first_new:]))
+    told = instead(_largest(shown, values, coloured), "div") if len(values) else ""
+    return f"<div style='line-height:1.9'>{name}{text}{more}</div>{told}"
 
 
-def bar(p: float, colour: str) -> str:
+def _new(spans: str) -> str:
+    """New tokens, which a tint tells from the others; where there is none, bold print does."""
+    return f"<b style='font-weight:inherit'>{spans}</b>" if spans else ""
+
+
+def _largest(tokens: Sequence[str], values: Sequence[float], name: str) -> str:
+    """In words, where colours are largest."""
+    known = [k for k in range(len(tokens)) if math.isfinite(values[k])]
+    first = sorted(known, key=lambda k: -abs(values[k]))[:LARGEST]
+    told = ", ".join(f"{visible(tokens[k])} {number(values[k])}" for k in first)
+    return escape(f"largest {name}: {told}")
+
+
+def bar_html(p: float, colour: str) -> str:
+    """A bar; as text where a page takes styles away."""
     width = max(0.0, min(1.0, p)) * 100
     return (
         "<td><span style='display:inline-block;width:110px;height:9px;border-radius:2px;"
         "background:rgba(128,128,128,.16)'><span style='display:block;height:9px;"
-        f"border-radius:2px;width:{width:.1f}%;background:{colour}'></span></span></td>"
+        f"border-radius:2px;width:{width:.1f}%;background:{colour}'></span></span>"
+        f"{instead(bar(p, BAR).rstrip())}</td>"
     )
 
 
@@ -78,7 +98,9 @@ def guesses_html(
         row = f"<td {LEFT}>{token_html(token, f'background:{OLD}')}</td>"
         for shares, colour in ((now, WITH), (without, WITHOUT))[: 2 if clean else 1]:
             p = shares.get(token)
-            row += f"<td class='n'>{'–' if p is None else percent(p)}</td>{bar(p or 0.0, colour)}"
+            row += (
+                f"<td class='n'>{'–' if p is None else percent(p)}</td>{bar_html(p or 0.0, colour)}"
+            )
         rows.append(f"<tr>{row}</tr>")
     over = "".join(f"<th colspan=2 {LEFT}>{escape(each)}</th>" for each in heads)
     if not clean:
@@ -113,7 +135,9 @@ def html(
         parts.append(shade_rules("diverging" if limits[0] < 0 else "sequential"))
         low, high = map(number, limits)
         unit = " nats" * (coloured == "KL")
-        parts.append(f"<div class='d'>coloured by {escape(coloured)}, {low} to {high}{unit}</div>")
+        # The words "coloured by" come with the colours, by a rule of the style.
+        scale = f"{escape(coloured)}, {low} to {high}{unit}"
+        parts.append(f"<div class='d by'>{scale}</div>")
     for strip in strips[:STRIPS]:
         parts.append(strip_html(strip, coloured, limits))
         last = len(strip.tokens) - 1 - strip.generated
@@ -229,6 +253,6 @@ def steps_html(
         if chosen.candidates:
             told += guesses_html(chosen.candidates, (), "candidates")
     return frame(
-        f"<div style='line-height:1.9'>{name}<span class='d'>{before}</span>{after}{more}</div>"
-        + told
+        f"<div style='line-height:1.9'>{name}<span class='d'>{before}</span>"
+        f"{_new(after)}{more}</div>" + told
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from rich.cells import cell_len
 
@@ -16,23 +16,34 @@ SAME = "rgba(128,128,128,.14)"
 
 
 def html(texts: TwoTexts) -> str:
-    """Columns that go on in the next line where there is no room."""
+    """Columns that go on in the next line where there is no room.
+
+    They are ruby text, which stands in pairs also where a page takes styles out; there what differs
+    is marked by the page's own means.
+    """
     name = f"<b>{escape(texts.name)}</b> " if texts.name else ""
-    heads = "".join(f"<div class='d'>{escape(head)}</div>" for head in texts.heads)
-    box = "display:inline-block;vertical-align:top;margin:2px 2px 2px 0;line-height:1.6"
-    columns = "".join(f"<div style='{box}'>{_cells(column)}</div>" for column in texts.columns)
-    return f"<div>{name}<div style='{box};margin-right:8px'>{heads}</div>{columns}</div>"
+    heads = [f"<span class='d' style='display:block'>{escape(head)}</span>" for head in texts.heads]
+    columns = "".join(_pair(*_cells(column)) for column in texts.columns)
+    return f"<div>{name}{_pair(*heads, room=8)} {columns}</div>"
 
 
-def _cells(column: Column) -> str:
-    colour = SAME if column[0] == column[1] else DIFFERS
-    mark = "" if column[0] == column[1] else ";box-shadow:inset 0 -2px rgb(214,110,10)"
-    cells = []
+def _pair(upper: str, lower: str, room: int = 2) -> str:
+    box = f"display:inline-block;vertical-align:top;margin:2px {room}px 2px 0;line-height:1.6"
+    below = "display:block;font-size:inherit;line-height:inherit;text-align:left"
+    return f"<ruby style='{box}'>{upper}<rt style='{below}'>{lower}</rt></ruby>"
+
+
+def _cells(column: Column) -> Iterator[str]:
+    """Both tokens of a column; `mark` is what pages without styles have for what stands out."""
+    same = column[0] == column[1]
+    tag, colour = ("span", SAME) if same else ("mark", DIFFERS)
+    line = "" if same else ";box-shadow:inset 0 -2px rgb(214,110,10);color:inherit"
     for token in column:
-        shown = "&nbsp;" if token is None else escape(visible(token))
-        style = "" if token is None else f"background:{colour}{mark}"
-        cells.append(f"<div class='t m' style='{style}'>{shown}</div>")
-    return "".join(cells)
+        if token is None:
+            yield "<span class='t m' style='display:block'>&nbsp;</span>"
+            continue
+        style = f"display:block;background:{colour}{line}"
+        yield f"<{tag} class='t m' style='{style}'>{escape(visible(token))}</{tag}>"
 
 
 def lines(texts: TwoTexts, width: int) -> Iterable[tuple[str, str, str]]:
