@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nnsight_magic.errors import BadInputError
 
@@ -11,7 +11,7 @@ ROLES = (
     *("batch", "prompt", "step", "token", "query", "key", "head", "feature", "vocabulary"),
     "axis",
 )
-TOKENS = ("token", "query", "key")  # roles of the axes whose places are tokens
+TOKENS = ("token", "position", "query", "key")  # roles of the axes whose places are tokens
 ROWS = ("batch", "prompt")  # roles of the axis that tells whose tokens these are
 PADDING = "‹padding›"  # what stands in place of a token where a row of a batch has none
 
@@ -70,6 +70,26 @@ def infer_axes(
     if rows is None:
         return [Axis(role, size) for role, size in zip(roles, shape, strict=True)]
     return _labelled(roles, shape, rows, named=names is not None)
+
+
+def with_words(axes: Sequence[Axis], words: Mapping[str, Sequence[str]]) -> list[Axis]:
+    """The axes with words for the places of some of them, by role.
+
+    Raises:
+        BadInputError: there is no such axis, or it has another number of places.
+
+    >>> with_words([Axis("row", 2)], {"row": ["input", "0"]})[0].labels
+    ('input', '0')
+    """
+    for role, given in words.items():
+        sizes = [axis.size for axis in axes if axis.role == role]
+        if not sizes or any(size != len(given) for size in sizes):
+            found = f"of {sizes[0]} places" if sizes else "that is not there"
+            raise BadInputError(f"{len(given)} words for an axis {role!r} {found}")
+    return [
+        replace(axis, labels=tuple(words[axis.role])) if axis.role in words else axis
+        for axis in axes
+    ]
 
 
 def rows_of(tokens: Sequence[str] | Sequence[Sequence[str]]) -> list[tuple[str, ...]]:

@@ -17,7 +17,7 @@ from nnsight_magic.views.data.dense import as_tensor
 from nnsight_magic.views.data.held import HELD
 from nnsight_magic.views.data.labels import Labels, Vocabulary
 from nnsight_magic.views.data.pooling import numbers
-from nnsight_magic.views.data.roles import drawn_axes, infer_axes
+from nnsight_magic.views.data.roles import drawn_axes, infer_axes, with_words
 from nnsight_magic.views.data.seen import Seen, axes_of
 from nnsight_magic.views.data.tensor import STORED, TensorData, both, facts_of
 from nnsight_magic.views.data.wire import About
@@ -80,6 +80,7 @@ class TensorView(View):
         tokens: Sequence[str] | Sequence[Sequence[str]] | None = None,
         vocabulary: Vocabulary | None = None,
         sizes: Mapping[str, int] | None = None,
+        words: Mapping[str, Sequence[str]] | None = None,
         expression: str = "",
         weak: bool = False,
         stored: int = STORED,
@@ -94,6 +95,7 @@ class TensorView(View):
             vocabulary: the text of a token id: a function, such as `tokenizer.decode`, or a list;
                 it labels the axis of the vocabulary.
             sizes: the model's sizes by role, such as `{"head": 9, "feature": 576}`.
+            words: for any axis by its role, a word for each of its places.
             expression: how the tensor is written; it is what the export copies.
             weak: never keeps the tensor alive; otherwise it is one of those shown last that are
                 kept, a gigabyte of them.
@@ -106,7 +108,7 @@ class TensorView(View):
         array = Array(tensor, weak=True)
         if vocabulary is not None and not callable(vocabulary):
             sizes = {"vocabulary": len(vocabulary), **(sizes or {})}
-        places = infer_axes(array.shape, axes, tokens, sizes)
+        places = with_words(infer_axes(array.shape, axes, tokens, sizes), words or {})
         self.data = TensorData(array, Labels(places, vocabulary), stored)
         facts: About = {
             "shape": list(array.shape),

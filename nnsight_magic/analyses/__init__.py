@@ -1,0 +1,50 @@
+"""Analyses: what people in interpretability do every day, each a plain function of Python.
+
+    from nnsight_magic import analyses
+
+    found = analyses.lens(model, "The Eiffel Tower is in the city of", answer=" Paris")
+
+The magics of the same names read a line and call these. Numbers come back with named axes, as
+`Result`, which is an `xarray.DataArray`. Nothing is imported before the first analysis is asked
+for: xarray takes half a second.
+
+A file is never called as its function is (`logit_lens.py` has `lens`): importing it would put the
+module in the function's place here.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nnsight_magic.analyses.lens_shown import Lens as Lens
+    from nnsight_magic.analyses.logit_lens import lens as lens
+    from nnsight_magic.analyses.metric import Metric as Metric
+    from nnsight_magic.analyses.metric import metric_of as metric_of
+    from nnsight_magic.analyses.result import Along as Along
+    from nnsight_magic.analyses.result import Result as Result
+    from nnsight_magic.analyses.result import with_axes as with_axes
+
+# Where each name is at home; `dir(analyses)` lists them.
+_HOMES = {
+    "Along": "result",
+    "Lens": "lens_shown",
+    "Metric": "metric",
+    "Result": "result",
+    "lens": "logit_lens",
+    "metric_of": "metric",
+    "with_axes": "result",
+}
+__all__ = sorted(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{home}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__
