@@ -284,6 +284,34 @@ class NNsightMagic(Magics):
         __tracebackhide__ = True
         self._line("about", line, self._about)
 
+    # -- analyses -----------------------------------------------------------------------------
+
+    @no_var_expand
+    @line_magic("lens")
+    def lens_magic(self, line: str) -> Any:
+        __tracebackhide__ = True
+        return self._analyse("lens", line)
+
+    def _analyse(self, magic: str, line: str) -> Any:
+        """Runs the analysis of that name; gives what it found, or `None` where nothing is shown."""
+        __tracebackhide__ = True
+        with self._errors_of_line(magic, line, f"%{magic}"):
+            read = self._read(magic, line)
+            if read is None:
+                return None
+            from nnsight_magic.magics.analysis import asked, run
+
+            self.models.namespace = self.shell.user_ns
+            name, model = self.models.find(read.model)
+            call = asked(magic, read, name, model, self.shell.user_ns)
+            if read.code:
+                print(call.code)
+                return None
+            found = run(call)
+        if read.output:
+            self.shell.user_ns[read.output] = found.value
+        return None if read.quiet else found.shown(views=bool(read.view))
+
     def _line(self, magic: str, line: str, act: Any) -> None:
         __tracebackhide__ = True
         with self._errors_of_line(magic, line, f"%{magic}"):
@@ -366,5 +394,5 @@ class NNsightMagic(Magics):
 
 for _name in ("trace", "generate"):
     getattr(NNsightMagic, _name).__doc__ = help_text(_name)
-for _name in ("edit", "model", "models", "saved", "runs", "edits", "about"):
+for _name in ("edit", "model", "models", "saved", "runs", "edits", "about", "lens"):
     getattr(NNsightMagic, f"{_name}_magic").__doc__ = help_text(_name)

@@ -65,6 +65,11 @@ SEED = Option(
     "seed", "number", "where the random numbers of sampling begin", metavar="N", setting="seed"
 )
 
+# What every analysis takes, beside options of its own.
+ANALYSIS = (*SHARED[:4], *SHARED[7:],
+    Option("code", "flag", "print the Python that does the same, and run nothing"),
+)  # fmt: skip
+
 CELLS = ("trace", "generate", "edit")  # the magics of whole cells
 
 OPTIONS: dict[str, tuple[Option, ...]] = {
@@ -93,6 +98,14 @@ OPTIONS: dict[str, tuple[Option, ...]] = {
     ),
     "runs": (),
     "about": (),
+    "lens": (
+        Option("answer", "text", "a token to follow through the rows", "a", "TEXT"),
+        Option("of", "text", "what is looked at: resid, or what attn or mlp adds (default: resid)",
+               metavar="PART"),
+        Option("top", "number", "how many tokens are kept for each place", "k", "N"),
+        Option("settled", "flag", "mark from which row on the final token stays the likeliest"),
+        *ANALYSIS,
+    ),
 }  # fmt: skip
 
 SUMMARY = {
@@ -104,6 +117,7 @@ SUMMARY = {
     "edit": "Make an edit, writes that every later run carries out: %%edit silence",
     "edits": "List the model's edits, switch, remove, store or load them: %edits silence --off",
     "about": "Show what a module is: %about layers[3].mlp, or layers[3].mlp? in any cell.",
+    "lens": 'The logit lens of a prompt: %lens "The Eiffel Tower is in the city of" -a " Paris"',
     "runs": "List the runs of this session, or compare two: %runs 3 5",
 }
 
@@ -368,6 +382,7 @@ def help_text(magic: str) -> str:
         "saved": "%saved [NAME …] [--drop]",
         "runs": "%runs [A B]",
         "about": "%about PATH",
+        "lens": '%lens "PROMPT" [--answer TEXT] [options]',
     }.get(magic, f"%{magic} [options]")
     lines = [SUMMARY[magic], "", usage, ""]
     lines += [f"{left.ljust(width)}{right}" for left, right in rows]

@@ -1,0 +1,184 @@
+"""The lines of analyses, `%lens` and its like: from a line to a call of Python, which runs or is
+printed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from nnsight_magic.engine.running.inputs import WholeText
+from nnsight_magic.errors import OptionError
+from nnsight_magic.magics.options import Line
+from nnsight_magic.magics.prompts import prompts_of
+
+Arguments = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How the line of one magic becomes a call.
+
+    Attributes:
+        function: of `nnsight_magic.analyses`.
+        arguments: what it is called with beside model and prompt, by the line.
+        view: the arguments of the result's `view()`, by the line.
+    """
+
+    function: str
+    arguments: Callable[[Line], Arguments]
+    view: Callable[[Line], Arguments] = lambda line: {}
+
+
+def _lens(line: Line) -> Arguments:
+    return _given(answer=line.answer, of=line.of, top=line.top)
+
+
+def _given(**arguments: Any) -> Arguments:
+    """The arguments that the line has; the others are as they are by default."""
+    return {name: value for name, value in arguments.items() if value is not None}
+
+
+KINDS: dict[str, Kind] = {
+    "lens": Kind("lens", _lens, lambda line: {"settled": True} if line.settled else {}),
+}
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call of an analysis for each of the line's prompts.
+
+    Attributes:
+        written: how the prompts are written in Python.
+        several: whether they are a list, or a dict where they have names.
+    """
+
+    kind: Kind
+    model: Any
+    variable: str
+    prompts: tuple[Any, ...]
+    names: tuple[str, ...]
+    written: str
+    several: bool
+    arguments: Arguments = field(default_factory=dict)
+    view: Arguments = field(default_factory=dict)
+    output: str = "found"
+
+    @property
+    def code(self) -> str:
+        """The Python that does the same."""
+        given = "".join(f", {name}={value!r}" for name, value in self.arguments.items())
+        call = f"analyses.{self.kind.function}({self.variable}, {{}}{given})"
+        lines = ["from nnsight_magic import analyses"]
+        if "WholeText(" in self.written:
+            lines.append("from nnsight_magic.engine.running.inputs import WholeText")
+        if not self.several:
+            made = call.format(self.written)
+        elif self.names:
+            made = f"{{name: {call.format('prompt')} for name, prompt in {self.written}.items()}}"
+        else:
+            made = f"[{call.format('prompt')} for prompt in {self.written}]"
+        shown = self._shown()
+        return "\n".join([*lines, "", f"{self.output} = {made}", *shown])
+
+    def _shown(self) -> list[str]:
+        given = ", ".join(f"{name}={value!r}" for name, value in self.view.items())
+        how = f"{{}}.view({given})" if given else "{}"
+        if not self.several:
+            return [how.format(self.output)]
+        each = f"{self.output}.values()" if self.names else self.output
+        return [f"for each in {each}:", f"    display({how.format('each')})"]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the calls gave: `value` is one result, or a list, or a dict of them by name."""
+
+    value: Any
+    each: Mapping[str, Any]
+    view: Arguments
+
+    def shown(self, *, views: bool = True) -> Any:
+        """What the magic returns: one result, or all of them, displayed one below the other."""
+        return Several(self, views) if self.view or len(self.each) > 1 or not views else self.value
+
+
+class Several:
+    """Results one below the other, or one that is shown otherwise than by itself."""
+
+    def __init__(self, found: Found, views: bool) -> None:
+        self.value, self._found, self._views = found.value, found, views
+
+    def __repr__(self) -> str:
+        texts = self._found.each.items()
+        return "\n\n".join(
+            f"{name}\n{each.text()}" if name else each.text() for name, each in texts
+        )
+
+    def _ipython_display_(self) -> None:
+        from nnsight_magic.views.display import in_notebook, show_view
+
+        if not self._views or not in_notebook():
+            print(self)
+            return
+        for each in self._found.each.values():
+            show_view(each.view(**self._found.view))
+
+
+def asked(magic: str, line: Line, variable: str, model: Any, namespace: Mapping[str, Any]) -> Call:
+    """The call that a line asks for.
+
+    Raises:
+        OptionError: there is no prompt, or no variable of that name.
+    """
+    kind = KINDS[magic]
+    inputs, names = prompts_of(line, model, namespace)
+    texts = isinstance(inputs, list) and bool(inputs) and all(isinstance(p, str) for p in inputs)
+    several = texts and (len(inputs) > 1 or bool(names))
+    prompts = tuple(inputs) if texts else (inputs,)
+    if texts and not several:
+        inputs = inputs[0]
+    if line.output and not line.output.isidentifier():
+        raise OptionError(f"{line.output!r} cannot be the name of a variable")
+    return Call(
+        kind,
+        model,
+        variable,
+        prompts,
+        names,
+        _written(line, inputs, names),
+        several,
+        kind.arguments(line),
+        kind.view(line),
+        line.output or "found",
+    )
+
+
+def run(call: Call) -> Found:
+    """Runs the analysis for each prompt."""
+    from nnsight_magic import analyses
+
+    function = getattr(analyses, call.kind.function)
+    found = [function(call.model, prompt, **call.arguments) for prompt in call.prompts]
+    names = call.names or tuple(str(k) for k in range(len(found)))
+    each = dict(zip(names, found, strict=True))
+    if not call.several:
+        return Found(found[0], {"": found[0]}, call.view)
+    return Found(each if call.names else found, each, call.view)
+
+
+def _written(line: Line, inputs: Any, names: tuple[str, ...]) -> str:
+    """The prompts as Python writes them; a notebook's variable by its name."""
+    if line.prompt is not None and not line.chat:
+        return line.prompt
+    if names:
+        pairs = (f"{name!r}: {_literal(text)}" for name, text in zip(names, inputs, strict=True))
+        return f"{{{', '.join(pairs)}}}"
+    if isinstance(inputs, list) and all(isinstance(each, str) for each in inputs):
+        return f"[{', '.join(map(_literal, inputs))}]"
+    return _literal(inputs)
+
+
+def _literal(prompt: Any) -> str:
+    """A chat's text has its special tokens already, and says so."""
+    return f"WholeText({str(prompt)!r})" if isinstance(prompt, WholeText) else repr(prompt)

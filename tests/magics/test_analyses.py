@@ -1,0 +1,83 @@
+"""The lines of analyses: read, run, printed as Python."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from tests.magics.conftest import PROMPT
+
+LINES = {
+    "lens": (f'%lens "{PROMPT}" -a 7 -k 2', ["token", "entropy", "settled"]),
+}
+
+
+def numbers(found, names):
+    return [np.asarray(getattr(found, name)) for name in names]
+
+
+@pytest.mark.parametrize("magic", LINES)
+def test_the_python_that_a_line_prints_gives_the_same_numbers(shell, magic):
+    line, names = LINES[magic]
+    shell.run(f"{line} -q -o by_magic")
+    shell.run(f"{line} --code")
+    code = shell.text
+    assert "from nnsight_magic import analyses" in code
+    shell.run(code)
+    for one, other in zip(
+        numbers(shell.ns["found"], names), numbers(shell.ns["by_magic"], names), strict=True
+    ):
+        assert np.array_equal(one, other)
+
+
+def test_it_is_shown_and_kept(shell):
+    found = shell.run(f'%lens "{PROMPT}" -o kept')
+    assert shell.ns["kept"] is found
+    assert shell.run(f'%lens "{PROMPT}" -q') is None
+
+
+def test_several_prompts_are_a_list_and_named_ones_a_dict(shell):
+    shell.run('%lens "Hello" "Hello world" -q -o both')
+    assert [found.rank for found in shell.ns["both"]] == [None, None]
+    shell.run('%lens a="Hello" b="Hello world" -a "7" -o named')
+    assert list(shell.ns["named"]) == ["a", "b"]
+    shell.run('%lens a="Hello" b="Hello world" -a "7" --code')
+    shell.run("display = print\n" + shell.text)
+    assert list(shell.ns["found"]) == ["a", "b"]
+
+
+def test_prompts_come_from_variables_files_and_chats(shell, tmp_path):
+    shell.ns["text"] = "Hello world"
+    shell.run("%lens -p text -q -o found")
+    assert "".join(shell.ns["found"].tokens) == "Hello world"
+    shell.run("%lens -p text --code")
+    assert "analyses.lens(model, text)" in shell.text
+    (tmp_path / "prompts.json").write_text(json.dumps(["Hello", "world"]))
+    shell.run(f"%lens -f {tmp_path / 'prompts.json'} -q -o two")
+    assert len(shell.ns["two"]) == 2
+    shell.ns[
+        "model"
+    ].tokenizer.chat_template = "{% for m in messages %}<{{ m.content }}>{% endfor %}"
+    shell.run("%lens -p text --chat -q -o found")
+    assert "".join(shell.ns["found"].tokens) == "<Hello world>"
+    shell.run("%lens -p text --chat --code")
+    assert "WholeText('<Hello world>')" in shell.text
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("%lens", "there is no prompt"),
+        ('%lens "Hello" -a "zebra quux"', "tokens: "),
+        ('%lens "Hello" --of banana', "no lens of 'banana'"),
+        ('%lens "Hello" --anwser x', "did you mean '--answer'?"),
+        ('%lens "Hello" -k many', "--top takes a whole number"),
+        ('%lens "Hello" -o 3x', "'3x' cannot be the name of a variable"),
+    ],
+)
+def test_what_is_wrong_with_a_line_is_said_at_it(shell, line, words):
+    shown = shell.fails(line)
+    assert words in shown
+    assert "not run" in shown
