@@ -18,7 +18,8 @@ import torch
 
 from nnsight_magic.engine.editing.block import Computed, Slot
 from nnsight_magic.engine.editing.check import check_index
-from nnsight_magic.engine.editing.file import StoredEdit, StoredWrite, store, stored, to_json
+from nnsight_magic.engine.editing.file import StoredEdit, StoredWrite, store, stored
+from nnsight_magic.engine.editing.index import frozen, to_json, with_change
 from nnsight_magic.engine.places.own_names import of_user
 from nnsight_magic.engine.running.lifeline import watched_exit
 from nnsight_magic.engine.values.changes import replaced
@@ -272,7 +273,7 @@ class _Recorder:
         check_index(handle, kind, index)
         if handle._called is not None and index and type(index[0]) is int:
             index = ((index[0],), *index[1:])  # a row, and not the `[0]` of a block's output
-        index = tuple(map(_frozen, index))
+        index = tuple(map(frozen, index))
         write = Write(handle.path, kind, index, change.operation, _data(change.value), handle.call)
         self._edit.writes.append(_checked(write))
 
@@ -299,7 +300,7 @@ def functional(
             f"{', '.join(operation for operation, _ in given) or 'none'}."
         )
     (operation, value) = given[0]
-    index = () if at is None else (_frozen(at),)
+    index = () if at is None else (frozen(at),)
     check_index(site, kind, index)
     write = Write(site.path, kind, index, operation, _data(value), site.call)
     return Edit(name, [_checked(write)], _model=model)
@@ -354,43 +355,11 @@ def _applied(raw: Any, write: Write, is_block: bool) -> Any:
                 f"What stands there is a {describe(value)} and has no item [{index_text(key)}].\n"
                 f"Name the item first, in brackets of its own: [{item!r}][{index_text(key)}]."
             ) from None
-    return replaced(raw, tuple(path), _changed(value, index, write))
-
-
-def _changed(old: Any, index: list, write: Write) -> Any:
-    if not isinstance(old, torch.Tensor):
-        return write.value
-    new = old.clone()
-    index = [_indexing(each) for each in index] or [...]
-    value = write.value
     if isinstance(value, torch.Tensor):
-        value = value.to(device=old.device, dtype=old.dtype)
-    part = new
-    try:
-        for each in index[:-1]:
-            part = part[each]
-        at = index[-1]
-        if write.operation == "add":
-            value = part[at] + value
-        elif write.operation == "scale":
-            value = part[at] * value
-        part[at] = value
-    except (RuntimeError, IndexError, TypeError, ValueError, OverflowError) as error:
-        raise EditError(
-            f"What stands there has the shape {tuple(old.shape)}.\n"
-            f"Found: {str(error).strip().splitlines()[0]}"
-        ) from None
-    return new
-
-
-def _indexing(index: Any) -> Any:
-    """Lists as tensors: torch takes some for the indices of several axes, and an empty one too."""
-    if isinstance(index, tuple):
-        return tuple(map(_indexing, index))
-    if isinstance(index, list):
-        mask = bool(index) and all(isinstance(each, bool) for each in index)
-        return torch.tensor(index, dtype=torch.bool if mask else torch.long)
-    return index
+        new = with_change(value, index, write.operation, write.value)
+    else:
+        new = write.value
+    return replaced(raw, tuple(path), new)
 
 
 def _data(value: Any) -> Any:
@@ -399,13 +368,6 @@ def _data(value: Any) -> Any:
     if isinstance(value, torch.Tensor):
         return plain(value.detach()).clone()
     return value
-
-
-def _frozen(index: Any) -> Any:
-    """An index that the user's later changes do not reach."""
-    if isinstance(index, tuple):
-        return tuple(map(_frozen, index))
-    return _data(index) if isinstance(index, torch.Tensor) else index
 
 
 def _checked(write: Write) -> Write:

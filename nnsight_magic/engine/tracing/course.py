@@ -23,6 +23,7 @@ from nnsight_magic.engine.running.randomness import Drawing, Redrawing
 from nnsight_magic.engine.sites.report import RunReport
 from nnsight_magic.engine.sites.site import Site, Touch
 from nnsight_magic.engine.tracing.explain import never_ran, no_such_operation, numpy_lent, too_late
+from nnsight_magic.engine.tracing.order import runs_before
 from nnsight_magic.engine.tracing.silence import Silence
 from nnsight_magic.engine.values.changes import Change
 from nnsight_magic.engine.values.gradients import NOT_RECORDED
@@ -324,7 +325,7 @@ class Course:
             if pause.site.operation is not None:
                 return forward.has_left(site, there[len(here) :], pause.site.module)
             return pause.site.kind == "output"
-        return _before(there, here, self.root)
+        return runs_before(there, here, self.root)
 
     def _check_operation(self, forward: Forward, touch: Touch) -> None:
         """Say at once that a module that has run has no such operation."""
@@ -460,18 +461,3 @@ class Course:
             holds_blocks and pause.site.kind == "output" and not at_operation
         )
         return report.blocks if behind else 0
-
-
-def _before(path: tuple[str, ...], other: tuple[str, ...], root: nn.Module) -> bool:
-    """Whether `path` runs before `other`, where the order of a list of modules tells."""
-    for depth, (ours, theirs) in enumerate(zip(path, other, strict=False)):
-        if ours == theirs:
-            continue
-        if not (ours.isdigit() and theirs.isdigit()) or int(ours) > int(theirs):
-            return False
-        try:
-            parent = root.get_submodule(".".join(path[:depth]))
-        except AttributeError:
-            return False
-        return isinstance(parent, nn.ModuleList | nn.Sequential)
-    return False
