@@ -22,18 +22,26 @@ if TYPE_CHECKING:
     from nnsight_magic.analyses.logit_lens import lens as lens
     from nnsight_magic.analyses.metric import Metric as Metric
     from nnsight_magic.analyses.metric import metric_of as metric_of
+    from nnsight_magic.analyses.points import Axis as Axis
+    from nnsight_magic.analyses.points import Grid as Grid
+    from nnsight_magic.analyses.points import grid as grid
     from nnsight_magic.analyses.result import Along as Along
     from nnsight_magic.analyses.result import Result as Result
     from nnsight_magic.analyses.result import with_axes as with_axes
+    from nnsight_magic.analyses.swept import sweep as sweep
 
 # Where each name is at home; `dir(analyses)` lists them.
 _HOMES = {
     "Along": "result",
+    "Axis": "points",
+    "Grid": "points",
     "Lens": "lens_shown",
     "Metric": "metric",
     "Result": "result",
+    "grid": "points",
     "lens": "logit_lens",
     "metric_of": "metric",
+    "sweep": "swept",
     "with_axes": "result",
 }
 __all__ = sorted(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll]

@@ -104,10 +104,11 @@ class Sweep(Tracer):
             number: Variant(lambda *args: change(*args, **given), variant, self._cleans[which])
             for number, (variant, which) in variants.items()
         }
+        lent = {clean: SharedRun(clean, "the prompt", lends=True) for clean in self._cleans}
         for variant in self._variants.values():
             variant.keeps_errors = settings.keep_going
             if not settings.writes:
-                variant.reading = SharedRun(variant.clean, "the prompt", lends=True)
+                variant.reading = lent[variant.clean]
         self._by_coroutine = {each.coroutine: each for each in self._variants.values()}
         self._holds_cache = bool(filled_among((*self.args, *self.inputs.values())))
         # What is filled in a cache has the rows of one variant.
