@@ -22,6 +22,7 @@ from nnsight_magic.language.names import (
     TRACE_NAMES,
     VALUE_ATTRIBUTES,
 )
+from nnsight_magic.language.parts import is_part, why_not
 from nnsight_magic.language.paths import as_written
 from nnsight_magic.language.problems import Problem, cell_error, listing, on_written_lines
 from nnsight_magic.language.program import Link, Program, Reference
@@ -175,6 +176,12 @@ class Paths:
                 return None, None
             said = no_named(name, as_written(found, position), kind_of(handle))
             return None, Problem(link.span, *said)
+        if child is None and is_part(handle, name):
+            why = why_not(handle, name)
+            if why is None or name in self.attached or hasattr(module_of(handle), name):
+                return None, None
+            message, _, hint = why.partition("\n")
+            return None, Problem(link.span, message.rstrip("."), hint.rstrip("."))
         if found.stored and position == len(found.links) - 1:
             return None, _assigned(handle, link, as_written(found, position))
         if child is not None:

@@ -17,6 +17,7 @@ from nnsight_magic.language.names import (
     TRACE_NAMES,
     VALUE_ATTRIBUTES,
 )
+from nnsight_magic.language.parts import parts_of
 from nnsight_magic.language.paths import literal_index, unwind
 from nnsight_magic.language.problems import listing
 from nnsight_magic.language.tree import (
@@ -110,6 +111,9 @@ def _of_handle(handle: Any, fragment: str, shapes: Mapping[str, Any]) -> Complet
     for name in named:
         shape = shapes.get(f"{handle.name}.{name}")
         found.append(Candidate(name, str(shape) if shape else NAMED_VALUES[name]))
+    for name, text in parts_of(handle).items():
+        shape = shapes.get(f"{handle.name}.{name}" if handle.name else name)
+        found.append(Candidate(name, str(shape) if shape else text))
     picked = tuple(each for each in found if each.text.startswith(fragment))
     return Completions(fragment, picked, True)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nnsight_magic.language.named import NAMED_VALUES
+from nnsight_magic.language.parts import PARTS
 
 TRACE_NAMES: dict[str, str] = {
     "model": "the model being traced",
@@ -40,6 +41,7 @@ HANDLE_ATTRIBUTES: dict[str, str] = {
     "heads": "attention heads: heads[i] is head i's slice",
     "pattern": "how much each token attends to each, (batch, heads, tokens, tokens)",
     **NAMED_VALUES,
+    **PARTS,
     "path": "the module's dotted path",
     "name": "the module as it is written in a cell",
     "module": "the torch module itself",

@@ -6,6 +6,7 @@ import ast
 
 from nnsight_magic.language.named import NAMED_VALUES
 from nnsight_magic.language.names import VALUE_ATTRIBUTES
+from nnsight_magic.language.parts import PARTS
 from nnsight_magic.language.problems import Span
 from nnsight_magic.language.program import Link, Mention, Reference
 
@@ -113,6 +114,10 @@ def touch(found: Reference) -> Mention | None:
             rest = Reference(found.name, found.span, found.links[position + 1 :], found.stored)
             path = as_written(found, position)
             return Mention(path, kind, found.stored or _in_place(rest), link.span)
+        if link.kind == "attribute" and link.value in PARTS and not _goes_on(found, position):
+            path = as_written(found, position)
+            rest = Reference(found.name, found.span, found.links[position + 1 :], found.stored)
+            return Mention(path, str(link.value), found.stored or _in_place(rest), link.span)
         if link.kind == "attribute" and link.value == "skip" and following == "call":
             return Mention(as_written(found, position), "output", True, link.span)
     return None

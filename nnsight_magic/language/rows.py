@@ -19,6 +19,7 @@ from nnsight_magic.engine.values.containers import entries, is_container, rebuil
 from nnsight_magic.engine.values.value import handed_out, own_copy, plain
 from nnsight_magic.errors import WrongValueError
 from nnsight_magic.language.names import VALUE_ATTRIBUTES
+from nnsight_magic.language.parts import place_of_part
 from nnsight_magic.language.tokens import PromptRow
 
 # Values by their names in the batch (`layers[5].output`), each with the names by which prompts
@@ -102,6 +103,8 @@ class Row:
             return self._wrapped(pattern_of(self._handle)).output
         if name in NAMED:
             return value_named(self._handle, name).read(self._wrapped)
+        if (part := place_of_part(self._handle, name)) is not None:
+            return self._wrapped(part).output
         found = of_user(self._handle, name)
         if name in _VALUES:
             self._note(name)
@@ -118,6 +121,9 @@ class Row:
             return
         if name in NAMED and name not in self._handle._hides:
             value_named(self._handle, name).write(new, self._wrapped)
+            return
+        if (part := place_of_part(self._handle, name)) is not None:
+            self._wrapped(part).output = new
             return
         if name not in _VALUES:
             setattr(self._handle, name, new)  # raises the handle's own error

@@ -13,7 +13,7 @@ import torch
 from nnsight_magic.errors import EditError
 
 if TYPE_CHECKING:
-    from nnsight_magic.engine.places.handle import Handle
+    from nnsight_magic.engine.places.ports import Placed
 
 
 class Computed:
@@ -28,7 +28,7 @@ class Computed:
     def __init__(self, operation: str, value: Any, of: Slot | None = None):
         self.operation, self.value, self.of = operation, value, of
 
-    def check(self, handle: Handle, kind: str, index: tuple) -> None:
+    def check(self, handle: Placed, kind: str, index: tuple) -> None:
         """Refuse to be assigned to another place than the one that it was computed from.
 
         Raises:
@@ -44,7 +44,7 @@ class Computed:
 class Slot:
     """An output or input in an edit block: it can be indexed and written, and has no value."""
 
-    def __init__(self, recorder: Any, handle: Handle, kind: str, index: tuple = ()):
+    def __init__(self, recorder: Any, handle: Placed, kind: str, index: tuple = ()):
         self._recorder, self._handle, self._kind, self._index = recorder, handle, kind, index
 
     def __getitem__(self, index: Any) -> Slot:
@@ -78,7 +78,7 @@ class Slot:
         self._recorder.changes.append(change)
         return change
 
-    def is_at(self, handle: Handle, kind: str, index: tuple) -> bool:
+    def is_at(self, handle: Placed, kind: str, index: tuple) -> bool:
         """Whether this is the place of that index, at whose end `[:]` changes nothing."""
         mine = (self._handle.path, self._handle.call, self._kind)
         return mine == (handle.path, handle.call, kind) and _same(self._index, index)
@@ -97,8 +97,9 @@ class Slot:
 
     def no_value(self, name: str) -> EditError:
         """That nothing else can be done with it."""
+        where = self._handle._called or f"{self._handle.name}.{self._kind}"
         return EditError(
-            f"{self._handle.name}.{self._kind} has no value in an edit block ({name}): no forward "
+            f"{where} has no value in an edit block ({name}): no forward "
             "runs there.\nAn edit is a write of known numbers: =, +=, -=, *= or /=. What depends "
             "on the model's values belongs into a trace."
         )

@@ -19,12 +19,12 @@ from nnsight_magic.engine.values.words import index_text
 from nnsight_magic.errors import EditError, NnsightError
 
 if TYPE_CHECKING:
-    from nnsight_magic.engine.places.handle import Handle
+    from nnsight_magic.engine.places.ports import Placed
 
 _TOKENS = 4  # of the prompt that nobody gave; the shapes of a value have as many, its kind does not
 
 
-def check_index(handle: Handle, kind: str, index: tuple) -> None:
+def check_index(handle: Placed, kind: str, index: tuple) -> None:
     """Refuse an index that what stands there cannot take.
 
     Raises:
@@ -60,7 +60,7 @@ def _says_container(module: Any) -> bool:
     return any(word in str(said).lower() for word in ("tuple", "output"))
 
 
-def _output_of(handle: Handle) -> Any:
+def _output_of(handle: Placed) -> Any:
     """What the module gives on a few tokens, as shapes; `None` where no scan can tell."""
     root = handle._model._root
     known = handle._model._scanned

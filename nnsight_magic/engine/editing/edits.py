@@ -20,6 +20,8 @@ from nnsight_magic.engine.editing.block import Computed, Slot
 from nnsight_magic.engine.editing.check import check_index
 from nnsight_magic.engine.editing.file import StoredEdit, StoredWrite, store, stored
 from nnsight_magic.engine.editing.index import frozen, to_json, with_change
+from nnsight_magic.engine.places.attention_values import PARTS, part_of
+from nnsight_magic.engine.places.named_part import NamedPart
 from nnsight_magic.engine.places.own_names import of_user
 from nnsight_magic.engine.running.lifeline import watched_exit
 from nnsight_magic.engine.values.changes import replaced
@@ -36,10 +38,11 @@ from nnsight_magic.errors import EditError, NoSuchEditError, NoSuchModuleError
 
 if TYPE_CHECKING:
     from nnsight_magic.engine.places.handle import Handle
-    from nnsight_magic.engine.places.ports import Root
+    from nnsight_magic.engine.places.ports import Placed, Root
     from nnsight_magic.engine.running.forward import Forward
 
 OPERATIONS = ("set", "add", "scale")
+KINDS = ("output", "input", "inputs", *PARTS)
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,8 @@ class Write:
 
     Attributes:
         path: the module, by its real dotted path.
-        kind: `"output"`, `"input"` (the first argument) or `"inputs"` (`(args, kwargs)`).
+        kind: `"output"`, `"input"` (the first argument) or `"inputs"` (`(args, kwargs)`), or a
+            value of the module that has a name of its own, such as `"q"` of an attention.
         index: what stood in brackets, one item a pair of brackets: `output[0][:, -1]` is
             `(0, (slice(None), -1))`.
         operation: `"set"`, `"add"` or `"scale"`.
@@ -198,20 +202,21 @@ class Edits(Mapping):
         for found in stored(path):
             edit = Edit(found.name, [], found.enabled, found.steps, self._model)
             for write in found.writes:
-                self._check_path(write.path, path)
+                self._check_path(write.path, path, write.kind)
                 edit.writes.append(_checked(Write(*write)))
             loaded.append(edit)
         for edit in loaded:
             self._add(edit)
         return loaded
 
-    def _check_path(self, module: str, file: str | Path) -> None:
-        """A module that this model has not is an error at once."""
+    def _check_path(self, module: str, file: str | Path, kind: str) -> None:
+        """A module or value that this model has not is an error at once."""
         try:
-            _ = self._model[module] if module else None
+            part_of(self._model[module] if module else self._model, kind)
         except (NoSuchModuleError, IndexError) as error:
             raise EditError(
-                f"{file} holds an edit of {module!r}, which is no module of this model.\n"
+                f"{file} holds an edit of {module!r}, which is no module of this model"
+                f"{f' that has {kind}' if kind in PARTS else ''}.\n"
                 f"{error}\nNothing of it was loaded."
             ) from None
 
@@ -221,7 +226,13 @@ class Edits(Mapping):
             for write in edit.writes:
                 handle = self._model[write.path] if write.path else self._model
                 kind = "output" if write.kind == "output" else "input"
-                forward.edit(handle.ancestors(), kind, _carry_out(edit, write, handle.is_block))
+                part = part_of(handle, write.kind)
+                if part is None:
+                    change = _carry_out(edit, write, handle.is_block)
+                    forward.edit(handle.ancestors(), kind, change)
+                else:
+                    change = _carry_out(edit, write, part=part)
+                    forward.edit(part.ancestors(), part.kind, change)
 
     def new_name(self) -> str:
         number = 1
@@ -255,13 +266,19 @@ class _Recorder:
     def read_input(self, handle: Handle) -> Slot:
         return Slot(self, handle, "input")
 
+    def read_part(self, place: NamedPart) -> Slot:
+        return Slot(self, place, place.value)
+
+    def write_part(self, place: NamedPart, new: Any) -> None:
+        self.note(place, place.value, (), new)
+
     def write(self, handle: Handle, kind: str, new: Any, path: tuple = (), raw: bool = False):
         self.note(handle, "inputs" if kind == "input" else kind, (), new)
 
     def write_input(self, handle: Handle, new: Any) -> None:
         self.note(handle, "input", (), new)
 
-    def note(self, handle: Handle, kind: str, index: tuple, new: Any) -> None:
+    def note(self, handle: Placed, kind: str, index: tuple, new: Any) -> None:
         if handle._operation is not None:
             raise EditError(
                 f"{handle.name} is an operation inside a module; an edit writes to what modules "
@@ -274,7 +291,8 @@ class _Recorder:
         if handle._called is not None and index and type(index[0]) is int:
             index = ((index[0],), *index[1:])  # a row, and not the `[0]` of a block's output
         index = tuple(map(frozen, index))
-        write = Write(handle.path, kind, index, change.operation, _data(change.value), handle.call)
+        path = handle.handle.path if isinstance(handle, NamedPart) else handle.path
+        write = Write(path, kind, index, change.operation, _data(change.value), handle.call)
         self._edit.writes.append(_checked(write))
 
     def call(self, handle: Handle, args: tuple, kwargs: dict[str, Any]) -> Any:
@@ -302,16 +320,17 @@ def functional(
     (operation, value) = given[0]
     index = () if at is None else (frozen(at),)
     check_index(site, kind, index)
+    part_of(site, kind)
     write = Write(site.path, kind, index, operation, _data(value), site.call)
     return Edit(name, [_checked(write)], _model=model)
 
 
-def _carry_out(edit: Edit, write: Write, is_block: bool):
+def _carry_out(edit: Edit, write: Write, is_block: bool = False, part: NamedPart | None = None):
     def change(raw: Any, step: int, call: int) -> Any:
         if call != write.call or (edit.steps is not None and step not in edit.steps):
             return raw
         try:
-            return _applied(raw, write, is_block)
+            return _applied(raw, write, is_block, part)
         except EditError as error:
             raise EditError(_not_fitting(edit, write, error.message)) from None
 
@@ -326,11 +345,11 @@ def _not_fitting(edit: Edit, write: Write, why: str) -> str:
     )
 
 
-def _applied(raw: Any, write: Write, is_block: bool) -> Any:
+def _applied(raw: Any, write: Write, is_block: bool, part: NamedPart | None) -> Any:
     """`raw` with one write; `raw` itself stays as it is."""
     path, index = [], list(write.index)
     value = raw
-    if write.kind == "input":
+    if (write.kind if part is None else part.kind) == "input":
         path = list(path_of_first(*raw) or ())
         if not path:
             raise EditError("The module is called without arguments, so it has no input.")
@@ -344,6 +363,9 @@ def _applied(raw: Any, write: Write, is_block: bool) -> Any:
             del index[0]
         if is_container(value):
             path, value = [0], value[0]
+    if part is not None and part.layout is not None:
+        path.append(part.layout)
+        value = part.layout.take(value)
     while is_container(value):
         key = index.pop(0) if index else 0
         path.append(key)
@@ -371,7 +393,7 @@ def _data(value: Any) -> Any:
 
 
 def _checked(write: Write) -> Write:
-    if write.kind not in ("output", "input", "inputs") or write.operation not in OPERATIONS:
+    if write.kind not in KINDS or write.operation not in OPERATIONS:
         raise EditError(f"An edit cannot {write.operation} {write.kind}.")
     if not isinstance(write.value, torch.Tensor | bool | int | float):
         raise EditError(

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from nnsight_magic.engine.places.named_part import named_on
 from nnsight_magic.engine.values.containers import entries, is_container, rebuild
 from nnsight_magic.engine.values.parts import Parts
 from nnsight_magic.engine.values.value import BlockValue, Value, as_value, own_copy, plain
@@ -35,7 +36,9 @@ def attach(handle: Tree, name: str, module: nn.Module) -> None:
     where = f"{handle.name}.{name}" if handle.name else name
     path = f"{handle.path}.{name}" if handle.path else name
     attached = handle._model._attached
-    own = hasattr(type(handle), name) or hasattr(handle.ancestors()[-1], name)
+    named = named_on(handle, name)
+    ours = hasattr(type(handle), name) if named is None else named.has(handle)
+    own = ours or hasattr(handle.ancestors()[-1], name)
     if path not in attached and (own or handle._standard(name, handle.ancestors()[-1])):
         raise NoSuchModuleError(
             f"{where} exists already: the model has something of that name, which stays as it is.\n"

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any, NoReturn, overload
 
 from torch import nn
 
+from nnsight_magic.engine.places import attention_values
 from nnsight_magic.engine.places.attach import attach, call_module, detach
 from nnsight_magic.engine.places.heads import Heads, head_layout
+from nnsight_magic.engine.places.named_part import named_on, names_of
 from nnsight_magic.engine.places.named_values import NamedValues
 from nnsight_magic.engine.places.operations import Operations
 from nnsight_magic.engine.places.own_names import Own, hide_names
@@ -71,6 +73,11 @@ class Handle(NamedValues):
     @pattern.setter
     def pattern(self, new: Any) -> None:
         pattern_of(self).output = new
+
+    q = attention_values.Q
+    k = attention_values.K
+    v = attention_values.V
+    z = attention_values.Z
 
     def trace(
         self, *inputs: Any, full: bool = False, grad: bool | None = None, **kwargs: Any
@@ -211,12 +218,16 @@ class Handle(NamedValues):
     def __setattr__(self, name: str, new: Any) -> None:
         if name in self._hides:
             object.__setattr__(self, name, new)
-        elif isinstance(new, nn.Module) and not isinstance(
-            getattr(type(self), name, None), property
-        ):
+        elif isinstance(new, nn.Module) and self._may_attach(name):
             attach(self, name, new)
         else:
             super().__setattr__(name, new)
+
+    def _may_attach(self, name: str) -> bool:
+        ours = names_of(type(self)).get(name)
+        if ours is not None:
+            return not ours.has(self)
+        return not isinstance(getattr(type(self), name, None), property)
 
     def __delattr__(self, name: str) -> None:
         if name in getattr(self, "__dict__", ()):
@@ -290,7 +301,8 @@ class Handle(NamedValues):
         return (self._child(str(i)) for i in range(len(module)))
 
     def __dir__(self) -> list[str]:
-        names = [*super().__dir__(), *self._children(), *dir(self.module)]
+        ours = [n for n in super().__dir__() if (v := named_on(self, n)) is None or v.has(self)]
+        names = [*ours, *self._children(), *dir(self.module)]
         if not self.path:
             names += ROOT_NAMES
         elif self._model.names.is_block(self.path):

@@ -109,7 +109,8 @@ class Heads:
     """The heads of one attention module, by number.
 
     `heads[i]` is `(batch, tokens, size)`, `heads[i:j]` and `heads[[i, j]]` are
-    `(batch, tokens, heads, size)`. Assigning writes.
+    `(batch, tokens, heads, size)`; `heads[...]` is all of them, which `attn.z` is too. Assigning
+    writes.
     """
 
     __slots__ = ("_attention", "_count", "_projection", "_size")
@@ -127,11 +128,13 @@ class Heads:
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, int):
             return self._input()[..., self._columns(index)]
-        return self._split()[..., index, :]
+        return self._split() if index is ... else self._split()[..., index, :]
 
     def __setitem__(self, index: Any, new: Any) -> None:
         if isinstance(index, int):
             self._input()[..., self._columns(index)] = new
+        elif index is ...:
+            self._split()[...] = new
         else:
             self._split()[..., index, :] = new
 

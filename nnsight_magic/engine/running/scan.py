@@ -20,6 +20,7 @@ from torch import nn
 from nnsight_magic.engine.insides import torch_insides
 from nnsight_magic.engine.running.inputs import Inputs
 from nnsight_magic.engine.values.containers import first_argument, is_container
+from nnsight_magic.engine.values.fit import fit
 from nnsight_magic.engine.values.parts import Parts
 from nnsight_magic.engine.values.value import BlockValue, as_value
 from nnsight_magic.errors import ScanError
@@ -162,6 +163,18 @@ class ScanReader:
     def read_input(self, handle: Any) -> Any:
         """The first argument."""
         return self._given(self._value(handle, "input"), handle, "input")
+
+    def read_part(self, place: Any) -> Any:
+        """A value that has a name of its own."""
+        found = self._value(place, place.kind)
+        return found if place.layout is None else place.layout.take(found)
+
+    def write_part(self, place: Any, new: Any) -> None:
+        """What is written is what a later read gives, of the whole value too."""
+        old = self._value(place, place.kind)
+        new = fit(new, self.read_part(place), place._called)
+        key = (place.path, place.kind)
+        self._values[key] = new if place.layout is None else place.layout.put(old, new)
 
     def write(self, handle: Any, kind: str, new: Any, path: tuple = (), raw: bool = False) -> None:
         """What is written is what a later read gives; nothing runs that it could change."""

@@ -19,6 +19,7 @@ from nnsight_magic.engine.insides import transformers_insides
 from nnsight_magic.engine.running.bypass import Bypasses
 from nnsight_magic.engine.running.forward import Forward
 from nnsight_magic.engine.sites.site import PATTERN, Site
+from nnsight_magic.engine.values.laid_out import item, layout_of
 from nnsight_magic.engine.values.value import handed_out, plain
 
 if TYPE_CHECKING:
@@ -79,6 +80,9 @@ def axes_at(model: Root, site: Site, path: tuple, value: torch.Tensor, batch: Pr
         _is_standard(model, site) or batch.width not in _sizes(model)
     ):
         return Axes("rows", (1,))
+    layout = layout_of(path)
+    if layout is not None and _has_tokens_at(value.shape, layout.tokens, batch, site.step):
+        return Axes("rows", layout.tokens)
     config = getattr(model._root, "config", None)
     how = transformers_insides.attention_of(config)
     key = (site.module, site.kind, site.call, site.operation, path, value.ndim, how)
@@ -98,6 +102,12 @@ def _is_plain(shape: torch.Size, batch: PromptBatch, step: int) -> bool:
     """Whether it looks like `(batch, tokens, features)`; later steps have a single token."""
     rows = batch.prompts * batch.each
     return len(shape) == 3 and shape[0] == rows and shape[1] == (1 if step else batch.width)
+
+
+def _has_tokens_at(shape: torch.Size, axes: tuple[int, ...], batch: PromptBatch, step: int) -> bool:
+    """Whether a part whose layout is known is of these prompts, and not of what they look at."""
+    tokens = all(shape[axis] == batch.width or step for axis in axes)
+    return shape[0] == batch.prompts * batch.each and tokens
 
 
 def _is_standard(model: Root, site: Site) -> bool:
@@ -231,7 +241,7 @@ def _seen(model: Root, site: Site, path: tuple, inputs: dict[str, Any]) -> torch
             return None
         raw = pause.part(())
         for key in path:
-            raw = raw[key]
+            raw = item(raw, key)
         return plain(raw.detach()).clone() if isinstance(raw, torch.Tensor) else None
     except Exception:
         return None

@@ -113,14 +113,15 @@ class Course:
             NeverRanError: no forward comes there.
         """
         pause = self._ahead(touch, ancestry) or self._again(touch, ancestry)
-        if pause.touch is None:
-            pause.touch = touch
+        first = pause.touch is None
+        if pause.note(touch):
+            self.report.touches.append(touch)
+        if first:
             if len(self._forwards) > 1:
                 stopped = next(each for each in self._forwards if each.pause is pause)
                 behind = (each.site for each in self._pauses if each.site not in stopped.fired)
                 self._order.update((touch.site, site) for site in behind)
             self._pauses.append(pause)
-            self.report.touches.append(touch)
         return pause
 
     def settle(self) -> None:

@@ -37,7 +37,8 @@ from nnsight_magic.engine.values.value import BlockValue, HiddenStates, Value
 from nnsight_magic.errors import BadInputError, NeverRanError, WrongValueError
 
 if TYPE_CHECKING:
-    from nnsight_magic.engine.places.ports import Root, Tree
+    from nnsight_magic.engine.places.named_part import NamedPart
+    from nnsight_magic.engine.places.ports import Placed, Root, Tree
     from nnsight_magic.engine.places.standard_names import StandardNames
 
 
@@ -90,7 +91,7 @@ class Tracer(OlderSpellings):
         self._parent: Tracer | None = None
         self._invokes = Invokes()
         self._invoked: list[Tracer] = []
-        self.reads: Callable[[Tree, str], None] | None = None  # is told what is read
+        self.reads: Callable[[Placed, str], None] | None = None  # is told what is read
         self._caches: list[Callable[[Forward], None]] = []
         self.own_calls = OwnCalls()
         self._written_before: dict[Site, list[Change]] = {}
@@ -377,6 +378,18 @@ class Tracer(OlderSpellings):
         pause = self._reach(handle, "input")
         pause.put(_first_argument(pause, handle), new)
 
+    def read_part(self, place: NamedPart) -> Any:
+        """A value that has a name of its own."""
+        pause = self._reach(place, place.kind)
+        if self.reads is not None:
+            self.reads(place, place.kind)
+        return pause.take(_path_of_part(pause, place))
+
+    def write_part(self, place: NamedPart, new: Any) -> None:
+        """Let `new` flow on in the place of such a value."""
+        pause = self._reach(place, place.kind)
+        pause.put(_path_of_part(pause, place), new)
+
     def skip(self, handle: Tree, value: Any) -> None:
         """Do not run a module: `value` is what it gives."""
         touch, ancestry = self._touch(handle, "output")
@@ -440,13 +453,13 @@ class Tracer(OlderSpellings):
             "Use: with model.generate(prompt, max_new_tokens=…) as tracer."
         )
 
-    def _reach(self, handle: Tree, kind: str) -> Pause:
+    def _reach(self, handle: Placed, kind: str) -> Pause:
         touch, ancestry = self._touch(handle, kind)
         if handle.is_attached:
             return self.own_calls.pause(touch)
         return self._reach_site(touch, ancestry)
 
-    def _touch(self, handle: Tree, kind: str) -> tuple[Touch, list[nn.Module]]:
+    def _touch(self, handle: Placed, kind: str) -> tuple[Touch, list[nn.Module]]:
         """The site that is meant, and the modules from the root down to its own."""
         ancestry = handle.ancestors()
         module = ancestry[-1]
@@ -518,7 +531,14 @@ def _hidden_states(pause: Pause, path: tuple) -> tuple:
     return path
 
 
-def _first_argument(pause: Pause, handle: Tree) -> tuple:
+def _path_of_part(pause: Pause, place: NamedPart) -> tuple:
+    path = ()
+    if place.kind == "input" and place._operation is None:
+        path = _first_argument(pause, place)
+    return path if place.layout is None else (*path, place.layout)
+
+
+def _first_argument(pause: Pause, handle: Placed) -> tuple:
     """Where the first argument stands in `(args, kwargs)`: some modules are called by keyword."""
     path = path_of_first(*pause.part(()))
     if path is None:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from nnsight_magic.engine.values.containers import rebuild
+from nnsight_magic.engine.values.laid_out import Layout
 from nnsight_magic.engine.values.value import own_copy
 
 # One change: where in the value (a path of keys, () for the whole) and what stands there now, or
@@ -30,6 +31,8 @@ def replaced(raw: Any, path: tuple, new: Any) -> Any:
     """A container like `raw` with `new` at a path of keys; `raw` itself stays as it is."""
     if not path:
         return new
+    if isinstance(path[0], Layout):
+        return path[0].put(raw, new)
     return rebuild(raw, {path[0]: replaced(raw[path[0]], path[1:], new)})
 
 

@@ -14,6 +14,7 @@ from nnsight_magic.engine.values.containers import is_container
 from nnsight_magic.engine.values.fit import fit, unwrapped
 from nnsight_magic.engine.values.gradients import retain_grad
 from nnsight_magic.engine.values.inner_tensors import is_wrapper
+from nnsight_magic.engine.values.laid_out import item, layout_of
 from nnsight_magic.engine.values.parts import Parts
 from nnsight_magic.engine.values.plainly import TENSOR, plainly
 from nnsight_magic.engine.values.value import Value, as_value, mark, own_copy
@@ -80,6 +81,8 @@ class Pause:
         self.closed = False
         self.age = 0
         self.touch: Touch | None = None
+        # By the name of what was asked for: a part of the value may have one of its own.
+        self._touches: dict[str | None, Touch] = {}
         self.passer: Touch | None = None  # a value handed out already that depends on this one
         self._late_write = late_write
         self._grad = grad
@@ -94,7 +97,31 @@ class Pause:
         return bool(self.changes)
 
     def describe(self) -> str:
-        return self.touch.where if self.touch is not None else self.site.kind
+        touch = self._touch_of(())
+        return touch.where if touch is not None else self.site.kind
+
+    def note(self, touch: Touch) -> bool:
+        """Note who asks for the value, or for a part of it that has a name of its own.
+
+        Whether nobody has asked for that before.
+        """
+        if touch.called in self._touches or (self.touch is not None and not self._touches):
+            return False
+        self._touches[touch.called] = touch
+        self.touch = self.touch or touch
+        return True
+
+    def _touch_of(self, path: tuple) -> Touch | None:
+        layout = layout_of(path)
+        return self._touches.get(None if layout is None else layout.called, self.touch)
+
+    def _where(self, path: tuple) -> str:
+        layout, touch = layout_of(path), self._touch_of(path)
+        if layout is None:
+            return self.describe() + "".join(key_text(key) for key in path)
+        if touch is None or touch.called != layout.called:
+            return layout.called
+        return touch.where
 
     def part(self, path: tuple) -> Any:
         """The model's own value at `path`, with everything written so far."""
@@ -105,17 +132,17 @@ class Pause:
     def _at(self, path: tuple) -> Any:
         value = self.current
         for key in path:
-            value = value[key]
+            value = item(value, key)
         return value
 
     def take(self, path: tuple, cls: type[Value] = Value) -> Any:
         """Hand out the value at `path`: a `Value` for a tensor, `Parts` for a container."""
         raw = self.part(path)
-        if not path and self.touch is not None and isinstance(raw, torch.Tensor):
-            self.touch.shape = tuple(raw.shape)
-        where = self.describe()
-        if path:
-            where += "".join(key_text(key) for key in path)
+        touch = self._touch_of(path)
+        whole = not path or layout_of(path) is not None
+        if whole and touch is not None and isinstance(raw, torch.Tensor):
+            touch.shape = tuple(raw.shape)
+        where = self._where(path)
         if isinstance(raw, torch.Tensor):
             if type(raw) is not torch.Tensor and is_wrapper(raw):
                 raise WrongValueError(_wrapped(where, raw))
@@ -138,7 +165,7 @@ class Pause:
         """Let `new` flow on in place of what stands at `path`; it must fit if `check` is on."""
         self._refuse_late_write()
         old = self.part(path)
-        where = self.describe() + "".join(key_text(key) for key in path)
+        where = self._where(path)
         new = fit(new, old, where) if check else unwrapped(new)
         self._keep_parts(path)
         self._change(path, new)
@@ -212,13 +239,13 @@ class Pause:
         self._refuse_late_write()
         self._fold()
         if handed.age != self.age:
-            self.refuse_old(self.describe())
+            self.refuse_old(self._where(handed.path))
         if not self.passed:
             self._hold(handed, alias)
         elif (value := handed.alive()) is not None:
             handed.strong = value  # until the forward that has it still ahead goes on
         else:
-            self.refuse_old(self.describe())
+            self.refuse_old(self._where(handed.path))
 
     def lend(self, handed: HandedOut, alias: torch.Tensor, borrower: Any) -> None:
         """Somebody else has the memory of a value: what is written there has to be looked for."""
@@ -306,12 +333,16 @@ class Pause:
                 self._handed.append(handed)
 
     def _change(self, path: tuple, new: Any, written: bool = True) -> None:
+        touch = self._touch_of(path)
+        if layout := layout_of(path):  # a change of the tensor that the part lies in
+            path = path[:-1]
+            new = layout.put(self._at(path), new)
         self.current = replaced(self.current, path, new)
         if not written:
             return
         self.age += 1
-        if self.touch is not None:
-            self.touch.wrote = True
+        if touch is not None:
+            touch.wrote = True
         # A later change of the same place, or of all that it lies in, makes this one idle.
         self.changes = [(p, v) for p, v in self.changes if p[: len(path)] != path]
         self.changes.append((path, new))
