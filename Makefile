@@ -39,6 +39,7 @@ help:
 	@echo "  make test-gpu       the tests that need an accelerator"
 	@echo "Change it"
 	@echo "  make widgets        bundle the front end"
+	@echo "  make palette        write the views' colours from Python into the front end"
 	@echo "  make pictures       draw thirty tensors live, still and as figures, side by side"
 	@echo "  make screenshots    take the documentation's pictures of the views again"
 	@echo "Measure it"
@@ -116,6 +117,10 @@ types: $(STAMPS)/installed
 	@$(BIN)/python -m tests.types $(ARGS)
 
 widgets: $(STATIC)/.built
+
+.PHONY: palette
+palette: $(STAMPS)/installed
+	$(BIN)/python widgets/palette.py
 
 # Converted once into the user's cache folder; looking for it there takes no time.
 demo-model: $(STAMPS)/installed

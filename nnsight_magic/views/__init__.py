@@ -33,8 +33,10 @@ if TYPE_CHECKING:
     from nnsight_magic.views.live.tree import tree_view as tree_view
     from nnsight_magic.views.live.view import Selection as Selection
     from nnsight_magic.views.live.view import View as View
+    from nnsight_magic.views.still.colour_maps import COLOUR_MAPS as COLOUR_MAPS
 
 _HOMES = {
+    "COLOUR_MAPS": "still.colour_maps",
     "CompareView": "live.comparison",
     "GridView": "live.tokens",
     "ModuleNote": "data.modules",

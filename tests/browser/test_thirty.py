@@ -19,7 +19,8 @@ from nnsight_magic.views.data.pooling import numbers
 from nnsight_magic.views.data.seen import colouring_of, place_of
 from nnsight_magic.views.data.tensor import STORED
 from nnsight_magic.views.data.words import number
-from nnsight_magic.views.still.colours import MINUS, NAN, PLUS, scale
+from nnsight_magic.views.still.colours import scale
+from nnsight_magic.views.still.palette import MINUS, NAN, PLUS
 from nnsight_magic.views.still.picture import picture
 from tests.browser.thirty import Live, live, live_of, views_of_thirty
 from tests.views.pictures import console_values, figure_pixels, values_of

@@ -11,8 +11,9 @@ from rich.color import Color
 from rich.console import Console
 
 from nnsight_magic.views.data.seen import Drawn
-from nnsight_magic.views.still.colours import MINUS, NAN, PLUS, scale
+from nnsight_magic.views.still.colours import scale
 from nnsight_magic.views.still.half_blocks import text_of
+from nnsight_magic.views.still.palette import MINUS, NAN, PLUS
 from nnsight_magic.views.still.picture import picture
 
 _CONSOLE = Console()

@@ -8,20 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from nnsight_magic.views.data.colouring import places
-
-# Blue against orange, in the middle the ground's own colour: as in the front end's `colour.ts`.
-LIGHT = {
-    "diverging": ("08306b", "2a6fbb", "86b8e3", "f7f7f5", "f2b380", "d3621b", "7a2a02"),
-    "sequential": ("f7f7f5", "c3ddf2", "7fb2e0", "3a7fc4", "174a92", "081f4d"),
-    "grey": ("ffffff", "111111"),
-}
-DARK = {
-    "diverging": ("cfe6ff", "6fb0f2", "2a63ad", "17191e", "ad4f12", "f0944d", "ffe3c9"),
-    "sequential": ("17191e", "1b3763", "2a63ad", "5b9de6", "a9d3ff", "f2f9ff"),
-    "grey": ("111111", "ffffff"),
-}
-NAN, PLUS, MINUS = (217, 70, 176), (92, 184, 46), (28, 122, 92)
-
+from nnsight_magic.views.still.palette import DARK, LIGHT, MINUS, NAN, PLUS
 
 # Linear light to the cones' responses, and their cube roots to Oklab (Ottosson 2020).
 _CONES = np.array(

@@ -10,8 +10,9 @@ import numpy as np
 
 from nnsight_magic.views.data.seen import Drawn, Seen, drawn_by, place_of
 from nnsight_magic.views.data.words import number
-from nnsight_magic.views.still.colours import MINUS, NAN, PLUS, scale
+from nnsight_magic.views.still.colour_maps import COLOUR_MAPS
 from nnsight_magic.views.still.layout import plot_size
+from nnsight_magic.views.still.palette import MINUS, NAN, PLUS
 from nnsight_magic.views.still.picture import Names, names_of
 from nnsight_magic.views.still.tensor import heading
 
@@ -102,7 +103,6 @@ def _sheet(names: Names, width: int, height: int, title: str, marked: bool) -> t
 
 def _draw(axes: Any, drawn: Drawn) -> Any:
     """The values, and over them the marks of what is no number."""
-    from matplotlib.colors import ListedColormap
     from matplotlib.patches import Patch
 
     values = drawn.values.astype(np.float64) / _unit(drawn)
@@ -114,7 +114,7 @@ def _draw(axes: Any, drawn: Drawn) -> Any:
         for begin, count, block in zip((top, left), values.shape, drawn.block, strict=True)
     )
     extent = (left - 0.5, right - 0.5, bottom - 0.5, top - 0.5)
-    colours = ListedColormap(scale(drawn.palette) / 255)
+    colours = COLOUR_MAPS[f"nnsight_magic.{drawn.palette}"]
     options = {"aspect": "auto", "interpolation": "nearest", "extent": extent}
     shown = axes.imshow(values, cmap=colours, vmin=low, vmax=high, **options)
     kinds = ((np.isnan(values), NAN, "NaN"), (values == np.inf, PLUS, "∞"))

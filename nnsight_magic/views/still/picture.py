@@ -19,8 +19,9 @@ import numpy as np
 from nnsight_magic.views.data.colouring import places
 from nnsight_magic.views.data.seen import Drawn, Seen, axes_of, drawn_by, place_of
 from nnsight_magic.views.data.words import number, visible
-from nnsight_magic.views.still.colours import MINUS, NAN, PLUS, scale
+from nnsight_magic.views.still.colours import scale
 from nnsight_magic.views.still.layout import plot_size, ticks
+from nnsight_magic.views.still.palette import MINUS, NAN, PLUS
 
 WIDTH, HEIGHT = 560, 320  # of a map at most
 CELLS = 1 << 15  # blocks of a picture at most

@@ -23,11 +23,12 @@ def html(texts: TwoTexts) -> str:
     """
     name = f"<b>{escape(texts.name)}</b> " if texts.name else ""
     heads = [f"<span class='d' style='display:block'>{escape(head)}</span>" for head in texts.heads]
-    columns = "".join(_pair(*_cells(column)) for column in texts.columns)
-    return f"<div>{name}{_pair(*heads, room=8)} {columns}</div>"
+    columns = "".join(_pair(_cells(column)) for column in texts.columns)
+    return f"<div>{name}{_pair(heads, room=8)} {columns}</div>"
 
 
-def _pair(upper: str, lower: str, room: int = 2) -> str:
+def _pair(cells: Iterable[str], room: int = 2) -> str:
+    upper, lower = cells
     box = f"display:inline-block;vertical-align:top;margin:2px {room}px 2px 0;line-height:1.6"
     below = "display:block;font-size:inherit;line-height:inherit;text-align:left"
     return f"<ruby style='{box}'>{upper}<rt style='{below}'>{lower}</rt></ruby>"

@@ -1,22 +1,12 @@
 // Colour scales that people with colour blindness can read, on light and on dark ground.
 
+import { MINUS, NAN, PLUS, SCALES } from "./palette";
+
 type Rgb = [number, number, number];
 
-// Blue against orange, through the ground's own colour in the middle: small is quiet.
-const SCALES: Record<string, { light: string[]; dark: string[] }> = {
-  diverging: {
-    light: ["#08306b", "#2a6fbb", "#86b8e3", "#f7f7f5", "#f2b380", "#d3621b", "#7a2a02"],
-    dark: ["#cfe6ff", "#6fb0f2", "#2a63ad", "#17191e", "#ad4f12", "#f0944d", "#ffe3c9"],
-  },
-  sequential: {
-    light: ["#f7f7f5", "#c3ddf2", "#7fb2e0", "#3a7fc4", "#174a92", "#081f4d"],
-    dark: ["#17191e", "#1b3763", "#2a63ad", "#5b9de6", "#a9d3ff", "#f2f9ff"],
-  },
-  grey: { light: ["#ffffff", "#111111"], dark: ["#111111", "#ffffff"] },
-};
-export const NAN_COLOUR: Rgb = [217, 70, 176];
-export const PLUS_COLOUR: Rgb = [92, 184, 46];
-export const MINUS_COLOUR: Rgb = [28, 122, 92];
+export const NAN_COLOUR: Rgb = [...NAN];
+export const PLUS_COLOUR: Rgb = [...PLUS];
+export const MINUS_COLOUR: Rgb = [...MINUS];
 
 export type Ground = "light" | "dark";
 export type Palette = "diverging" | "sequential" | "grey";
