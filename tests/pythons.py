@@ -32,6 +32,7 @@ SHORT = (
     "tests/language/test_read.py",
     "tests/language/test_run.py",
     "tests/language/test_tokens.py",
+    "tests/engine/test_suspended_in_torch.py",
     "tests/engine/test_torch_errors.py",
     "tests/engine/test_trace.py",
     "tests/engine/test_generate.py",

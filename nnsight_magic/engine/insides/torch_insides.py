@@ -7,6 +7,7 @@ guess, and says so once.
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable, Hashable, Iterable
 from typing import Any
 
@@ -140,6 +141,46 @@ def shapes_alone() -> Any:
     """A mode under which torch computes shapes and no numbers; `None` where it has none."""
     mode = _inside("torch._subclasses.fake_tensor.FakeTensorMode")
     return None if mode is None else mode(allow_non_fake_inputs=True)
+
+
+# ── where the warnings of torch's C++ go in this thread ──────────────────────────────────
+#
+# Most functions of torch that Python calls collect warnings in an object on their own stack, and
+# the thread keeps its address until they return. A forward that is suspended inside one (it stands
+# at an operation, or in an `autograd.Function`) leaves an address that is not sound any more.
+
+_HANDLER = (
+    "_ZN3c1012WarningUtils19get_warning_handlerEv",
+    "_ZN3c1012WarningUtils19set_warning_handlerEPNS_14WarningHandlerE",
+)
+
+
+def _warning_handlers() -> tuple[Callable[[], int], Callable[[int], object]] | None:
+    """What reads and what sets the address; `None` where torch has no such functions."""
+    try:
+        library = ctypes.PyDLL(torch._C.__file__)  # finds what is in the libraries beneath it too
+        read, write = (library[name] for name in _HANDLER)
+    except (AttributeError, OSError, TypeError):
+        return None
+    read.restype, read.argtypes = ctypes.c_void_p, ()
+    write.restype, write.argtypes = None, (ctypes.c_void_p,)
+    return read, write
+
+
+_handlers = _warning_handlers()
+knows_warning_handler = _handlers is not None
+BASE_HANDLER = 0  # torch's own, that of a thread which is in none of its functions
+
+
+def warning_handler() -> int:
+    """The address of what takes warnings of torch's C++ in this thread."""
+    return BASE_HANDLER if _handlers is None else _handlers[0]()
+
+
+def set_warning_handler(address: int) -> None:
+    """Let warnings go to another one, that `warning_handler` gave in this thread."""
+    if _handlers is not None:
+        _handlers[1](address)
 
 
 # ── what changes a forward's numbers, besides the modules ────────────────────────────────

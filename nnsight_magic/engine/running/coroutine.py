@@ -18,6 +18,7 @@ from typing import Any
 
 from greenlet import getcurrent, greenlet
 
+from nnsight_magic.engine.insides import torch_insides
 from nnsight_magic.engine.running.on_threads import (
     Threadlet,
     current_threadlet,
@@ -35,6 +36,8 @@ def _made_here() -> tuple[Floor | None, str]:
     """A floor, or none and why."""
     if os.environ.get(_CHOICE, "0") not in ("", "0"):
         return None, ""
+    if not torch_insides.knows_warning_handler:
+        return None, "this torch does not tell where its warnings go"
     try:
         return make_floor(), ""
     except NoFloor as error:

@@ -90,7 +90,7 @@ class Forward:
         self._user: Any = None  # the coroutine that the model gives way to
         self._coroutine: Any = coroutine(self._run)
         self._thread = own_thread()
-        self._state = ThreadState.capture()._replace(grad=grad)
+        self._state = ThreadState.capture().on_a_stack_of_its_own()._replace(grad=grad)
         self.autocast = self._state.autocast
         self.started = self.finished = False
 

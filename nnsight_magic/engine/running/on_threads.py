@@ -73,7 +73,8 @@ class Threadlet:
                 self._begin()
 
     def _begin(self) -> None:
-        state, modes = ThreadState.capture(), torch_insides.dispatch_modes()
+        state = ThreadState.capture().on_a_stack_of_its_own()
+        modes = torch_insides.dispatch_modes()
         device = torch.cuda.current_device() if torch.cuda.is_initialized() else None
         self._os_thread = threading.Thread(
             target=self._live, args=(state, modes, device), name="nnsight_magic", daemon=True

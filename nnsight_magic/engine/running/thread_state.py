@@ -1,11 +1,12 @@
 """What a thread carries besides its stack, kept apart for the two sides of a switch.
 
-Grad mode, inference mode, autocast, the stack of torch function modes and the CUDA stream belong
-to the thread, not to the greenlet. A forward that is suspended inside `torch.no_grad()` must not
-leave the user's code without gradients, and the user's `torch.inference_mode()` block must not
-reach into the forward. So each side takes its own state along. Where the two sides are on
-different streams, the one that goes on waits for what the other has launched: the program's
-order holds.
+Grad mode, inference mode, autocast, the stack of torch function modes, the CUDA stream and what
+takes the warnings of torch's C++ belong to the thread, not to the greenlet. A forward that is
+suspended inside `torch.no_grad()` must not leave the user's code without gradients, the user's
+`torch.inference_mode()` block must not reach into the forward, and a warning must not go to an
+object on a stack that has been left, which would end the process. So each side takes its own state
+along. Where the two sides are on different streams, the one that goes on waits for what the other
+has launched: the program's order holds.
 """
 
 from __future__ import annotations
@@ -29,17 +30,25 @@ class ThreadState(NamedTuple):
     autocast: tuple[tuple[bool, torch.dtype], ...] | None
     modes: tuple[TorchFunctionMode, ...]
     stream: torch.cuda.Stream | None = None  # where CUDA is in use
+    warnings: int = torch_insides.BASE_HANDLER  # an address on the stack of this side
 
     @classmethod
     def capture(cls) -> ThreadState:
         autocast = _autocast_now() if torch_insides.any_autocast() else None
         grad, inference = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
         stream = torch.cuda.current_stream() if torch.cuda.is_initialized() else None
-        return cls(grad, inference, autocast, torch_insides.function_modes(), stream)
+        modes, warnings = torch_insides.function_modes(), torch_insides.warning_handler()
+        return cls(grad, inference, autocast, modes, stream, warnings)
+
+    def on_a_stack_of_its_own(self) -> ThreadState:
+        """The same for a forward that begins: its stack has nothing yet that takes warnings."""
+        return self._replace(warnings=torch_insides.BASE_HANDLER)
 
     def restore(self, now: ThreadState) -> None:
         """Set all but inference mode, for which see `inference_guard`; `now` is what holds."""
         torch_insides.set_grad_enabled(self.grad)
+        if now.warnings != self.warnings:
+            torch_insides.set_warning_handler(self.warnings)
         if now.stream != self.stream:
             _change_stream(now.stream, self.stream)
         if now.autocast != self.autocast:
