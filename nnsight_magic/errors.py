@@ -6,6 +6,8 @@ the base of all of them.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from nnsight_magic.printable import printable
 
 
@@ -122,6 +124,8 @@ class CellError(NnsightError):
         problems: every `language.problems.Problem` found, so that all are shown at once.
         lines: the cell's lines, for the excerpts.
     """
+
+    _render_traceback_: Callable[[], list[str]]  # how IPython shows it, where that is settled
 
     def __init__(self, message: str, problems: tuple = (), lines: tuple = ()):
         super().__init__(message)

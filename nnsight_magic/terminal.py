@@ -8,7 +8,7 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -32,9 +32,9 @@ def in_terminal() -> bool:
     return seen and (shell is None or shell.colors.lower() != "nocolor")
 
 
-def _console(width: int, colour: bool) -> Console:
+def _console(file: io.StringIO, width: int, colour: bool) -> Console:
     return Console(
-        file=io.StringIO(),
+        file=file,
         width=width,
         force_terminal=colour,
         force_jupyter=False,
@@ -45,7 +45,7 @@ def _console(width: int, colour: bool) -> Console:
     )
 
 
-def _colours() -> str:
+def _colours() -> Literal["256", "auto"]:
     """As many as the terminal has: the environment tells, but not a kernel's, which has its own."""
     kernel = os.environ.get("TERM") == "xterm-color" and "JPY_PARENT_PID" in os.environ
     return "256" if kernel and "COLORTERM" not in os.environ else "auto"
@@ -53,14 +53,15 @@ def _colours() -> str:
 
 def printed(renderable: Any, width: int, colour: bool) -> str:
     """A renderable of rich as text; what would act on a terminal is shown as signs."""
-    console = _console(width, colour)
+    file = io.StringIO()
+    console = _console(file, width, colour)
     shown = [
         Segment(printable(segment.text), segment.style)
         for segment in console.render(renderable)
         if not segment.control
     ]
     console.print(Segments(shown))
-    lines = console.file.getvalue().rstrip("\n").split("\n")
+    lines = file.getvalue().rstrip("\n").split("\n")
     return "\n".join(line.rstrip() for line in lines)
 
 

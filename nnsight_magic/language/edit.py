@@ -6,7 +6,7 @@ forward, or addresses a token of a prompt, is told so before anything is recorde
 
 from __future__ import annotations
 
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,7 +48,7 @@ def record(
     program: Program,
     edit: Edit,
     model: Any,
-    namespace: MutableMapping[str, Any],
+    namespace: dict[str, Any],
     show: Callable[..., None] = print,
 ) -> tuple[Saved, ...]:
     """Runs the cell, with its writes going into `edit`; a cell that fails leaves no edit.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +9,7 @@ import torch
 
 from nnsight_magic.engine.tracing.step import Step
 from nnsight_magic.engine.values.parts import Parts
-from nnsight_magic.engine.values.plainly import plainly
+from nnsight_magic.engine.values.plainly import TENSOR, plainly
 from nnsight_magic.engine.values.value import Value, plain
 from nnsight_magic.language.program import Program
 from nnsight_magic.language.rows import RowParts
@@ -81,7 +80,7 @@ def _kept_tensor(value: torch.Tensor) -> torch.Tensor:
         return value  # the user's own tensor
     source = (value if value._source is None else value._source) if ours else value
     has_one = source.is_leaf or source.retains_grad  # else torch warns
-    gradient = plainly(torch.Tensor.grad.__get__, source) if has_one else None
+    gradient = plainly(TENSOR.grad.__get__, source) if has_one else None
     result = plain(value).detach()
     used = result.numel() * result.element_size()
     if result.layout is torch.strided and result.untyped_storage().nbytes() > used:
@@ -103,7 +102,7 @@ def stacked(values: list[Any]) -> Any:
 class Notebook:
     """The notebook's variables while one cell runs, and how they are left behind."""
 
-    def __init__(self, program: Program, namespace: MutableMapping[str, Any]) -> None:
+    def __init__(self, program: Program, namespace: dict[str, Any]) -> None:
         self.program = program
         self.namespace = namespace
         self.shapes: dict[str, tuple[int, ...]] = {}  # of values as they were read, by their names

@@ -17,6 +17,8 @@ def code_apart(tree: ast.Module, names: frozenset[str], positions: Positions) ->
     """The magic lines whose code uses names of the trace: it runs where those are not known."""
     problems = []
     for node in ast.walk(tree):
+        if not isinstance(node, ast.Call):
+            continue
         found = _magic(node)
         if found is None:
             continue
@@ -35,11 +37,10 @@ def code_apart(tree: ast.Module, names: frozenset[str], positions: Positions) ->
     return problems
 
 
-def _magic(node: ast.AST) -> tuple[str, str, str] | None:
+def _magic(node: ast.Call) -> tuple[str, str, str] | None:
     """The sign and the name of a magic that is called, and the code that it is given."""
     if not (
-        isinstance(node, ast.Call)
-        and isinstance(node.func, ast.Attribute)
+        isinstance(node.func, ast.Attribute)
         and node.func.attr in _CALLED
         and isinstance(node.func.value, ast.Call)
         and isinstance(node.func.value.func, ast.Name)

@@ -10,10 +10,11 @@ from collections.abc import Callable
 from nnsight_magic.errors import CellError
 from nnsight_magic.language.magic_lines import code_apart
 from nnsight_magic.language.names import SCOPE_NAME, bound_names
-from nnsight_magic.language.paths import Positions
+from nnsight_magic.language.paths import Positions, end_of
 from nnsight_magic.language.problems import Problem, Span, cell_error, on_written_lines
 from nnsight_magic.language.program import Program
 from nnsight_magic.language.rewrite import SAVING, CellRewriter
+from nnsight_magic.language.scopes import Written
 
 # What `ast.parse` and `compile` raise on text that is no program: nesting too deep ends in
 # RecursionError or MemoryError, a null byte in ValueError (SyntaxError since Python 3.12).
@@ -88,8 +89,10 @@ def parse(
 def transformed(source: str, transform: Callable[[str], str]) -> str:
     """`transform(source)` with the blank lines at its head kept: IPython's transform drops them,
     and every line number after them would be off."""
-    blank = re.match(r"(?:[ \t\f]*\n)*", source).group()
-    return "\n" * blank.count("\n") + transform(source[len(blank) :])
+    lines = source.split("\n")
+    written = (k for k, line in enumerate(lines) if line.strip(" \t\f"))
+    first = next(written, len(lines) - 1)
+    return "\n" * first + transform("\n".join(lines[first:]))
 
 
 def lines_of(source: str, first_line: int) -> list[str]:
@@ -161,16 +164,17 @@ def _expressions(rewriter: CellRewriter, source: str, first_line: int) -> dict[s
     return shown
 
 
-def _on_one_line(lines: list[str], node: ast.AST, first_line: int) -> str:
+def _on_one_line(lines: list[str], node: Written, first_line: int) -> str:
     text = " ".join(_segment(lines, node, first_line).split())
     return text if len(text) <= EXPRESSION_WIDTH else text[: EXPRESSION_WIDTH - 1] + "…"
 
 
-def _segment(lines: list[str], node: ast.AST, first_line: int) -> str:
-    first, last = node.lineno - first_line, node.end_lineno - first_line
+def _segment(lines: list[str], node: Written, first_line: int) -> str:
+    end_line, end_column = end_of(node)
+    first, last = node.lineno - first_line, end_line - first_line
     if not 0 <= first <= last < len(lines):
         return ""
     part = [line.encode() for line in lines[first : last + 1]]
-    part[-1] = part[-1][: node.end_col_offset]
+    part[-1] = part[-1][:end_column]
     part[0] = part[0][node.col_offset :]
     return b"\n".join(part).decode(errors="replace")

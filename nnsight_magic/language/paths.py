@@ -9,6 +9,20 @@ from nnsight_magic.language.names import VALUE_ATTRIBUTES
 from nnsight_magic.language.parts import PARTS
 from nnsight_magic.language.problems import Span
 from nnsight_magic.language.program import Link, Mention, Reference
+from nnsight_magic.language.scopes import Written
+
+# What a path is made of behind its root: `.mlp`, `[3]`, `(…)`.
+PathPart = ast.Attribute | ast.Subscript | ast.Call
+
+
+def end_of(node: Written) -> tuple[int, int]:
+    """The line and the byte column at which a node ends; where it begins, if it says no end.
+
+    The parser gives every node its end, what is built by hand may have none.
+    """
+    if node.end_lineno is None or node.end_col_offset is None:
+        return node.lineno, node.col_offset
+    return node.end_lineno, node.end_col_offset
 
 
 class Positions:
@@ -31,7 +45,7 @@ class Positions:
             return byte_column
         return len(encoded[:byte_column].decode(errors="ignore"))
 
-    def of(self, node: ast.AST) -> Span:
+    def of(self, node: Written) -> Span:
         """The node's span, up to the end of its first line where it has several."""
         line = node.lineno
         start = self.column(line, node.col_offset)
@@ -43,8 +57,9 @@ class Positions:
 
     def of_attribute(self, node: ast.Attribute) -> Span:
         """The span of the attribute's name alone."""
-        end = self.column(node.end_lineno, node.end_col_offset)
-        return Span(node.end_lineno, max(0, end - len(node.attr)), end)
+        line, byte_column = end_of(node)
+        end = self.column(line, byte_column)
+        return Span(line, max(0, end - len(node.attr)), end)
 
 
 def literal_index(node: ast.expr) -> int | str | None:
@@ -57,9 +72,9 @@ def literal_index(node: ast.expr) -> int | str | None:
     return None
 
 
-def unwind(node: ast.expr) -> tuple[ast.expr, list[ast.expr]]:
+def unwind(node: ast.expr) -> tuple[ast.expr, list[PathPart]]:
     """A path's root and the attribute, index and call nodes on it, innermost first."""
-    nodes: list[ast.expr] = []
+    nodes: list[PathPart] = []
     while True:
         match node:
             case ast.Attribute(value=inner) | ast.Subscript(value=inner) | ast.Call(func=inner):
@@ -71,7 +86,7 @@ def unwind(node: ast.expr) -> tuple[ast.expr, list[ast.expr]]:
 
 
 def reference(
-    root: ast.Name, nodes: list[ast.expr], positions: Positions, stored: bool
+    root: ast.Name, nodes: list[PathPart], positions: Positions, stored: bool
 ) -> Reference:
     links = []
     for node in nodes:

@@ -8,9 +8,10 @@ reached), and functions, comprehensions and closures see the trace as they see a
 from __future__ import annotations
 
 import ast
+from typing import Any
 
 from nnsight_magic.language.names import SCOPE_NAME, WRITABLE
-from nnsight_magic.language.paths import Positions, reference, touch, unwind
+from nnsight_magic.language.paths import PathPart, Positions, reference, touch, unwind
 from nnsight_magic.language.problems import Problem
 from nnsight_magic.language.program import Mention, Reference, Use
 from nnsight_magic.language.scopes import Binding, ScopedTransformer, own_bindings, walruses
@@ -38,7 +39,7 @@ class CellRewriter(ScopedTransformer):
         self.uses: list[Use] = []
         self.problems: list[Problem] = []
         self.bound: dict[str, list[Binding]] = {}
-        self.values: dict[str, ast.expr] = {}
+        self.values: dict[str, ast.expr | ast.AugAssign] = {}
         self.collected: dict[str, None] = {}
         self.uses_steps = False
         self.wants_gradients = False
@@ -48,7 +49,7 @@ class CellRewriter(ScopedTransformer):
 
     # -- statements ---------------------------------------------------------------------------
 
-    def visit(self, node: ast.AST):
+    def visit(self, node: ast.AST) -> Any:
         if isinstance(node, BINDING):
             self._note_bindings(node)
         if isinstance(node, ast.stmt) and self.at_top:
@@ -135,12 +136,12 @@ class CellRewriter(ScopedTransformer):
                     self._note_value(target, value)
             case ast.AnnAssign(target=target, value=ast.expr() as value):
                 self._note_value(target, value)
-            case ast.AugAssign(target=target):
-                self._note_value(target, node)
+            case ast.AugAssign(target=target) as statement:
+                self._note_value(target, statement)
             case ast.NamedExpr(target=target, value=value):
                 self._note_value(target, value)
 
-    def _note_value(self, target: ast.expr, value: ast.AST) -> None:
+    def _note_value(self, target: ast.expr, value: ast.expr | ast.AugAssign) -> None:
         if isinstance(target, ast.Name) and self.is_global(target.id):
             self.values[target.id] = value
             touched = self._touched_by(value) if isinstance(value, ast.expr) else None
@@ -214,7 +215,7 @@ class CellRewriter(ScopedTransformer):
             inner = self._looked_up(part)
         return inner
 
-    def _looked_up(self, part: ast.expr) -> ast.expr:
+    def _looked_up(self, part: PathPart) -> ast.expr:
         """`model.x` is looked up by the scope."""
         match part:
             case ast.Attribute(value=ast.Attribute(value=ast.Name(id=name), attr="model")):
@@ -236,7 +237,7 @@ class CellRewriter(ScopedTransformer):
             return node  # a problem has been noted
         return self._scope_attribute(node.id, node, node.ctx)
 
-    def _note_path(self, root: ast.Name, nodes: list[ast.expr], stored: bool) -> None:
+    def _note_path(self, root: ast.Name, nodes: list[PathPart], stored: bool) -> None:
         if self._is_trace_name(root.id):
             found = reference(root, nodes, self.positions, stored)
             self.references.append(found)

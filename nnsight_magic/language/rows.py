@@ -16,7 +16,7 @@ from nnsight_magic.engine.places.own_names import of_user
 from nnsight_magic.engine.places.pattern import pattern_of
 from nnsight_magic.engine.sweeping.axes import PromptBatch, axes_of, part_of
 from nnsight_magic.engine.values.containers import entries, is_container, rebuild
-from nnsight_magic.engine.values.value import handed_out, own_copy, plain
+from nnsight_magic.engine.values.value import Value, handed_out, own_copy, plain
 from nnsight_magic.errors import WrongValueError
 from nnsight_magic.language.names import VALUE_ATTRIBUTES
 from nnsight_magic.language.parts import place_of_part
@@ -40,7 +40,7 @@ def part(value: torch.Tensor, owner: Row) -> torch.Tensor:
         return _named(value[...] if value.ndim else value, value, row)
     axes = axes_of(owner._model, value, batch)
     view = part_of(value, axes, batch, row.index, slice(row.start, row.stop))
-    where = getattr(value, "where", None) or "this value"
+    where = (value.where if isinstance(value, Value) else None) or "this value"
     if view is None:
         raise WrongValueError(_no_part(where, row, value.shape))
     if view is value:
@@ -56,9 +56,10 @@ def part(value: torch.Tensor, owner: Row) -> torch.Tensor:
 def _named(view: torch.Tensor, value: torch.Tensor, row: PromptRow) -> torch.Tensor:
     if type(view) is not type(value) and isinstance(value, type(view)):
         view.__class__ = type(value)  # `[0]` of a block's output keeps its meaning
-        view.where = f"{row.name}.{value.where}" if getattr(value, "where", None) else None
-    if hasattr(view, "where"):
-        view._row = row
+        if isinstance(view, Value) and isinstance(value, Value):
+            view.where = f"{row.name}.{value.where}" if value.where else None
+    noted: Any = view  # a text in its index is looked up in this row; see `Scope._by_text`
+    noted._row = row
     return view
 
 
@@ -229,8 +230,8 @@ class RowParts:
         object.__setattr__(self, "_parts", parts)
         object.__setattr__(self, "_owner", owner)
 
-    @property
-    def __class__(self) -> type:
+    @property  # `isinstance` takes it for the container; nobody sets it
+    def __class__(self) -> type:  # pyright: ignore[reportIncompatibleMethodOverride]
         return self._parts.__class__
 
     def __getitem__(self, key: Any) -> Any:

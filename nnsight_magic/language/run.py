@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -48,7 +48,7 @@ class Outcome:
 def run(
     program: Program,
     trace: Any,
-    namespace: MutableMapping[str, Any],
+    namespace: dict[str, Any],
     outcome: Outcome,
     names: tuple[str, ...] = (),
     show: Callable[..., None] = print,
@@ -90,7 +90,7 @@ def run(
 
 @contextmanager
 def at_hand(
-    program: Program, namespace: MutableMapping[str, Any], scope: Scope, names: tuple[str, ...]
+    program: Program, namespace: dict[str, Any], scope: Scope, names: tuple[str, ...]
 ) -> Iterator[None]:
     """The trace's names as variables, for a debugger that is called in the cell.
 
@@ -110,7 +110,7 @@ def at_hand(
 
 
 @contextmanager
-def bound_scope(namespace: MutableMapping[str, Any], scope: Scope) -> Iterator[None]:
+def bound_scope(namespace: dict[str, Any], scope: Scope) -> Iterator[None]:
     """The scope under its hidden name; a cell that runs inside a cell gives the name back."""
     hidden = namespace.get(SCOPE_NAME, _MISSING)
     namespace[SCOPE_NAME] = scope

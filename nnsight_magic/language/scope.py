@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping
 from inspect import signature
 from typing import Any
 
@@ -35,7 +35,7 @@ class Scope:
     def __init__(
         self,
         tracer: Any,
-        namespace: MutableMapping[str, Any],
+        namespace: dict[str, Any],
         names: tuple[str, ...] = (),
         show: Callable[..., None] = print,
     ) -> None:
@@ -162,9 +162,11 @@ class Scope:
         self._noted.clear()
 
     def _rows(self) -> tuple[PromptRow, ...]:
-        if self._rows_made is None:
-            object.__setattr__(self, "_rows_made", prompt_rows(self._tracer, self._names))
-        return self._rows_made
+        rows = self._rows_made
+        if rows is None:
+            rows = prompt_rows(self._tracer, self._names)
+            object.__setattr__(self, "_rows_made", rows)
+        return rows
 
 
 def prompt_rows(tracer: Any, names: tuple[str, ...] = ()) -> tuple[PromptRow, ...]:

@@ -6,12 +6,19 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+
+# A node that says where in the text it is.
+Written = ast.stmt | ast.expr | ast.alias | ast.ExceptHandler | ast.pattern
+Scoped = (
+    ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef
+    | ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
+)  # fmt: skip
 
 
 @dataclass
@@ -28,7 +35,7 @@ class Binding:
     """One place where a statement binds a plain name."""
 
     name: str
-    node: ast.AST
+    node: Written
     how: str  # 'assign', 'augment', 'annotate', 'walrus', 'for', 'with', 'import', 'def', …
 
 
@@ -78,7 +85,7 @@ def own_bindings(node: ast.AST) -> Iterator[Binding]:  # noqa: C901 (one case a 
                 yield from targets(target, "del")
 
 
-def bindings(body: list[ast.stmt]) -> Iterator[Binding]:
+def bindings(body: Sequence[ast.AST]) -> Iterator[Binding]:
     """Every binding that statements make in the scope they stand in.
 
     Inner functions and classes are scopes of their own; a walrus inside a comprehension binds
@@ -116,7 +123,7 @@ def walruses(statement: ast.stmt) -> Iterator[str]:
             pending.extend(ast.iter_child_nodes(node))
 
 
-def scope_of(node: ast.AST) -> BoundNames:
+def scope_of(node: Scoped) -> BoundNames:
     """The scope that a function, lambda, class or comprehension opens."""
     scope = BoundNames(is_class=isinstance(node, ast.ClassDef))
     if isinstance(node, COMPREHENSIONS):
@@ -136,7 +143,7 @@ def scope_of(node: ast.AST) -> BoundNames:
     return scope
 
 
-def declared_global(body: list[ast.AST]) -> Iterator[str]:
+def declared_global(body: Sequence[ast.AST]) -> Iterator[str]:
     pending = list(body)
     while pending:
         node = pending.pop()
@@ -167,7 +174,7 @@ class ScopedTransformer(ast.NodeTransformer):
                 return False
         return True
 
-    def _inside(self, node: ast.AST, visit) -> None:
+    def _inside(self, node: Scoped, visit: Callable[[], None]) -> None:
         self.scopes.append(scope_of(node))
         try:
             visit()

@@ -9,7 +9,7 @@ does what the variables in it come from.
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator
 from typing import Any
 
 from nnsight_magic.language.names import SCOPE_NAME
@@ -20,7 +20,7 @@ Names = tuple[str, ...]
 class Sources:
     """Module paths by the names of variables; `of["h"]` are those of `h`, in their order."""
 
-    def __init__(self, namespace: MutableMapping[str, Any]) -> None:
+    def __init__(self, namespace: dict[str, Any]) -> None:
         self.of: dict[str, dict[str, None]] = {}
         self._namespace = namespace
         self._read: dict[str, None] = {}  # since the expression began

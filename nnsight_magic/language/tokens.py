@@ -131,9 +131,9 @@ def _spread(text: str, tokens: Sequence[str]) -> tuple[int, int] | None:
     if begin < 0 or not wanted:
         return None
     end = begin + len(wanted)
-    passed, first, last = 0, None, 0
+    passed, first, last = 0, 0, 0
     for k, piece in enumerate(pieces):
-        if first is None and passed + len(piece) > begin:
+        if passed <= begin:
             first = k
         if passed < end:
             last = k + 1

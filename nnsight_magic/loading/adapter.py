@@ -7,22 +7,21 @@ the tree stay those of the model: `layers[3].attn.q_proj` then holds `base_layer
 from __future__ import annotations
 
 from importlib.util import find_spec
-
-from torch import nn
+from typing import Any
 
 from nnsight_magic.errors import LoadError
 
 
-def add_adapter(model: nn.Module, folder: str) -> None:
-    """Put an adapter's modules into `model`, without its weights."""
+def add_adapter(model: Any, folder: str) -> None:
+    """Put an adapter's modules into a model of transformers, without its weights."""
     _require_peft(folder)
     from peft import PeftConfig
 
     model.add_adapter(PeftConfig.from_pretrained(folder))
 
 
-def load_adapter(model: nn.Module, folder: str) -> None:
-    """Put an adapter into `model`, with its weights.
+def load_adapter(model: Any, folder: str) -> None:
+    """Put an adapter into a model of transformers, with its weights.
 
     Raises:
         LoadError: PEFT is not installed, or the adapter's weights do not fit the model.

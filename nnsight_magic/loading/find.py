@@ -216,7 +216,9 @@ def _not_on_hub(name: str, answer: HubAnswer) -> ModelNotFound:
 def _near(name: str, names: Iterable[str]) -> list[str]:
     """Up to three of `names` that are close to one, the closest first."""
     scored = {known: _likeness(name, known) for known in names if known != name}
-    near = sorted((known for known in scored if scored[known] > 0.7), key=scored.get, reverse=True)
+    near = sorted(
+        (known for known in scored if scored[known] > 0.7), key=scored.__getitem__, reverse=True
+    )
     # The demo model is that one, and is here.
     return list(dict.fromkeys("demo" if known == HUB_NAME else known for known in near))[:3]
 

@@ -160,8 +160,8 @@ class Source:
         require_place(self.name, self.found)
         missing: list[str] = []
         with quiet(bars=self._is_long), failures_explained(self.name, remedy(self.found)):
-            if self.found.gguf_file:
-                model = self._gguf_weights(device_map, dtype)
+            if file := self.found.gguf_file:
+                model = self._gguf_weights(file, device_map, dtype)
             else:
                 model, missing = self._stored_weights(device_map, dtype)
             if self.found.adapter:
@@ -181,8 +181,8 @@ class Source:
         )
         return model, sorted(report["missing_keys"])
 
-    def _gguf_weights(self, device_map: Any, dtype: Any) -> nn.Module:
-        place, file = self.found.place, self.found.gguf_file
+    def _gguf_weights(self, file: str, device_map: Any, dtype: Any) -> nn.Module:
+        place = self.found.place
         model = read_gguf(place, file, self.auto_class, **self.place, **self.options)
         if dtype is not None:
             model = model.to(_torch_dtype(dtype))

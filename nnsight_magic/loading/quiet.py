@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Any
 
 # What is silenced is process-wide (log level, progress bars), so two threads take turns:
 # otherwise the second to leave would restore the first one's silence for good.
@@ -36,10 +38,9 @@ def quiet(bars: bool = False) -> Iterator[None]:
 @contextmanager
 def _no_gguf_bar() -> Iterator[None]:
     """The GGUF reader has a bar of its own, which transformers' switch does not reach."""
-    try:
-        from transformers import modeling_gguf_pytorch_utils as reader
-    except ImportError:  # another transformers has it elsewhere: a bar is shown, no more
-        reader = None
+    reader: Any = None
+    with suppress(ImportError):  # another transformers has it elsewhere: a bar is shown, no more
+        reader = importlib.import_module("transformers.modeling_gguf_pytorch_utils")
     bar = getattr(reader, "tqdm", None)
     if bar is None:
         yield

@@ -3,7 +3,7 @@ holds the one before it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -53,7 +53,7 @@ class Asked:
     number: int
     model: Any
     variable: str
-    namespace: MutableMapping[str, Any]
+    namespace: dict[str, Any]
     transform: Callable[[str], str] | None = None
     show: Callable[..., None] = print
     on_screen: OnScreen | None = None

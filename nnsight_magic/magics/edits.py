@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable
 from typing import Any
 
 from nnsight_magic.engine.editing.edits import Edit, Edits
@@ -24,7 +24,7 @@ def prepared(
     body: str,
     place: CellPlace,
     model: Any,
-    namespace: MutableMapping[str, Any],
+    namespace: dict[str, Any],
     transform: Callable[[str], str] | None,
 ) -> tuple[Program, Edit]:
     """The program of an `%%edit` cell, checked, and the edit that it is recorded in."""
@@ -63,7 +63,7 @@ def made(
     edit: Edit,
     model: Any,
     name: str,
-    namespace: MutableMapping[str, Any],
+    namespace: dict[str, Any],
     show: Callable[..., None],
 ) -> str:
     """Records the edit; gives what the cell shows."""

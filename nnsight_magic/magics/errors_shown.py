@@ -50,8 +50,9 @@ def show_from_cell(error: BaseException, shell: Any) -> None:
             shown = getattr(getattr(error, "full_traceback", None), "entries", None) or own
         return formatter.structured_traceback(type(error), error, shown, tb_offset=0)
 
+    shown_by_ipython: Any = error
     try:
-        error._render_traceback_ = lines
+        shown_by_ipython._render_traceback_ = lines
     except AttributeError:  # an exception type with slots keeps its ordinary traceback
         return
 

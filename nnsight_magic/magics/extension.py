@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
+from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.magic import (
     Magics,
     cell_magic,
@@ -63,7 +63,10 @@ class NNsightMagic(Magics):
         BUDGET, help="Bytes of overwritten saved tensors that are kept to compare runs."
     ).tag(config=True)
 
-    def __init__(self, shell: Any) -> None:
+    # Magics in general may have none; these are made with one.
+    shell: InteractiveShell  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def __init__(self, shell: InteractiveShell) -> None:
         super().__init__(shell)
         self.models = Models(shell.user_ns)
         self.runs_made = Runs()
@@ -346,14 +349,14 @@ class NNsightMagic(Magics):
 
     def _about(self, read: Line) -> None:
         from nnsight_magic.language.complete import about
-        from nnsight_magic.magics.inspection import handle_of
+        from nnsight_magic.magics.inspection import first_name, handle_of
         from nnsight_magic.terminal import fitted
 
         if len(read.words) != 1:
             raise OptionError("give one module: %about layers[3].mlp")
         handle = handle_of(read.words[0], self)
         if handle is None:
-            if re.match(r"\w+", read.words[0])[0] in self.shell.user_ns:
+            if first_name(read.words[0]) in self.shell.user_ns:
                 # `norm = f` and `norm?` in one cell: the variable came after the cell was read.
                 self.shell.run_line_magic("pinfo", read.words[0])
                 return

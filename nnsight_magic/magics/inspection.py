@@ -31,6 +31,23 @@ def transformer(magics: Any) -> Callable[[list[str]], list[str]]:
 _EMPTY = re.compile(rf"^%%(?:{'|'.join(CELLS)})\b[^?]*$")
 
 
+class Changing:
+    """A transformer that IPython leaves out where it asks whether a cell is complete.
+
+    A console would else run `%%trace "…"` before its body can be typed.
+    """
+
+    has_side_effects = True
+
+    def __init__(self, transform: Callable[[list[str]], list[str]]) -> None:
+        self._transform = transform
+        self.__doc__ = transform.__doc__
+
+    def __call__(self, lines: list[str]) -> list[str]:
+        return self._transform(lines)
+
+
+@Changing
 def empty_cells(lines: list[str]) -> list[str]:
     """A transformer that gives a cell without a body one of an empty line.
 
@@ -39,15 +56,11 @@ def empty_cells(lines: list[str]) -> list[str]:
     return [*lines, "\n"] if len(lines) == 1 and _EMPTY.match(lines[0].rstrip()) else lines
 
 
-# IPython leaves such transformers out where it asks whether a cell is complete. A console would
-# else run `%%trace "…"` before its body can be typed.
-empty_cells.has_side_effects = True
-
-
 _OURS = re.compile(rf"\s*(%%(?:{'|'.join(CELLS)}))\b")
 _NO_PYTHON = re.compile(r"(?m)^(\s*)[%!?].*$")
 
 
+@Changing
 def misplaced_cells(lines: list[str]) -> list[str]:
     """A transformer that says what is wrong with a cell whose `%%trace` is not its first line."""
     for number, line in enumerate(lines):
@@ -62,9 +75,6 @@ def misplaced_cells(lines: list[str]) -> list[str]:
             said = "from IPython.core.error import UsageError as _said; "
             return [f"{said}raise _said({message!r})\n"]
     return lines
-
-
-misplaced_cells.has_side_effects = True
 
 
 def _is_code(text: str) -> bool:
@@ -85,10 +95,16 @@ def _about(line: str, magics: Any) -> str:
     return f"{found[1]}%about {found[2]}\n"
 
 
+def first_name(path: str) -> str:
+    """The name that a path begins with, `""` for none: `layers` of `layers[3].mlp`."""
+    found = re.match(r"\w+", path)
+    return found[0] if found else ""
+
+
 def handle_of(path: str, magics: Any) -> Any:
     """The module of the model in use that a path means; the notebook's own names come first,
     unless they are a model."""
-    root = re.match(r"\w+", path)[0]
+    root = first_name(path)
     variables = magics.shell.user_ns
     models = magics.models.all()
     try:

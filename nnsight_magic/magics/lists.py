@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, MutableMapping
+from collections.abc import Iterable
 from typing import Any
 
 from nnsight_magic.errors import NoModelError, OptionError
@@ -20,7 +20,7 @@ from nnsight_magic.views.data.words import percent, size_text, visible
 _MISSING = object()
 
 
-def saved(runs: Runs, namespace: MutableMapping[str, Any], names: Iterable[str], drop: bool) -> str:
+def saved(runs: Runs, namespace: dict[str, Any], names: Iterable[str], drop: bool) -> str:
     """The variables that traces have saved and that are still there; with `drop` they go."""
     found: dict[str, tuple[TraceResult, Any]] = {}
     for result in runs:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import sys
 import textwrap
-from collections.abc import MutableMapping
 from typing import Any
 
 from nnsight_magic.errors import NoModelError
@@ -21,7 +20,7 @@ from nnsight_magic.printable import printable
 class Models:
     """The models among the notebook's variables, and the name of the one that is used."""
 
-    def __init__(self, namespace: MutableMapping[str, Any]) -> None:
+    def __init__(self, namespace: dict[str, Any]) -> None:
         self.namespace = namespace
         self.current: str | None = None
 
@@ -78,7 +77,7 @@ class Models:
         return f" (loaded: {listing(models)})" if models else ""
 
 
-def adopt(module: Any, namespace: MutableMapping[str, Any]) -> Any:
+def adopt(module: Any, namespace: dict[str, Any]) -> Any:
     """Wraps a model object of the notebook; the notebook's `tokenizer` goes with it."""
     from nnsight_magic.engine.model.language_model import LanguageModel
     from nnsight_magic.engine.model.model import Model
@@ -89,9 +88,7 @@ def adopt(module: Any, namespace: MutableMapping[str, Any]) -> Any:
     return Model(module)
 
 
-def load(
-    source: str, namespace: MutableMapping[str, Any], device: str | None, dtype: str | None
-) -> Any:
+def load(source: str, namespace: dict[str, Any], device: str | None, dtype: str | None) -> Any:
     """The model that `%model SOURCE` means: a variable of the notebook, or a name or path."""
     from nnsight_magic.engine.model.language_model import LanguageModel
     from nnsight_magic.engine.model.model import Model

@@ -416,5 +416,7 @@ def line_error(magic: str, line: str, error: Exception, where: str) -> CellError
     written = f"{'%%' if magic in CELLS else '%'}{magic} {line}".rstrip()
     word = re.search(r"'([^']+)'", str(error))
     start = written.find(word[1]) if word else -1
-    span = Span(1, start, start + len(word[1])) if start >= 0 else Span(1, 0, len(magic) + 2)
+    span = Span(1, 0, len(magic) + 2)
+    if word and start >= 0:
+        span = Span(1, start, start + len(word[1]))
     return cell_error([Problem(span, str(error))], [written], where)

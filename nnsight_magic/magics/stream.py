@@ -13,6 +13,7 @@ from nnsight_magic.language.tokens import token_texts
 from nnsight_magic.magics.cell import Asked
 from nnsight_magic.magics.models import title
 from nnsight_magic.magics.predict import Guesses
+from nnsight_magic.results.as_view import OnScreen
 from nnsight_magic.results.parts import step
 from nnsight_magic.results.record import TOP
 from nnsight_magic.views.display import show_live, show_still
@@ -26,8 +27,8 @@ class Stream:
     The view appears with the first step, and shows the first prompt's text.
     """
 
-    def __init__(self, asked: Asked, outcome: Outcome) -> None:
-        self.asked, self.outcome = asked, outcome
+    def __init__(self, asked: Asked, outcome: Outcome, on_screen: OnScreen) -> None:
+        self.asked, self.outcome, self.on_screen = asked, outcome, on_screen
         self.steps: StepsView | None = None
         self.done = False
         self._total = asked.line.generation.get("max_new_tokens", asked.line.new_tokens)
@@ -54,7 +55,7 @@ class Stream:
 
     def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
         self.done = True
-        view = self.asked.on_screen.live
+        view = self.on_screen.live
         if self.steps is not None:
             self.steps.finish()
         if kind is not None and view is not None:
@@ -105,7 +106,7 @@ class Stream:
         self.steps = StepsView(tokens, (), name, running=True)
         number = self.asked.number
         view = TraceView(f"run {number}", [title(self.asked.model)], steps=self.steps)
-        self.asked.on_screen.live = view
+        self.on_screen.live = view
         show_live(view)
 
 

@@ -30,7 +30,8 @@ def start(prepared: Prepared) -> Running:
     if asked.magic == "generate" and asked.on_screen is not None:
         from nnsight_magic.magics.stream import Stream
 
-        stream = Stream(asked, outcome) if Stream.can_follow(asked.settings) else None
+        if Stream.can_follow(asked.settings):
+            stream = Stream(asked, outcome, asked.on_screen)
     edits = tuple(edit.name for edit in asked.model.edits.in_force)
     return Running(prepared, outcome, edits, stream=stream)
 

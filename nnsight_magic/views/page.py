@@ -12,7 +12,7 @@ import ipywidgets
 from nnsight_magic.printable import escape
 from nnsight_magic.views import bundle
 from nnsight_magic.views.data.labels import Labels
-from nnsight_magic.views.data.wire import AxisState, packed_json
+from nnsight_magic.views.data.wire import packed_json
 from nnsight_magic.views.still.style import whole, writable
 
 STORED_ON_PAGE = 1 << 20  # values of all tensors of a page together
@@ -28,12 +28,19 @@ padding: 0 12px; background: Canvas; color: CanvasText }}</style></head>
 LEFT_OUT = {"_esm", "_css", "_code", "layout", "tabbable", "tooltip", "comm"}
 
 
-class Shown(Protocol):
-    """A view, as far as a page needs to know of it."""
+class Stateful(Protocol):
+    """A widget, as far as a page needs to know of it."""
 
-    model_id: str
-    kind: str
+    @property
+    def model_id(self) -> str: ...
+    def get_state(self) -> dict[str, Any]: ...
 
+
+class Shown(Stateful, Protocol):
+    """A view of a page."""
+
+    @property
+    def page_title(self) -> str: ...
     def still(self) -> str: ...
 
 
@@ -41,21 +48,22 @@ class Shown(Protocol):
 class Storing(Protocol):
     """A view that can store more of its tensor on a page than in a notebook."""
 
-    model_id: str
-    labels: Labels
-
+    @property
+    def model_id(self) -> str: ...
+    @property
+    def labels(self) -> Labels: ...
     def stored_in(self, budget: int) -> dict[str, Any]: ...
-    def axes_with_words(self) -> list[AxisState]: ...
+    def axes_with_words(self) -> list[dict[str, Any]]: ...
 
 
-def models_of(view: ipywidgets.Widget, values: int = 0) -> dict[str, dict[str, Any]]:
+def models_of(view: Stateful, values: int = 0) -> dict[str, dict[str, Any]]:
     """The state of a view and of all it refers to, by model id; bytes as `{"bytes": base64}`.
 
     With `values`, so many values of its tensors together instead of what a notebook stores.
     """
     found: dict[str, dict[str, Any]] = {}
     tensors: list[Storing] = []
-    waiting = [view]
+    waiting: list[Stateful] = [view]
     while waiting:
         each = waiting.pop()
         if each.model_id in found:
@@ -111,9 +119,8 @@ def page(view: Shown) -> str:
     """The page's text."""
     models = models_of(view, STORED_ON_PAGE)
     state = json.dumps({"root": view.model_id, "models": models}, separators=(",", ":"))
-    title = getattr(view, "title", "") or view.kind
     return PAGE.format(
-        title=escape(title),
+        title=escape(view.page_title),
         still=whole(view.still()),
         state=state.replace("<", "\\u003c"),
         code=bundle.source("page.js").replace("</script", "<\\/script"),

@@ -20,12 +20,12 @@ FAR = 20.0
 OUTERMOST = 0.005  # the share that it then leaves out, on each side
 
 
-def all_seen(size: Sequence[int]) -> bool:
+def all_seen(size: Sequence[float]) -> bool:
     """Whether each value of a plane of so many rows and columns can be seen by itself."""
     return size[0] <= SEEN[0] and size[1] <= SEEN[1]
 
 
-def automatic(stats: Mapping[str, Any], size: Sequence[int]) -> tuple[Limits, str]:
+def automatic(stats: Mapping[str, Any], size: Sequence[float]) -> tuple[Limits, str]:
     """Limits and palette for a plane of `size` rows and columns.
 
     The limits are the least and the greatest value, so that no value lies outside. Only where

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,10 +47,11 @@ def _leaves(value: Any, name: str, depth: int, inside: set[int]) -> Iterator[tup
     if id(value) in inside or depth == 0:
         return
     inside = inside | {id(value)}
-    pairs = value.items() if isinstance(value, Mapping) else enumerate(value)
+    pairs: Iterable[tuple[Any, Any]] = (
+        value.items() if isinstance(value, Mapping) else enumerate(value)
+    )
     for key, item in pairs:
-        plain = not name and isinstance(key, str)
-        own = key if plain else f"{name}[{key!r}]"
+        own = key if isinstance(key, str) and not name else f"{name}[{key!r}]"
         if is_container(item) and not is_list_of_tensors(item):
             yield from _leaves(item, own, depth - 1, inside)
         else:

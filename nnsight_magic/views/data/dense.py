@@ -113,7 +113,9 @@ def _dense(tensor: Any) -> Any:
                 longest = [max(sizes) for sizes in zip(*(each.shape for each in rows), strict=True)]
                 return torch.zeros(len(rows), *longest)
             return torch.nested.nested_tensor(rows).to_padded_tensor(float("nan"))
-    if type(tensor).__torch_dispatch__ is not torch.Tensor.__torch_dispatch__:
+    kind: Any = type(tensor)
+    plain: Any = torch.Tensor
+    if kind.__torch_dispatch__ is not plain.__torch_dispatch__:
         return _dense(_unwrapped(tensor))
     if tensor.layout != torch.strided:
         if tensor.numel() > LARGEST:

@@ -7,10 +7,6 @@ from dataclasses import dataclass, replace
 
 from nnsight_magic.errors import BadInputError
 
-ROLES = (
-    *("batch", "prompt", "step", "token", "query", "key", "head", "feature", "vocabulary"),
-    "axis",
-)
 TOKENS = ("token", "position", "query", "key")  # roles of the axes whose places are tokens
 ROWS = ("batch", "prompt")  # roles of the axis that tells whose tokens these are
 PADDING = "‹padding›"  # what stands in place of a token where a row of a batch has none
@@ -65,7 +61,7 @@ def infer_axes(
         if rows is not None and len(rows) > 1:
             sizes["batch"] = len(rows)
         roles = _guess(shape, count, sizes)
-        if count in shape and not set(TOKENS) & set(roles):
+        if count is not None and count in shape and not set(TOKENS) & set(roles):
             roles[len(shape) - 1 - list(shape)[::-1].index(count)] = "token"
     if rows is None:
         return [Axis(role, size) for role, size in zip(roles, shape, strict=True)]
@@ -97,8 +93,9 @@ def rows_of(tokens: Sequence[str] | Sequence[Sequence[str]]) -> list[tuple[str, 
     if isinstance(tokens, str):
         raise BadInputError("found a text as tokens; expected a list with the text of each token")
     given = list(tokens)
-    if all(isinstance(each, str) for each in given):
-        return [tuple(given)]
+    texts = [each for each in given if isinstance(each, str)]
+    if len(texts) == len(given):
+        return [tuple(texts)]
     rows = [() if isinstance(each, str) else _texts(each) for each in given]
     if len({*map(len, rows)}) > 1:
         raise BadInputError(

@@ -29,7 +29,7 @@ class Seen:
     tensor: TensorData
     title: str
     expression: str
-    axes: Sequence[AxisState]
+    axes: Sequence[Mapping[str, Any]]
     drawn: Sequence[int]
     index: Sequence[int]
     window: Sequence[int]
@@ -69,15 +69,17 @@ def axes_of(seen: Seen) -> list[AxisState]:
     given = list(seen.axes) if len(seen.axes) == len(shape) else [{}] * len(shape)
     axes: list[AxisState] = []
     for k, (size, axis) in enumerate(zip(shape, given, strict=True)):
-        labels = axis.get("labels")
+        labels: Any = axis.get("labels")
         words = seen.tensor.labels.of(k, drawn, index)
-        sound = isinstance(labels, list | tuple) and all(isinstance(w, str) for w in labels)
+        if words is None:
+            sound = isinstance(labels, list | tuple) and all(isinstance(w, str) for w in labels)
+            words = [*labels] if sound else []
         role = axis.get("role")
         axes.append(
             {
                 "role": role if isinstance(role, str) and role else "axis",
                 "size": size,
-                "labels": words if words is not None else list(labels) if sound else [],
+                "labels": words,
             }
         )
     return axes
@@ -203,19 +205,9 @@ def _fine(ends: Ends, size: tuple[int, int]) -> bool:
 
 def _at_first(seen: Seen, place: Place, size: tuple[int, int]) -> tuple[Ends, Place] | None:
     """The plane that was stored, where the tensor is gone and another one is wanted."""
-    if seen.tensor.stored.get("form") != "plane":
+    first = seen.tensor.first_place
+    if first is None:
         return None
-    shape = seen.tensor.array.shape
-    down, across = seen.tensor.stored.get("drawn", ())
-    rows, columns = (shape[axis] if axis >= 0 else 1 for axis in (down, across))
-    first = Place(
-        (down, across),
-        tuple(seen.tensor.stored.get("index", ())),
-        (rows, columns),
-        (0, rows, 0, columns),
-        seen.tensor.stored.get("part", "real"),
-        None,
-    )
     ends = seen.tensor.first_ends(first)
     return None if ends is None else (_fewer(ends, size), first)
 

@@ -43,9 +43,12 @@ def totals(chunks: Iterable[np.ndarray]) -> Statistics:
         return counts
     mean = total / finite
     deviation = max(0.0, squares / finite - mean * mean) ** 0.5
-    sums = {"mean": mean * unit, "std": deviation * unit, "norm": squares**0.5 * unit}
-    known = {name: value for name, value in sums.items() if np.isfinite(value)}
-    return counts | {"min": low, "max": high} | known
+    found: Statistics = {**counts, "min": low, "max": high}
+    sums = (("mean", mean * unit), ("std", deviation * unit), ("norm", squares**0.5 * unit))
+    for name, value in sums:
+        if np.isfinite(value):
+            found[name] = value
+    return found
 
 
 def statistics_of(values: np.ndarray, size: int) -> Statistics:
@@ -69,19 +72,16 @@ def statistics_of(values: np.ndarray, size: int) -> Statistics:
     with np.errstate(over="ignore"):  # a sum, or a norm, may be beyond the largest number
         unit = max(-low, high) or 1.0
         share = wide / unit
-        moments = {
-            "mean": float(share.mean()) * unit,
-            "std": float(share.std()) * unit,
-            "norm": float(np.sqrt((share * share).sum())) * unit if len(values) == size else None,
-        }
-    stats |= {
-        "min": low,
-        "max": high,
-        **{k: v for k, v in moments.items() if v is None or np.isfinite(v)},
-        "zero": int((wide == 0).sum()),
-        "bins": bins,
-        "histogram": counts,
-    }
+        moments = (("mean", float(share.mean()) * unit), ("std", float(share.std()) * unit))
+        whole = len(values) == size
+        norm = float(np.sqrt((share * share).sum())) * unit if whole else None
+    stats |= {"min": low, "max": high}
+    for name, value in moments:
+        if np.isfinite(value):
+            stats[name] = value
+    if norm is None or np.isfinite(norm):
+        stats["norm"] = norm
+    stats |= {"zero": int((wide == 0).sum()), "bins": bins, "histogram": counts}
     return stats
 
 

@@ -7,6 +7,7 @@ tensor is gone: all values of a small tensor, else one plane, pooled.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,13 +23,25 @@ from nnsight_magic.views.data.levels import (
     encode,
     pack,
 )
-from nnsight_magic.views.data.place import Place
+from nnsight_magic.views.data.place import Place, Window
 from nnsight_magic.views.data.pooling import numbers
 from nnsight_magic.views.data.wire import PlaneFacts, Statistics, StoredPicture
 
 # What a view stores of its tensor, in values: all of a small one, else one pooled plane of half as
 # many pairs.
 STORED = 1 << 16
+
+
+@dataclass(frozen=True)
+class _First:
+    """The picture that was stored, as codes: all values of a tensor, or the plane at `place`."""
+
+    part: str
+    low: Coded
+    high: Coded | None = None
+    place: Place | None = None
+    window: Window = (0, 0, 0, 0)
+    block: tuple[int, int] = (1, 1)
 
 
 class TensorData:
@@ -46,7 +59,7 @@ class TensorData:
         self.array, self.labels, self.budget = array, labels, budget
         self.stored: StoredPicture = {"form": "empty"}
         self.stats: Statistics = {"count": 0}
-        self._first: tuple[Coded, Coded | None] | None = None
+        self._first: _First | None = None
         self._orders: dict[tuple, np.ndarray] = {}
 
     @property
@@ -77,7 +90,7 @@ class TensorData:
 
     def _picture(
         self, drawn: list[int], index: list[int], part: str, budget: int
-    ) -> tuple[dict[str, Any], tuple[Coded, Coded | None] | None]:
+    ) -> tuple[dict[str, Any], _First | None]:
         """Statistics and codes as traits hold them, and the codes as they are."""
         array = self.array
         if not array.size:
@@ -86,17 +99,18 @@ class TensorData:
         form: StoredPicture = {"form": "none", "part": part, "axes": drawn}
         if not budget:
             return {"stats": self.statistics(part, drawn, index), "stored": form}, None
-        first: tuple[Coded, Coded | None]
         if array.size <= budget:
             coded = encode(numbers(array.real(part)))
             stats = self.statistics(part, drawn, index)
             form["form"] = "whole"
-            first, codes = (coded, None), coded.codes
+            first, codes = _First(part, coded), coded.codes
         else:
             plane = self._pooled(drawn, index, part, budget // 2)
             stats = self.statistics(part, drawn, index, plane)
             form |= {"form": "plane", **facts_of(plane), "drawn": drawn, "index": index}
-            first, coded, codes = (plane.low, plane.high), plane.low, both(plane)
+            place = self._place(drawn, index, part)
+            first = _First(part, plane.low, plane.high, place, plane.window, plane.block)
+            coded, codes = plane.low, both(plane)
             _widen(stats, plane)
         traits = {"stats": stats, "stored": form}
         return traits | {"levels": pack(coded.levels), "codes": pack(codes)}, first
@@ -107,14 +121,25 @@ class TensorData:
         rows = min(height, math.isqrt(budget))
         return self.array.plane(drawn, index, size=(rows, budget // max(1, rows)), part=part)
 
+    def _place(self, drawn: list[int], index: list[int], part: str) -> Place:
+        """A whole plane."""
+        down, across = drawn
+        rows, columns = (self.array.shape[axis] if axis >= 0 else 1 for axis in (down, across))
+        size, window = (rows, columns), (0, rows, 0, columns)
+        return Place((down, across), tuple(index), size, window, part, None)
+
+    @property
+    def first_place(self) -> Place | None:
+        """The plane that was stored; `None` where all values were, or none."""
+        return None if self._first is None else self._first.place
+
     def first_ends(self, place: Place) -> Ends | None:
         """What was stored of a place, as the page has it; `None` where that was not stored."""
-        form, first = self.stored.get("form"), self._first
-        if first is None or self.stored.get("part") != place.part:
+        first = self._first
+        if first is None or first.part != place.part:
             return None
-        low, high = first
-        if form == "whole":
-            values = low.values
+        values = first.low.values
+        if first.place is None:
             if values.ndim:
                 values = values[self.array.selector(place.drawn, place.index)]
                 if values.ndim == 2 and place.drawn[0] > place.drawn[1]:
@@ -125,18 +150,13 @@ class TensorData:
             return Ends(values, values, (0, place.size[0], 0, place.size[1]), (1, 1))
         same = all(
             at == there
-            for axis, (at, there) in enumerate(
-                zip(place.index, self.stored.get("index", ()), strict=True)
-            )
+            for axis, (at, there) in enumerate(zip(place.index, first.place.index, strict=True))
             if axis not in place.drawn
         )
-        if not same or list(place.drawn) != self.stored.get("drawn") or place.order is not None:
+        if not same or place.drawn != first.place.drawn or place.order is not None:
             return None
-        values = low.values
-        top, bottom, left, right = self.stored.get("window", ())
-        down, across = self.stored.get("block", ())
-        above = values if high is None else high.values
-        return Ends(values, above, (top, bottom, left, right), (down, across))
+        above = values if first.high is None else first.high.values
+        return Ends(values, above, first.window, first.block)
 
     # -- what is read -------------------------------------------------------------------------
 
@@ -190,7 +210,7 @@ def facts_of(plane: Plane) -> PlaneFacts:
 
 def _widen(stats: Statistics, plane: Plane) -> None:
     """Adds what the plane shows and a sample may have missed: ends, and that there are NaN."""
-    if len(plane.low.levels) and "min" in stats:
+    if len(plane.low.levels) and "min" in stats and "max" in stats:
         stats["min"] = min(stats["min"], float(plane.low.levels[0]))
         stats["max"] = max(stats["max"], float(plane.low.levels[-1]))
     codes = both(plane)

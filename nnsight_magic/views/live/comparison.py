@@ -31,9 +31,9 @@ class CompareView(View):
     notice = traitlets.Unicode().tag(sync=True)
     first = traitlets.Instance(TensorView).tag(sync=True, **ipywidgets.widget_serialization)
     second = traitlets.Instance(TensorView).tag(sync=True, **ipywidgets.widget_serialization)
-    difference = traitlets.Instance(TensorView, allow_none=True).tag(
-        sync=True, **ipywidgets.widget_serialization
-    )
+    difference: traitlets.Instance[TensorView | None] = traitlets.Instance(
+        TensorView, allow_none=True
+    ).tag(sync=True, **ipywidgets.widget_serialization)
     amplified = traitlets.Bool(False).tag(sync=True)
 
     def __init__(

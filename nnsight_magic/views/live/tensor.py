@@ -204,10 +204,10 @@ class TensorView(View):
 
     def _plane(self, asked: dict[str, Any]) -> Answer:
         axes, index, part = _place(asked)
-        size = tuple(max(1, min(TILE, int(each))) for each in asked["size"])
+        rows, columns = (max(1, min(TILE, int(each))) for each in asked["size"])
         order = self.data.order(axes, index, part) if asked.get("ordered") else None
         window = [int(each) for each in asked["window"]] if asked.get("window") else None
-        plane = self.array.plane(axes, index, window, size, part, order)
+        plane = self.array.plane(axes, index, window, (rows, columns), part, order)
         data = [plane.low.levels.tobytes(), both(plane).tobytes()]
         if order is not None and len(order) <= NAMED:
             data.append(order.astype(np.int32).tobytes())

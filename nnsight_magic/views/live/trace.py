@@ -41,9 +41,15 @@ class TraceView(View):
     facts = traitlets.List(ShownText()).tag(sync=True)
     wrote = traitlets.List(ShownText()).tag(sync=True)
     notices = traitlets.List(ShownText()).tag(sync=True)
-    tokens = traitlets.Instance(TokensView, allow_none=True).tag(sync=True, **_child)
-    steps = traitlets.Instance(StepsView, allow_none=True).tag(sync=True, **_child)
-    tree = traitlets.Instance(TreeView, allow_none=True).tag(sync=True, **_child)
+    tokens: traitlets.Instance[TokensView | None] = traitlets.Instance(
+        TokensView, allow_none=True
+    ).tag(sync=True, **_child)
+    steps: traitlets.Instance[StepsView | None] = traitlets.Instance(
+        StepsView, allow_none=True
+    ).tag(sync=True, **_child)
+    tree: traitlets.Instance[TreeView | None] = traitlets.Instance(TreeView, allow_none=True).tag(
+        sync=True, **_child
+    )
     tensors = traitlets.List(
         traitlets.Union([traitlets.Instance(TensorView), traitlets.Instance(CompareView)])
     ).tag(sync=True, **_child)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import anywidget
@@ -24,7 +24,7 @@ from nnsight_magic.views import bundle
 from nnsight_magic.views.data.array import GoneError
 from nnsight_magic.views.live.questions import Questions
 
-Answer = tuple[dict[str, Any], list[bytes]]
+Answer = tuple[Mapping[str, Any], list[bytes]]
 
 
 class Routed(ipywidgets.Widget):
@@ -38,8 +38,9 @@ class Routed(ipywidgets.Widget):
         message would wait for the very cell that it is to stop.
         """
         super().open()
-        if hasattr(self.comm, "_reply_subshell_for"):
-            self.comm._reply_subshell_for = lambda data, named: named
+        comm: Any = self.comm  # ipykernel's, in a kernel
+        if hasattr(comm, "_reply_subshell_for"):
+            comm._reply_subshell_for = lambda data, named: named
 
 
 class ShownText(traitlets.Unicode):
@@ -186,6 +187,11 @@ class View(Routed, anywidget.AnyWidget):
     def text(self) -> str:
         """The view in words."""
         return self.kind
+
+    @property
+    def page_title(self) -> str:
+        """What a page with the view alone is called."""
+        return getattr(self, "title", "") or self.kind
 
     def on_terminal(self) -> str:
         """The view as a terminal shows it."""

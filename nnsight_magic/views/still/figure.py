@@ -124,7 +124,8 @@ def _draw(axes: Any, drawn: Drawn) -> Any:
     for marked, colour, name in kinds:
         if marked.any():
             marks[marked] = (*colour, 255)
-            legend.append(Patch(color=np.array(colour) / 255, label=name))
+            red, green, blue = (each / 255 for each in colour)
+            legend.append(Patch(color=(red, green, blue), label=name))
     if legend:
         axes.imshow(marks, **options)
         axes.figure.legend(

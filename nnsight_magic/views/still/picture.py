@@ -18,6 +18,7 @@ import numpy as np
 
 from nnsight_magic.views.data.colouring import places
 from nnsight_magic.views.data.seen import Drawn, Seen, axes_of, drawn_by, place_of
+from nnsight_magic.views.data.wire import AxisState
 from nnsight_magic.views.data.words import number, visible
 from nnsight_magic.views.still.colours import scale
 from nnsight_magic.views.still.layout import plot_size, ticks
@@ -71,7 +72,7 @@ def names_of(seen: Seen, drawn: Drawn, width: float, height: float) -> Names:
 
 
 def _words(
-    seen: Seen, axes: Sequence[Any], axis: int, places: Sequence[int], pixels: float
+    seen: Seen, axes: Sequence[AxisState], axis: int, places: Sequence[int], pixels: float
 ) -> dict[int, str]:
     """The words of places along an axis; those of a vocabulary where each place has room for its
     own: between numbers one finds one's way better."""
@@ -84,7 +85,7 @@ def _words(
     return {at: labels[at] for at in places if at < len(labels)} if labels else {}
 
 
-def _named(axes: Sequence[dict[str, Any]], axis: int) -> str:
+def _named(axes: Sequence[AxisState], axis: int) -> str:
     if axis < 0:
         return ""
     role = axes[axis]["role"]

@@ -20,8 +20,10 @@ def html(seen: Seen) -> str:
         f'<span class="d">{array.dtype} · {array.device} · {size_text(array.bytes)}</span>'
     )
     stats = seen.tensor.stats
-    facts = [f"{k} {number(stats[k])}" for k in ("min", "mean", "max") if k in stats]
-    facts += [f"{stats[k]} {name}" for k, name in (("nan", "NaN"), ("inf", "±∞")) if stats.get(k)]
+    ends = ((name, stats.get(name)) for name in ("min", "mean", "max"))
+    facts = [f"{name} {number(value)}" for name, value in ends if value is not None]
+    odd = (("NaN", stats.get("nan")), ("±∞", stats.get("inf")))
+    facts += [f"{count} {name}" for name, count in odd if count]
     found = picture(seen)
     if found is None:
         below = f'<div class="d">{" · ".join(facts)}</div>' if array.size else "no values"

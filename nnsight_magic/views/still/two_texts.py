@@ -56,7 +56,7 @@ def lines(texts: TwoTexts, width: int) -> Iterable[tuple[str, str, str]]:
         shown = ["" if token is None else visible(token) for token in column]
         size = max(map(cell_len, shown))
         if used > margin and used + size + 1 > width:
-            yield tuple(row.rstrip() for row in rows)
+            yield _stripped(rows)
             rows, used = [" " * margin] * 3, margin
         same = column[0] == column[1]
         cells = [*shown, "" if same else "^" * size]
@@ -65,4 +65,9 @@ def lines(texts: TwoTexts, width: int) -> Iterable[tuple[str, str, str]]:
             for k, (row, cell) in enumerate(zip(rows, cells, strict=True))
         ]
         used += size + 1
-    yield tuple(row.rstrip() for row in rows)
+    yield _stripped(rows)
+
+
+def _stripped(rows: list[str]) -> tuple[str, str, str]:
+    first, second, marks = (row.rstrip() for row in rows)
+    return first, second, marks
