@@ -61,7 +61,7 @@ class Axis:
         fits = all(type(v) is int and -count <= v < count for v in self.values)
         if self.words is not None or not fits or self.name not in ("position", "token"):
             return self
-        words = tuple(tokens[value] for value in self.values)
+        words = tuple(tokens[int(value)] for value in self.values)
         return Axis(self.name, self.values, words, self.prompts)
 
 
