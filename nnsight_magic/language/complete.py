@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nnsight_magic.engine.places.heads import has_heads
-from nnsight_magic.language.named import NAMED_VALUES, has_named
+from nnsight_magic.language.named import NAMED_VALUES, offers_named
 from nnsight_magic.language.names import (
     HANDLE_ATTRIBUTES,
     OF_ATTENTION,
@@ -107,7 +107,7 @@ def _of_handle(handle: Any, fragment: str, shapes: Mapping[str, Any]) -> Complet
             found.append(Candidate(name, str(shape) if shape else VALUE_ATTRIBUTES[name]))
         elif has_heads(handle) if name in OF_ATTENTION else hasattr(type(handle), name):
             found.append(Candidate(name, HANDLE_ATTRIBUTES[name]))
-    named = (name for name in NAMED_VALUES if name not in modules and has_named(handle, name))
+    named = (name for name in NAMED_VALUES if name not in modules and offers_named(handle, name))
     for name in named:
         shape = shapes.get(f"{handle.name}.{name}")
         found.append(Candidate(name, str(shape) if shape else NAMED_VALUES[name]))

@@ -11,6 +11,7 @@ from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from nnsight_magic import LanguageModel, Model
+from nnsight_magic.engine.places.named_values import NAMED
 from nnsight_magic.engine.places.own_names import VALUES, names_of_ours
 from nnsight_magic.errors import LoadError, NoSuchModuleError
 from nnsight_magic.language.names import HANDLE_ATTRIBUTES, TRACE_NAMES
@@ -110,7 +111,7 @@ def test_what_is_ours_stands_at_own_and_is_what_it_is_elsewhere(all_clash, name)
     plain = LanguageModel(clashing(["unrelated"]), tiny.tokenizer())
     places = [(all_clash, plain), (all_clash._own.layers[1]["mlp"], plain.layers[1].mlp)]
     for here, there in places:
-        if name in names_of_ours(here) and name != "pattern":
+        if name in names_of_ours(here) and name not in ("pattern", *NAMED):
             ours, theirs = getattr(here._own, name), getattr(there, name)
             assert type(ours) is type(theirs)
             assert getattr(ours, "__func__", None) is getattr(theirs, "__func__", None)

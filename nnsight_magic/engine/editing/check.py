@@ -38,7 +38,12 @@ def check_index(handle: Placed, kind: str, index: tuple) -> None:
             f"Name the argument first: {handle.name}.inputs[0][0][{index_text(index[0])}], or\n"
             f"write to the first one: {handle.name}.input[{index_text(index[0])}]."
         )
-    if kind != "output" or handle.is_block or not _says_container(handle.module):
+    if (
+        kind != "output"
+        or handle.is_block
+        or handle._operation is not None
+        or not _says_container(handle.module)
+    ):
         return
     output = _output_of(handle)
     if isinstance(output, tuple | Mapping) and output:

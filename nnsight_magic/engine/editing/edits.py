@@ -24,6 +24,7 @@ from nnsight_magic.engine.places.attention_values import PARTS, part_of
 from nnsight_magic.engine.places.named_part import NamedPart
 from nnsight_magic.engine.places.own_names import of_user
 from nnsight_magic.engine.running.lifeline import watched_exit
+from nnsight_magic.engine.sites.site import Operation
 from nnsight_magic.engine.values.changes import replaced
 from nnsight_magic.engine.values.containers import (
     entries,
@@ -58,6 +59,8 @@ class Write:
         operation: `"set"`, `"add"` or `"scale"`.
         value: a number, or a tensor that broadcasts to the indexed part.
         call: which call of a module that runs more than once in a forward.
+        inside: an operation of the module, name and number, where a value with a name of its own
+            stands at one (`layers[3].resid_mid`).
     """
 
     path: str
@@ -66,9 +69,11 @@ class Write:
     operation: str
     value: Any
     call: int = 0
+    inside: tuple[str, int] | None = None
 
     def __str__(self) -> str:
-        where = f"{self.path}.{self.kind}" + "".join(f"[{index_text(each)}]" for each in self.index)
+        path = self.path if self.inside is None else "{}.ops.{}[{}]".format(self.path, *self.inside)
+        where = f"{path}.{self.kind}" + "".join(f"[{index_text(each)}]" for each in self.index)
         sign = {"set": "=", "add": "+=", "scale": "*="}[self.operation]
         value = self.value
         if isinstance(value, torch.Tensor):
@@ -184,7 +189,7 @@ class Edits(Mapping):
                     edit.enabled,
                     edit.steps,
                     [
-                        StoredWrite(w.path, w.kind, w.index, w.operation, w.value, w.call)
+                        StoredWrite(w.path, w.kind, w.index, w.operation, w.value, w.call, w.inside)
                         for w in edit.writes
                     ],
                 )
@@ -228,8 +233,9 @@ class Edits(Mapping):
                 kind = "output" if write.kind == "output" else "input"
                 part = part_of(handle, write.kind)
                 if part is None:
-                    change = _carry_out(edit, write, handle.is_block)
-                    forward.edit(handle.ancestors(), kind, change)
+                    inside = None if write.inside is None else Operation(*write.inside)
+                    change = _carry_out(edit, write, handle.is_block and inside is None)
+                    forward.edit(handle.ancestors(), kind, change, inside)
                 else:
                     change = _carry_out(edit, write, part=part)
                     forward.edit(part.ancestors(), part.kind, change)
@@ -279,7 +285,7 @@ class _Recorder:
         self.note(handle, "input", (), new)
 
     def note(self, handle: Placed, kind: str, index: tuple, new: Any) -> None:
-        if handle._operation is not None:
+        if handle._operation is not None and not handle._takes_edits:
             raise EditError(
                 f"{handle.name} is an operation inside a module; an edit writes to what modules "
                 "give and take.\nWrite to the module's output or input, or to it in every trace."
@@ -288,11 +294,12 @@ class _Recorder:
         change.check(handle, kind, index)
         self.changes = [each for each in self.changes if each is not change]
         check_index(handle, kind, index)
-        if handle._called is not None and index and type(index[0]) is int:
+        if handle._called is not None and handle.is_block and index and type(index[0]) is int:
             index = ((index[0],), *index[1:])  # a row, and not the `[0]` of a block's output
         index = tuple(map(frozen, index))
         path = handle.handle.path if isinstance(handle, NamedPart) else handle.path
-        write = Write(path, kind, index, change.operation, _data(change.value), handle.call)
+        value, inside = _data(change.value), handle._operation
+        write = Write(path, kind, index, change.operation, value, handle.call, inside)
         self._edit.writes.append(_checked(write))
 
     def call(self, handle: Handle, args: tuple, kwargs: dict[str, Any]) -> Any:

@@ -31,6 +31,7 @@ class StoredWrite(NamedTuple):
     operation: str
     value: Any
     call: int
+    inside: tuple[str, int] | None = None
 
 
 class StoredEdit(NamedTuple):
@@ -55,7 +56,8 @@ def store(path: str | Path, edits: Iterable[StoredEdit]) -> None:
                 tensors[name] = value.contiguous()
                 value = {"tensor": name}
             index = [to_json(each) for each in write.index]
-            writes.append([write.path, write.kind, index, write.operation, value, write.call])
+            row = [write.path, write.kind, index, write.operation, value, write.call]
+            writes.append(row if write.inside is None else [*row, list(write.inside)])
         steps = None if edit.steps is None else list(edit.steps)
         entries.append(
             {"name": edit.name, "enabled": edit.enabled, "steps": steps, "writes": writes}
@@ -114,9 +116,9 @@ def _edit(entry: Any, tensors: dict[str, torch.Tensor]) -> StoredEdit:
 
 
 def _write(row: Any, tensors: dict[str, torch.Tensor]) -> StoredWrite:
-    if not isinstance(row, list) or len(row) != 6:
-        raise Unusable("a write of six parts", row)
-    path, kind, index, operation, value, call = row
+    if not isinstance(row, list) or len(row) not in (6, 7):
+        raise Unusable("a write of six or seven parts", row)
+    path, kind, index, operation, value, call = row[:6]
     if not all(isinstance(each, str) for each in (path, kind, operation)):
         raise Unusable("a module, a kind and an operation", row)
     if not isinstance(index, list):
@@ -131,7 +133,16 @@ def _write(row: Any, tensors: dict[str, torch.Tensor]) -> StoredWrite:
         raise Unusable("a number or a tensor", value)
     elif isinstance(value, int) and abs(value) > LARGEST:
         raise Unusable("a number that a tensor can hold", value)
-    return StoredWrite(path, kind, tuple(map(from_json, index)), operation, value, call)
+    inside = _inside(row[6]) if len(row) > 6 else None
+    return StoredWrite(path, kind, tuple(map(from_json, index)), operation, value, call, inside)
+
+
+def _inside(found: Any) -> tuple[str, int]:
+    if isinstance(found, list) and len(found) == 2:
+        name, number = found
+        if isinstance(name, str) and _is_count(number):
+            return name, number
+    raise Unusable("the name and number of an operation", found)
 
 
 def _is_count(value: Any) -> bool:

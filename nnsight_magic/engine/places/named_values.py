@@ -11,6 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import torch
+
+from nnsight_magic.engine.places.halves import Spot, halves_of
 from nnsight_magic.engine.places.place import Place, touching
 from nnsight_magic.engine.sites.site import Operation
 from nnsight_magic.engine.values.value import Value
@@ -18,9 +21,6 @@ from nnsight_magic.errors import NoSuchModuleError
 
 if TYPE_CHECKING:
     from nnsight_magic.engine.places.ports import Placed
-
-# Names of a block, of a half of one, and of an MLP.
-OF_BLOCKS = ("resid_pre", "resid_mid", "resid_post")
 
 
 class NamedPlace(Place):
@@ -31,6 +31,7 @@ class NamedPlace(Place):
     """
 
     __slots__ = ("_called", "_hidden", "_operation")
+    _takes_edits = True
 
     def __init__(
         self,
@@ -69,11 +70,13 @@ class NamedValue:
         place: where it stands.
         kind: `"output"`, `"input"` (the first argument) or `"inputs"` (`(args, kwargs)`).
         item: where in what stands there, a path of keys.
+        flat: whether prompts and tokens are one axis there; the value has two.
     """
 
     place: NamedPlace
     kind: str
     item: tuple = ()
+    flat: bool = False
 
     def read(self, seen: Callable[[Any], Any] = lambda place: place) -> Any:
         """The value; `seen` gives the place as one prompt of a batch sees it."""
@@ -81,11 +84,17 @@ class NamedValue:
         for key in self.item:
             value = value[key]
         if isinstance(value, Value) and value._pause is not None:
-            value.where = value._pause.describe()  # without the keys of a tuple that nobody sees
+            where = value.where = value._pause.describe()  # without keys that nobody sees
+            if self.flat:
+                value = value.view(_rows(self.place._model, value), -1, value.shape[-1])
+                value.where = where
         return value
 
     def write(self, new: Any, seen: Callable[[Any], Any] = lambda place: place) -> None:
         """Let `new` flow on in its place."""
+        if self.flat:
+            self.read(seen)[:] = new
+            return
         place = seen(self.place)
         if not self.item:
             setattr(place, self.kind, new)
@@ -102,7 +111,8 @@ def value_named(handle: Any, name: str) -> NamedValue:
     Raises:
         NoSuchModuleError: this architecture has no such value there; the message says why.
     """
-    return _FINDERS[name](handle, f"{handle.name}.{name}" if handle.name else name)
+    called = f"{handle.name}.{name}" if handle.name else name
+    return _FINDERS[name](handle, called)
 
 
 def _resid_pre(handle: Any, called: str) -> NamedValue:
@@ -125,7 +135,11 @@ def _check_block(handle: Any, called: str) -> None:
             f"{where} is no decoder block and has no {name}.\n"
             + (f"Use a block: layers[3].{name}." if names.layers else "This model has no blocks.")
         )
-    block = handle.module
+    _check_streams(handle, called)
+
+
+def _check_streams(block: Any, called: str) -> None:
+    block = block.module
     if "altup" in block._modules:  # Gemma-3n
         raise NoSuchModuleError(
             f"{called}: the blocks of this model ({type(block).__name__}) pass on several streams, "
@@ -134,11 +148,70 @@ def _check_block(handle: Any, called: str) -> None:
         )
 
 
+def _resid_mid(handle: Any, called: str) -> NamedValue:
+    _check_block(handle, called)
+    _check_trace(handle, called)
+    return _standing(handle, called, halves_of(handle._model, handle.path).middle)
+
+
+def _added(handle: Any, called: str) -> NamedValue:
+    block = _block_of(handle, called)
+    _check_trace(handle, called)
+    found = halves_of(handle._model, block.path).added
+    if handle.path not in found:
+        known = (path for path, spot in found.items() if isinstance(spot, Spot))
+        parts = [f"{handle._model._handle(path).name}.added" for path in known]
+        raise NoSuchModuleError(
+            f"{handle.name} ({type(handle.module).__name__}) is no half of a block, so there is "
+            "nothing that it adds.\nWhat adds to the residual stream here: "
+            f"{', '.join(parts) or 'nothing that is known'}."
+        )
+    return _standing(handle, called, found[handle.path])
+
+
+def _block_of(handle: Any, called: str) -> Any:
+    names = handle._model.names
+    index = names.block_index(handle.path)
+    if index is None or names.is_block(handle.path):
+        where = f"{handle.name or 'The model'} ({type(handle.module).__name__})"
+        raise NoSuchModuleError(
+            f"{where} is no part of a decoder block and has no {called.rpartition('.')[2]}.\n"
+            "Use a half of a block: layers[3].attn or layers[3].mlp."
+        )
+    block = handle._model._handle(f"{names.layers}.{index}")
+    _check_streams(block, called)
+    return block
+
+
+def _check_trace(handle: Any, called: str) -> None:
+    """Say that there is no trace, before the model is run to find out where a value stands."""
+    handle._model._tracer(NamedPlace(handle, handle.path, called), "output")
+
+
+def _standing(handle: Any, called: str, found: Spot | str) -> NamedValue:
+    """The value at a place that was found, or why there is none."""
+    if isinstance(found, str):
+        raise NoSuchModuleError(f"There is no {called} in this model: {found}.")
+    place = NamedPlace(handle, found.path, called, call=found.call, operation=found.operation)
+    return NamedValue(place, found.kind, found.item, found.flat)
+
+
 _FINDERS: dict[str, Callable[[Any, str], NamedValue]] = {
     "resid_pre": _resid_pre,
+    "resid_mid": _resid_mid,
     "resid_post": _resid_post,
+    "added": _added,
 }
 NAMED = tuple(_FINDERS)
+
+
+def _rows(model: Any, value: Value) -> int:
+    """How many prompts a running trace is of."""
+    tracer = model._running()
+    rows = next(
+        (given.shape[0] for given in tracer.inputs.values() if isinstance(given, torch.Tensor)), 1
+    )
+    return rows * tracer.rows_of_prompt
 
 
 class NamedValues(Place):
@@ -184,3 +257,46 @@ class NamedValues(Place):
     @resid_post.setter
     def resid_post(self, new: Any) -> None:
         value_named(self, "resid_post").write(new)
+
+    @touching
+    def resid_mid(self) -> Value:
+        """Of a block: the residual stream between its two halves, `(batch, tokens, hidden)`.
+
+        It is `resid_pre` plus what attention adds. What is written to it reaches the MLP and is
+        what the MLP's result is added to.
+
+        Raises:
+            NoSuchModuleError: the module is no block, or this architecture has no such place:
+                attention and MLP run side by side, or the sum is normalised.
+
+        >>> from nnsight_magic import LanguageModel
+        >>> model = LanguageModel("demo")
+        >>> with model.trace("The Eiffel Tower"):
+        ...     block = model.layers[5]
+        ...     total = block.resid_pre + block.attn.added
+        ...     middle = block.resid_mid
+        >>> bool((total == middle).all())
+        True
+        """
+        return value_named(self, "resid_mid").read()
+
+    @resid_mid.setter
+    def resid_mid(self, new: Any) -> None:
+        value_named(self, "resid_mid").write(new)
+
+    @touching
+    def added(self) -> Value:
+        """Of a block's attention or MLP: what it adds to the residual stream.
+
+        `(batch, tokens, hidden)`, behind whatever norm or multiplier the model puts between. Write
+        to it, and the block adds that instead.
+
+        Raises:
+            NoSuchModuleError: the module is no half of a block, or the block's output is no sum of
+                what its halves make.
+        """
+        return value_named(self, "added").read()
+
+    @added.setter
+    def added(self, new: Any) -> None:
+        value_named(self, "added").write(new)

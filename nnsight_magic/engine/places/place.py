@@ -63,6 +63,7 @@ class Place:
     __slots__ = ("__weakref__", "_model", "call", "parts", "path")
     _operation: Operation | None = None  # see operations.py
     _called: str | None = None  # what a value is called that has a name of its own
+    _takes_edits = False  # of an operation: whether an edit may be of it
     _hides: frozenset[str] = frozenset()  # names of ours that the model's children hide
     _model: Root
     path: str

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
-from torch.overrides import TorchFunctionMode
 
+from nnsight_magic.engine.places.made_up import made_up_run
 from nnsight_magic.engine.places.source_names import calls_of
 from nnsight_magic.engine.running.bypass import Bypasses
 from nnsight_magic.engine.running.coroutine import current
@@ -191,7 +191,7 @@ class _Listed(BaseException):
 def _list_operations(handle: Tree) -> Listing | None:
     """Run the model as far as the module, out of the user's own coroutine; `None` if it fails."""
     traced = _traced(handle._model)
-    run_model = traced or _made_up(handle._model._root)
+    run_model = traced or made_up_run(handle._model._root)
     if run_model is None:
         return None
     bypasses, listing, calls = Bypasses(), Listing(), [0]
@@ -225,42 +225,3 @@ def _traced(model: Root) -> Callable[[], Any] | None:
     """What runs the model on the inputs of the trace that is running in this thread."""
     tracer = model._running()
     return None if tracer is None else tracer.model_call()
-
-
-def _made_up(root: nn.Module) -> Callable[[], Any] | None:
-    """A run of a transformers model on four tokens, or on an empty picture."""
-    config = getattr(root, "config", None)
-    device = next((parameter.device for parameter in root.parameters()), None)
-    match getattr(root, "main_input_name", None):
-        case "input_ids":
-            special = (config.pad_token_id, config.bos_token_id, config.eos_token_id)
-            plain = [token for token in range(12) if token not in special]
-            ids = torch.tensor([plain[:4]], device=device)
-            inputs = {"input_ids": ids}
-            if getattr(config, "is_encoder_decoder", False):
-                inputs["decoder_input_ids"] = ids
-            if hasattr(config, "use_cache"):
-                inputs["use_cache"] = False
-        case "pixel_values" if hasattr(config, "image_size"):
-            size = config.image_size
-            height, width = size if isinstance(size, tuple | list) else (size, size)
-            shape = (1, getattr(config, "num_channels", 3), height, width)
-            dtype = next(root.parameters()).dtype
-            inputs = {"pixel_values": torch.zeros(shape, device=device, dtype=dtype)}
-        case _:
-            return None
-
-    def run() -> None:
-        with _NoPadding():
-            root(**inputs)
-
-    return run
-
-
-class _NoPadding(TorchFunctionMode):
-    """Answers what transformers asks about tokens on the meta device: none of them is padding."""
-
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        if func in (torch.Tensor.__bool__, torch.Tensor.__contains__) and args[0].is_meta:
-            return func is torch.Tensor.__bool__
-        return func(*args, **(kwargs or {}))

@@ -81,7 +81,9 @@ class Forward:
         self._awaited: set[Site] = set()
         self._calls: dict[tuple[nn.Module, str], int] = {}
         self._hooks: dict[tuple[nn.Module, str], Any] = {}  # `None` while one is being registered
-        self._edits: dict[tuple[nn.Module, str], list[Callable[[Any, int, int], Any]]] = {}
+        self._edits: dict[
+            tuple[nn.Module, str, Operation | None], list[Callable[[Any, int, int], Any]]
+        ] = {}
         self._late: dict[tuple[nn.Module, str], list[nn.Module]] = {}
         self._recorders: dict[nn.Module, Callable[[Any, tuple, dict], None]] = {}
         self._observers: dict[tuple[nn.Module, str], Callable[[Site, Any], None]] = {}
@@ -219,11 +221,19 @@ class Forward:
         self._recorders[ancestry[-1]] = keep
 
     def edit(
-        self, ancestry: list[nn.Module], kind: str, change: Callable[[Any, int, int], Any]
+        self,
+        ancestry: list[nn.Module],
+        kind: str,
+        change: Callable[[Any, int, int], Any],
+        operation: Operation | None = None,
     ) -> None:
-        """Let `change(value, step, call)` stand in for what the last module of `ancestry` gives."""
-        self.hook(ancestry, kind)
-        self._edits.setdefault((ancestry[-1], kind), []).append(change)
+        """Let `change(value, step, call)` stand in for what the last module of `ancestry` gives.
+
+        Or for what goes into an operation of it, or comes out of one.
+        """
+        module = ancestry[-1]
+        self.attend(Site(module, kind, 0, 0, operation), ancestry)
+        self._edits.setdefault((module, kind, operation), []).append(change)
 
     def observe(self, module: nn.Module, kind: str, seen: Callable[[Site, Any], None]) -> None:
         """Show `seen` what flows on at every call of a module, writes included."""
@@ -389,7 +399,7 @@ class Forward:
         """At a site: pass by, repeat a write, or stand still. What flows on."""
         self.fired.add(site)
         if self._edits:
-            for change in self._edits.get((site.module, site.kind), ()):
+            for change in self._edits.get((site.module, site.kind, site.operation), ()):
                 raw = change(raw, site.step, site.call)
         replayed = self.written.get(site)
         value = apply_changes(raw, replayed) if replayed else raw

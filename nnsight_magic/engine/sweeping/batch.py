@@ -10,7 +10,7 @@ from torch import nn
 
 from nnsight_magic.engine.running.coroutine import coroutine, current
 from nnsight_magic.engine.running.forward import Forward
-from nnsight_magic.engine.sites.site import Site, Touch
+from nnsight_magic.engine.sites.site import Operation, Site, Touch
 from nnsight_magic.engine.sweeping.clean import CleanRun
 from nnsight_magic.engine.sweeping.layout import NotTokenwise, Packed, Rows, merged
 from nnsight_magic.engine.sweeping.shared import SharedRun, WantedOfShared
@@ -194,7 +194,11 @@ class EachVariant:
         self._forward, self._layout = forward, layout
 
     def edit(
-        self, ancestry: list[nn.Module], kind: str, change: Callable[[Any, int, int], Any]
+        self,
+        ancestry: list[nn.Module],
+        kind: str,
+        change: Callable[[Any, int, int], Any],
+        operation: Operation | None = None,
     ) -> None:
         """As `Forward.edit`."""
 
@@ -213,7 +217,7 @@ class EachVariant:
                     "Trace the variants one by one, or switch the edit off (model.edits)."
                 ) from None
 
-        self._forward.edit(ancestry, kind, change_each)
+        self._forward.edit(ancestry, kind, change_each, operation)
 
 
 def _changes(old: Any, new: Any, path: tuple = ()) -> Iterator[Change]:
