@@ -10,7 +10,7 @@ import numpy as np
 
 from nnsight_magic.analyses.result import Result
 from nnsight_magic.errors import BadInputError
-from nnsight_magic.views.data.strips import Guess, TokenGrid
+from nnsight_magic.views.data.strips import RANK, Guess, TokenGrid
 from nnsight_magic.views.data.words import visible
 
 if TYPE_CHECKING:
@@ -109,19 +109,30 @@ def _view(lens: Lens, settled: bool) -> GridView:
     """The lens grid, live."""
     from nnsight_magic.views.live.tokens import GridView
 
-    return GridView(guesses(lens), lens.tokens, lens.rows, heading(lens))
+    return GridView(
+        guesses(lens),
+        lens.tokens,
+        lens.rows,
+        lens.title,
+        numbers=_beside(lens),
+        answer=lens.answer,
+        settled=lens.settled.values.tolist() if settled else (),
+        note="; ".join([*lens.notices, *answer_in_words(lens)]),
+    )
 
 
 def _text(lens: Lens) -> str:
     """The grid as lines, and in words where the answer stands."""
-    from nnsight_magic.views.still.tokens import grid_text
+    from nnsight_magic.views.still.grid import text
 
-    grid = TokenGrid.of(guesses(lens), lens.tokens, lens.rows)
-    return "\n".join([heading(lens), *lens.notices, *answer_in_words(lens), grid_text(grid)])
+    grid = TokenGrid.of(guesses(lens), lens.tokens, lens.rows, _beside(lens), lens.answer)
+    return "\n".join([lens.title, *lens.notices, *answer_in_words(lens), text(grid)])
 
 
-def heading(lens: Lens) -> str:
-    return lens.title
+def _beside(lens: Lens) -> dict[str, list[list[float]]]:
+    """The numbers of each place beside the likeliest tokens."""
+    found = {"entropy": lens.entropy, RANK: lens.rank, "log p": lens.logprob}
+    return {name: each.values.tolist() for name, each in found.items() if each is not None}
 
 
 def guesses(lens: Lens) -> list[list[list[Guess]]]:
@@ -141,13 +152,15 @@ def answer_in_words(lens: Lens) -> list[str]:
     if lens.rank is None:
         return []
     ranks = lens.rank.values[:, -1]
+    token = repr(lens.tokens[-1])
     best = int(ranks.min())
     row = lens.rows[int(ranks.argmin())]
     if best:
-        return [f"{lens.answer} comes nearest in row {row}: rank {best}"]
-    rows = int((ranks == 0).sum())
-    more = f", in {rows} rows" if rows > 1 else ""
-    return [f"{lens.answer} is the likeliest from row {row}{more}; last row: rank {int(ranks[-1])}"]
+        return [f"after {token} {lens.answer} comes nearest in row {row}: rank {best}"]
+    if (ranks[int(ranks.argmin()) :] == 0).all():
+        return [f"after {token} {lens.answer} is the likeliest from row {row} on"]
+    rows = ", ".join(lens.rows[int(k)] for k in (ranks == 0).nonzero()[0])
+    return [f"after {token} {lens.answer} is the likeliest in rows {rows}"]
 
 
 def _figure(lens: Lens, of: str) -> Any:

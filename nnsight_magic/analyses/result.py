@@ -78,6 +78,10 @@ class Result(xarray.DataArray):
         from nnsight_magic.views.live.tensor import TensorView
 
         words = {axis.name: _words(axis) for axis in axes(self)}
+        finite = self.values[np.isfinite(self.values)] if self.dtype.kind == "f" else self.values
+        if finite.size and finite.max() <= 0 and finite.min() < 0:
+            # Log-probabilities: one scale that ends at 0, not two of which one is empty.
+            state = {"limits": [float(finite.min()), 0.0], "palette": "sequential"} | state
         return TensorView(
             as_numbers(self),
             self.title,

@@ -107,7 +107,7 @@ def test_the_capital_is_settled_two_blocks_before_the_end(demo, found):
     assert found.rows[row] == "28"
     assert found.token.values[row:, 8, 0].tolist() == [demo.tokenizer.encode(" Paris")[0]] * 2
     assert found.token.values[row - 1, 8, 0] != demo.tokenizer.encode(" Paris")[0]
-    assert "' Paris' is the likeliest from row 28" in found.text()
+    assert "after ' of' ' Paris' is the likeliest from row 28 on" in found.text()
 
 
 @pytest.fixture(scope="module")

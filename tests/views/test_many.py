@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import html
 import re
 
 import pytest
 
+from nnsight_magic.errors import BadInputError
 from nnsight_magic.views import GridView, TokenStrip, TokensView, tokens_view
-from nnsight_magic.views.still.tokens import CELLS, COLUMNS, ROWS
+from nnsight_magic.views.still.grid import CELLS, COLUMNS, ROWS
 
 
 def grid(rows, tokens, title="lens"):
@@ -57,3 +59,33 @@ def test_numbers_without_a_name_colour_the_tokens():
     strip = TokenStrip(["a", "b"], numbers=[0.25, 1.0])
     assert TokensView(strip).coloured == "number"
     assert "by'>number, 0 to 1<" in TokensView(strip).still()
+
+
+NUMBERS = {"rank": [[5, 0], [0, 0]], "entropy": [[1.5, 2.0], [0.25, float("nan")]]}
+
+
+def test_a_grid_with_an_answer_marks_it_and_has_numbers_beside_every_row():
+    top = [[[("a", 0.5)], [("b", 0.5)]]] * 2
+    view = GridView(
+        top, ["x", " y"], ["input", "0"], numbers=NUMBERS, answer="' b'", settled=[1, 0]
+    )
+    still = html.unescape(view.still())
+    assert still.count("<u><b>") == 3
+    assert "underlined: ' b' is the likeliest token" in still
+    assert "rank, entropy: after token 1 ·y" in still
+    assert still.count("┬") == 3  # one in each column, and the legend
+    view.cell = [0, 0]
+    assert "<td class='n'>5</td><td class='n'>1.5</td>" in view.still()
+    first, second = view.text().splitlines()[1:3]
+    assert first.split() == ["input", "a", "┬b", "0", "2"]
+    assert second.split() == ["0", "┬a", "b", "0", "–"]
+
+
+def test_numbers_that_do_not_fit_a_grid_are_refused():
+    top = [[[("a", 0.5)]]] * 2
+    with pytest.raises(BadInputError, match="rank has 1 rows for 2"):
+        GridView(top, ["x"], numbers={"rank": [[1]]})
+    with pytest.raises(BadInputError, match="2 entries for 1 tokens"):
+        GridView(top, ["x"], numbers={"rank": [[1, 2], [1, 2]]})
+    with pytest.raises(BadInputError, match="2 settled rows for 1 positions"):
+        GridView(top, ["x"], settled=[0, 1])

@@ -3,7 +3,8 @@ import { describe, expect, it } from "vitest";
 import { doublesOf, inflate } from "../src/core/kernel";
 import { valueOfCode } from "../src/tensor/picture";
 import { fromStored, type Place, received } from "../src/tensor/planes";
-import { unpackGrid, unpackStrips } from "../src/tokens/strips";
+import { unpackGrid } from "../src/tokens/cells";
+import { unpackStrips } from "../src/tokens/strips";
 import { addKinds, kindAt, noteInside, noteOf, unpack, visibleRows } from "../src/tree/rows";
 import { ANSWERS, models, STATES } from "./stored";
 

@@ -15,7 +15,8 @@ import type {
 } from "../src/core/wire";
 import { unpackSteps } from "../src/steps/steps";
 import { placed, wordAt } from "../src/tensor/labels";
-import { unpackGrid, unpackStrips } from "../src/tokens/strips";
+import { unpackGrid } from "../src/tokens/cells";
+import { unpackStrips } from "../src/tokens/strips";
 import { noteOf, unpack, visibleRows } from "../src/tree/rows";
 import fixtures from "./fixtures/wire.json";
 

@@ -12,6 +12,7 @@ from nnsight_magic.views.data.wire import Flat, GridForm, StepForm, StripForm
 from nnsight_magic.views.data.words import brief, share
 
 Guess = tuple[str, float]  # a token and its probability
+RANK = "rank"  # how many tokens are likelier than a grid's answer
 
 
 class _Words:
@@ -94,17 +95,30 @@ class TokenStrip:
         }
 
 
+def _number(value: float) -> float | None:
+    """A count as it is, anything else in four digits."""
+    return (
+        int(value) if value == value and abs(value) < 1e9 and value == int(value) else brief(value)
+    )
+
+
 @dataclass(frozen=True)
 class TokenGrid:
     """The logit lens and its kin: a strip for each layer, all over the same tokens.
 
     Attributes:
         tokens: what all rows stand over.
-        strips: one a row; its name is the row's, its `top` what is likeliest at each position.
+        strips: one a row; its name is the row's, its `top` what is likeliest at each position,
+            and any numbers of each position.
+        answer: a token that is followed through the rows: its rank stands among the numbers by the
+            name `RANK`.
+        settled: for each position the row from which on its last token stays the likeliest.
     """
 
     tokens: tuple[str, ...]
     strips: tuple[TokenStrip, ...]
+    answer: str = ""
+    settled: tuple[int, ...] = ()
 
     @classmethod
     def of(
@@ -112,8 +126,14 @@ class TokenGrid:
         top: Sequence[Sequence[Sequence[Guess]]],
         tokens: Sequence[str],
         rows: Sequence[str] | None = None,
+        numbers: Mapping[str, Sequence[Sequence[float]]] | None = None,
+        answer: str = "",
+        settled: Sequence[int] = (),
     ) -> TokenGrid:
         """`top[row][position]` are the likeliest tokens with their probabilities, best first.
+
+        Args:
+            numbers: others by their name, `(row, position)` each.
 
         Raises:
             BadInputError: rows and their names, or positions and tokens, differ in number.
@@ -121,17 +141,41 @@ class TokenGrid:
         names = [str(each) for each in rows] if rows is not None else [*map(str, range(len(top)))]
         if len(names) != len(top):
             raise BadInputError(f"{len(names)} names for {len(top)} rows")
-        strips = (TokenStrip(tokens, *each) for each in zip(names, top, strict=True))
-        return cls(tuple(tokens), tuple(strips))
+        for name, values in (numbers or {}).items():
+            if len(values) != len(top):
+                raise BadInputError(f"{name} has {len(values)} rows for {len(top)} rows of tokens")
+        if len(settled) not in (0, len(tokens)):
+            raise BadInputError(f"{len(settled)} settled rows for {len(tokens)} positions")
+        strips = (
+            TokenStrip(tokens, name, each, numbers={n: v[k] for n, v in (numbers or {}).items()})
+            for k, (name, each) in enumerate(zip(names, top, strict=True))
+        )
+        return cls(tuple(tokens), tuple(strips), answer, tuple(settled))
+
+    def first_at(self, row: int, position: int) -> bool:
+        """Whether the answer is the likeliest token there."""
+        ranks = self.strips[row].named.get(RANK, ())
+        return bool(len(ranks)) and ranks[position] == 0
 
     def packed(self) -> GridForm:
         words = _Words()
-        return {
+        form: GridForm = {
             "tokens": [words.number(token) for token in self.tokens],
             "rows": [strip.name for strip in self.strips],
             "cells": [[words.flat(guesses) for guesses in strip.top] for strip in self.strips],
             "words": list(words.numbers),
         }
+        names = self.strips[0].named if self.strips else ()
+        if names:
+            form["numbers"] = {
+                name: [[_number(value) for value in strip.named[name]] for strip in self.strips]
+                for name in names
+            }
+        if self.answer:
+            form["answer"] = self.answer
+        if self.settled:
+            form["settled"] = list(self.settled)
+        return form
 
 
 @dataclass(frozen=True)

@@ -100,12 +100,18 @@ class StripForm(TypedDict):
 
 
 class GridForm(TypedDict):
-    """A lens grid; tokens stand as numbers of `words`."""
+    """A lens grid; tokens stand as numbers of `words`.
+
+    `numbers` are by row and position. What a grid has none of is left out.
+    """
 
     tokens: list[int]
     rows: list[str]
     cells: list[list[Flat]]
     words: list[str]
+    numbers: NotRequired[dict[str, list[list[float | None]]]]
+    answer: NotRequired[str]
+    settled: NotRequired[list[int]]
 
 
 # token, probability, candidates with their probabilities one after another, names of what was saved

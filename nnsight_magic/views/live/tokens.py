@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import traitlets
@@ -60,9 +60,14 @@ class GridView(View):
 
     Attributes:
         cell: row and position of the selected place, or empty.
+        coloured: the name of the numbers that colour the cells; "" for the probability of the
+            likeliest token.
+        note: a sentence beside the title.
     """
 
     title = ShownText().tag(sync=True)
+    note = ShownText().tag(sync=True)
+    coloured = traitlets.Unicode().tag(sync=True)
     packed = traitlets.Bytes().tag(sync=True)
     cell = traitlets.List(traitlets.Int()).tag(sync=True)
 
@@ -72,27 +77,39 @@ class GridView(View):
         tokens: Sequence[str],
         rows: Sequence[str] | None = None,
         title: str = "",
+        *,
+        numbers: Mapping[str, Sequence[Sequence[float]]] | None = None,
+        answer: str = "",
+        settled: Sequence[int] = (),
         **state: Any,
     ) -> None:
-        """`top[row][position]` are the likeliest tokens with their probabilities, best first."""
-        self.grid = TokenGrid.of(top, tokens, rows)
+        """`top[row][position]` are the likeliest tokens with their probabilities, best first.
+
+        Args:
+            numbers: others by their name, `(row, position)` each; those of the selected position
+                stand beside the rows.
+            answer: a token that is followed through the rows; its rank is the number `rank`.
+            settled: for each position the row from which on its last token stays the likeliest.
+        """
+        self.grid = TokenGrid.of(top, tokens, rows, numbers, answer, settled)
         self.strips = list(self.grid.strips)
         self.rows = [strip.name for strip in self.strips]
         super().__init__(kind="grid", title=title, packed=packed_json(self.grid.packed()), **state)
 
     def text(self) -> str:
-        from nnsight_magic.views.still.tokens import grid_text
+        from nnsight_magic.views.still.grid import text
 
-        return grid_text(self.grid, self.title)
+        return "\n".join([*([self.note] if self.note else []), text(self.grid, self.title)])
 
     def in_a_line(self) -> str:
         size = f"{len(self.strips)} rows × {len(self.grid.tokens)} positions"
         return f"{self.title}: {size}" if self.title else size
 
     def still(self) -> str:
-        from nnsight_magic.views.still.tokens import grid_html
+        from nnsight_magic.views.still.grid import html
 
-        return grid_html(self.grid, self.title)
+        position = self.cell[1] if len(self.cell) == 2 else -1
+        return html(self.grid, self.title, self.note, position)
 
 
 def tokens_view(strips: Any, title: str = "", **options: Any) -> TokensView:

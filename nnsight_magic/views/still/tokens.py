@@ -7,15 +7,13 @@ from collections.abc import Sequence
 
 from nnsight_magic.printable import escape
 from nnsight_magic.views.data.colouring import Limits
-from nnsight_magic.views.data.strips import Guess, Step, TokenGrid, TokenStrip
+from nnsight_magic.views.data.strips import Guess, Step, TokenStrip
 from nnsight_magic.views.data.words import bar, number, percent, step_text, visible
 from nnsight_magic.views.still.colours import shade, shade_rules
 from nnsight_magic.views.still.style import frame, instead
 
 TOKENS = 400
 STRIPS = 8
-ROWS, COLUMNS, CELLS = 100, 40, 2000  # of a grid, at most
-LINE, CELL = 100, 9  # characters of a line and of a token in a grid's text
 LEAST_KL = 0.1  # nats: a prediction that hardly moved is not to look as if it had
 SIGNS = "·⏎⇥␍∅"
 BAR = 10  # characters of a bar, where it is text
@@ -170,55 +168,6 @@ def text(strips: Sequence[TokenStrip]) -> str:
     if len(strips) > STRIPS:
         lines.append(f"… and {len(strips) - STRIPS} more prompts")
     return "\n".join(lines)
-
-
-def grid_html(grid: TokenGrid, title: str = "") -> str:
-    """The best token of each place, coloured by its probability; of a large grid the last rows and
-    positions, where the model's answer stands."""
-    tokens, strips = grid.tokens, grid.strips[-ROWS:]
-    first = max(0, len(tokens) - max(1, min(COLUMNS, CELLS // max(1, len(strips)))))
-    shown = tokens[first:]
-    head = "".join(f"<th class='m'>{escape(visible(token)[:9])}</th>" for token in shown)
-    lines = []
-    for strip in strips:
-        cells = []
-        for top in strip.top[first:]:
-            token, p = top[0] if top else ("", 0.0)
-            kind, style = shade(p)
-            cells.append(
-                f"<td class='m {kind}' style='{style};padding:0 3px' title='{percent(p)}'>"
-                f"{escape(visible(token)[:9]) if top else ''}</td>"
-            )
-        lines.append(f"<tr><th>{escape(strip.name)}</th>{''.join(cells)}</tr>")
-    head_line = f"<div><b>{escape(title)}</b></div>" if title else ""
-    left_out = _left_out(len(grid.strips) - len(strips), first)
-    left_out = f"<div class='d'>{left_out}</div>" if left_out else ""
-    table = f"<table><tr><th></th>{head}</tr>{''.join(lines)}</table>"
-    return frame(f"{shade_rules()}{head_line}{table}{left_out}")
-
-
-def grid_text(grid: TokenGrid, title: str = "") -> str:
-    """The best token of each place, of as many of the last positions as a line holds."""
-    names = [visible(strip.name) for strip in grid.strips]
-    width = max(map(len, names), default=0)
-    tokens = grid.tokens
-    first = max(0, len(tokens) - (LINE - width) // (CELL + 1))
-    rows = [("", [visible(token) for token in tokens[first:]])]
-    for name, strip in zip(names, grid.strips, strict=True):
-        rows.append((name, [visible(top[0][0]) if top else "" for top in strip.top[first:]]))
-    lines = [
-        " ".join([f"{name:>{width}}", *(f"{each[:CELL]:<{CELL}}" for each in cells)]).rstrip()
-        for name, cells in rows
-    ]
-    left_out = _left_out(0, first)
-    return "\n".join([*([title] if title else []), *lines, *([left_out] if left_out else [])])
-
-
-def _left_out(rows: int, positions: int) -> str:
-    """What does not stand in a grid, in words."""
-    parts = [f"{n} {what}{'s' * (n > 1)}" for n, what in ((rows, "row"), (positions, "position"))]
-    told = [part for part, n in zip(parts, (rows, positions), strict=True) if n]
-    return f"the first {' and the first '.join(told)} left out" if told else ""
 
 
 def steps_html(

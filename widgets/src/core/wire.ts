@@ -74,6 +74,9 @@ export interface GridForm {
   rows: string[];
   cells: Flat[][];
   words: string[];
+  numbers?: Record<string, (number | null)[][]>;
+  answer?: string;
+  settled?: number[];
 }
 
 export type StepForm = [token: string, p: number | null, candidates: (string | number | null)[], saved: string[]];

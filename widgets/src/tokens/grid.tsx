@@ -1,7 +1,8 @@
-// The lens grid: layers down, positions across, in each place the likeliest token.
+// The lens grid: layers down, positions across, in each place the likeliest token, and beside the rows
+// the numbers of the position that is looked at.
 import { useEffect, useRef, useState } from "preact/hooks";
-import { cachedScale, css, inkOn, place } from "../core/colour";
-import { percent, visible } from "../core/format";
+import { cachedScale, css, type Ground, inkOn, place } from "../core/colour";
+import { number, percent, visible } from "../core/format";
 import { useTrait } from "../core/model";
 import { usePacked } from "../core/packed";
 import { Notice, Token } from "../core/parts";
@@ -9,13 +10,16 @@ import { useSelected } from "../core/selection";
 import { useGround } from "../core/theme";
 import type { Model } from "../core/widget";
 import { Bars } from "./bars";
-import { unpackGrid } from "./strips";
+import { type Grid, isFirst, RANK, type Shading, shadingOf, unpackGrid } from "./cells";
+
+type At = [row: number, column: number];
 
 export function GridView({ model, selection }: { model: Model; selection: Model | null }) {
   const [grid, trouble] = usePacked(model, unpackGrid);
   const [cell, setCell] = useTrait<number[]>(model, "cell");
+  const [coloured, setColoured] = useTrait<string>(model, "coloured");
   const [token, setToken] = useSelected(selection, "token");
-  const [hover, setHover] = useState<[number, number] | null>(null);
+  const [hover, setHover] = useState<At | null>(null);
   const root = useRef<HTMLElement>(null);
   const box = useRef<HTMLDivElement>(null);
   const ground = useGround(() => root.current);
@@ -23,39 +27,33 @@ export function GridView({ model, selection }: { model: Model; selection: Model 
   useEffect(() => box.current?.scrollTo(box.current.scrollWidth, box.current.scrollHeight), [grid]);
   if (trouble) return <Notice text={trouble} />;
   if (!grid) return <section aria-busy="true" style={{ minHeight: "200px" }} />;
-  const colours = cachedScale("sequential", ground);
   const title = model.get("title") as string;
-  const last: [number, number] = [grid.rows.length - 1, grid.tokens.length - 1];
-  const chosen = (hover ?? (cell.length === 2 ? cell : last)) as [number, number];
-  const guesses = grid.cells[chosen[0]]?.[chosen[1]] ?? [];
+  const last: At = [grid.rows.length - 1, grid.tokens.length - 1];
+  const stands: At = cell.length === 2 ? (cell as At) : last;
+  const chosen = hover ?? stands;
+  const shading = shadingOf(grid, coloured ?? "");
   const go = (row: number, column: number) => {
     const to = [Math.min(last[0], Math.max(0, row)), Math.min(last[1], Math.max(0, column))];
     setCell(to);
     setToken(to[1]);
   };
   const keys = (event: KeyboardEvent) => {
-    const [row, column] = cell.length === 2 ? cell : last;
-    const steps: Record<string, [number, number]> = {
-      ArrowUp: [-1, 0],
-      ArrowDown: [1, 0],
-      ArrowLeft: [0, -1],
-      ArrowRight: [0, 1],
-      Home: [0, -column],
-      End: [0, last[1]],
-    };
-    const step = steps[event.key];
+    const step = stepOf(event.key, stands, last);
     if (!step) return;
     setHover(null);
-    go(row + step[0], column + step[1]);
+    go(stands[0] + step[0], stands[1] + step[1]);
     event.preventDefault();
   };
   return (
     <section class="nnv-grid" aria-label={`token grid ${title}`} ref={root}>
-      {title && (
-        <header>
-          <b>{title}</b>
-        </header>
-      )}
+      <Head
+        model={model}
+        grid={grid}
+        coloured={coloured ?? ""}
+        onColour={setColoured}
+        shading={shading}
+        ground={ground}
+      />
       <div
         ref={box}
         class="nnv-grid-box"
@@ -64,52 +62,204 @@ export function GridView({ model, selection }: { model: Model; selection: Model 
         aria-label={`likeliest tokens ${title}; arrow keys walk`}
         onKeyDown={keys}
         onMouseLeave={() => setHover(null)}>
-        <table>
-          <thead>
-            <tr>
-              <td />
-              {grid.tokens.map((text, k) => (
-                <th key={k} scope="col" class={k === token ? "nnv-selected" : ""}>
-                  <span class="nnv-tok">
-                    <Token text={text} />
-                  </span>
-                </th>
-              ))}
-            </tr>
-          </thead>
-          <tbody>
-            {grid.rows.map((name, row) => (
-              <tr key={row}>
-                <th scope="row">{name}</th>
-                {grid.cells[row].map((top, column) => {
-                  const best = top[0];
-                  const colour = colours[place(best?.p ?? 0, 0, 1)];
-                  const selected = chosen[0] === row && chosen[1] === column;
-                  return (
-                    <td
-                      key={column}
-                      class={selected ? "nnv-selected" : ""}
-                      style={{ background: css(colour), color: inkOn(colour) }}
-                      title={best ? percent(best.p) : ""}
-                      onMouseEnter={() => setHover([row, column])}
-                      onClick={() => go(row, column)}>
-                      {best ? visible(best.token) : ""}
-                    </td>
-                  );
-                })}
-              </tr>
-            ))}
-          </tbody>
-        </table>
+        <Cells
+          grid={grid}
+          chosen={chosen}
+          token={token}
+          shading={shading}
+          ground={ground}
+          onHover={setHover}
+          onSelect={go}
+        />
       </div>
-      <div class="nnv-prediction" style={{ minHeight: "152px" }}>
-        <div class="nnv-dim nnv-facts">
-          {/^\d+$/.test(grid.rows[chosen[0]] ?? "") && "row "}
-          {grid.rows[chosen[0]]} · after token {chosen[1]}{" "}
-          <span class="nnv-tok">{visible(grid.tokens[chosen[1]] ?? "")}</span>
-        </div>
-        <Bars now={guesses} clean={[]} head="token" />
-      </div>
+      <Marks grid={grid} />
+      <Chosen grid={grid} chosen={chosen} />
     </section>
+  );
+}
+
+function stepOf(key: string, [, column]: At, last: At): At | undefined {
+  const steps: Record<string, At> = {
+    ArrowUp: [-1, 0],
+    ArrowDown: [1, 0],
+    ArrowLeft: [0, -1],
+    ArrowRight: [0, 1],
+    Home: [0, -column],
+    End: [0, last[1]],
+  };
+  return steps[key];
+}
+
+interface HeadProps {
+  model: Model;
+  grid: Grid;
+  coloured: string;
+  onColour(name: string): void;
+  shading: Shading;
+  ground: Ground;
+}
+
+/** Title, what colours the cells, and the sentence that goes with the title. */
+function Head({ model, grid, coloured, onColour, shading, ground }: HeadProps) {
+  const title = model.get("title") as string;
+  const [note] = useTrait<string>(model, "note");
+  const names = Object.keys(grid.numbers);
+  if (!title && !note && !names.length) return null;
+  const colours = cachedScale("sequential", ground);
+  const stops = [0, 64, 128, 192, 255].map((k) => css(colours[k])).join(", ");
+  return (
+    <header>
+      {title && <b>{title}</b>}
+      {names.length > 0 && (
+        <label class="nnv-dim">
+          coloured by{" "}
+          <select value={coloured} onChange={(event) => onColour(event.currentTarget.value)}>
+            <option value="">probability</option>
+            {names.map((name) => (
+              <option key={name} value={name}>
+                {name}
+              </option>
+            ))}
+          </select>
+        </label>
+      )}
+      {names.length > 0 && (
+        <span class="nnv-legend nnv-dim">
+          {number(shading.ends[0])} <i style={{ background: `linear-gradient(to right, ${stops})` }} />{" "}
+          {number(shading.ends[1])}
+        </span>
+      )}
+      {note && <span class="nnv-dim">{note}</span>}
+    </header>
+  );
+}
+
+interface CellsProps {
+  grid: Grid;
+  chosen: At;
+  token: number;
+  shading: Shading;
+  ground: Ground;
+  onHover(at: At): void;
+  onSelect(row: number, column: number): void;
+}
+
+function Cells({ grid, chosen, token, shading, ground, onHover, onSelect }: CellsProps) {
+  const names = Object.keys(grid.numbers);
+  return (
+    <table>
+      <thead>
+        <tr>
+          <td />
+          {grid.tokens.map((text, k) => (
+            <th key={k} scope="col" class={k === token ? "nnv-selected" : ""}>
+              <span class="nnv-tok">
+                <Token text={text} />
+              </span>
+            </th>
+          ))}
+          {names.map((name, k) => (
+            <th key={name} scope="col" class="nnv-beside" style={{ right: `${besideRight(names, k)}px` }}>
+              {name}
+            </th>
+          ))}
+        </tr>
+      </thead>
+      <tbody>
+        {grid.rows.map((name, row) => (
+          <tr key={row}>
+            <th scope="row">{name}</th>
+            {grid.cells[row].map((top, column) => (
+              <Cell
+                key={column}
+                best={top[0]}
+                share={shading.at(row, column)}
+                ground={ground}
+                selected={chosen[0] === row && chosen[1] === column}
+                first={isFirst(grid, row, column)}
+                settles={grid.settled[column] === row}
+                onHover={() => onHover([row, column])}
+                onSelect={() => onSelect(row, column)}
+              />
+            ))}
+            {names.map((each, k) => (
+              <th
+                key={each}
+                class={`nnv-beside${chosen[0] === row ? " nnv-selected" : ""}`}
+                style={{ right: `${besideRight(names, k)}px` }}>
+                {shownNumber(grid.numbers[each][row]?.[chosen[1]] ?? null)}
+              </th>
+            ))}
+          </tr>
+        ))}
+      </tbody>
+    </table>
+  );
+}
+
+const BESIDE = 58; // pixels of a column of numbers beside the rows
+const besideRight = (names: string[], k: number) => (names.length - 1 - k) * BESIDE;
+const shownNumber = (value: number | null) => (value === null ? "–" : number(value));
+
+interface CellProps {
+  best: { token: string; p: number } | undefined;
+  share: number | null;
+  ground: Ground;
+  selected: boolean;
+  first: boolean;
+  settles: boolean;
+  onHover(): void;
+  onSelect(): void;
+}
+
+function Cell({ best, share, ground, selected, first, settles, onHover, onSelect }: CellProps) {
+  const colour = cachedScale("sequential", ground)[place(share ?? 0, 0, 1)];
+  const marks = [selected && "nnv-selected", first && "nnv-first", settles && "nnv-settles"].filter(Boolean);
+  return (
+    <td
+      class={marks.join(" ")}
+      style={{ background: css(colour), color: inkOn(colour) }}
+      title={best ? percent(best.p) : ""}
+      onMouseEnter={onHover}
+      onClick={onSelect}>
+      {best ? visible(best.token) : ""}
+    </td>
+  );
+}
+
+/** What the marks in the cells stand for. */
+function Marks({ grid }: { grid: Grid }) {
+  if (!grid.answer && !grid.settled.length) return null;
+  return (
+    <div class="nnv-dim nnv-grid-marks">
+      {grid.answer && (
+        <span>
+          <i class="nnv-first">underlined</i> {visible(grid.answer)} is the likeliest token
+        </span>
+      )}
+      {grid.settled.length > 0 && (
+        <span>
+          <i class="nnv-settles">line above</i> from here down the model's own token stays the likeliest
+        </span>
+      )}
+    </div>
+  );
+}
+
+/** The place that is looked at: its likeliest tokens, and its numbers in words. */
+function Chosen({ grid, chosen: [row, column] }: { grid: Grid; chosen: At }) {
+  const told = Object.entries(grid.numbers).map(([name, values]) => {
+    const what = name === RANK || name === "log p" ? `${name} of ${visible(grid.answer)}` : name;
+    return `${what} ${shownNumber(values[row]?.[column] ?? null)}`;
+  });
+  return (
+    <div class="nnv-prediction" style={{ minHeight: "152px" }}>
+      <div class="nnv-dim nnv-facts">
+        {/^\d+$/.test(grid.rows[row] ?? "") && "row "}
+        {grid.rows[row]} · after token {column} <span class="nnv-tok">{visible(grid.tokens[column] ?? "")}</span>
+        {told.length > 0 && <span>{told.join(" · ")}</span>}
+      </div>
+      <Bars now={grid.cells[row]?.[column] ?? []} clean={[]} head="token" />
+    </div>
   );
 }

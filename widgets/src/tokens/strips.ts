@@ -1,5 +1,5 @@
 // Token strips as they are stored: texts once, numbers beside them.
-import type { Flat, GridForm, StripForm } from "../core/wire";
+import type { Flat, StripForm } from "../core/wire";
 
 export interface Guess {
   token: string;
@@ -16,7 +16,7 @@ export interface Strip {
   heads: [string, string];
 }
 
-const guesses = (flat: Flat, words: string[]): Guess[] => {
+export const guesses = (flat: Flat, words: string[]): Guess[] => {
   const found: Guess[] = [];
   for (let k = 0; k + 1 < flat.length; k += 2) found.push({ token: words[flat[k]!] ?? "", p: flat[k + 1] ?? 0 });
   return found;
@@ -32,20 +32,6 @@ export function unpackStrips(packed: StripForm[]): Strip[] {
     generated: each.generated,
     heads: each.heads ?? ["with writes", "without"],
   }));
-}
-
-export interface Grid {
-  tokens: string[];
-  rows: string[];
-  cells: Guess[][][];
-}
-
-export function unpackGrid(packed: GridForm): Grid {
-  return {
-    tokens: packed.tokens.map((k) => packed.words[k]),
-    rows: packed.rows,
-    cells: packed.cells.map((row) => row.map((flat) => guesses(flat, packed.words))),
-  };
 }
 
 /** The best tokens of two predictions together: those of the first in order, then those of the
