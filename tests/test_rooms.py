@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from docs.rooms import FILES, PICTURE, drawing, edges
+
 ROOT = Path(__file__).resolve().parents[1]
 ENGINE = "nnsight_magic/engine"
 PAGE = ROOT / "docs" / "architecture.md"
@@ -103,3 +105,26 @@ def test_the_page_names_every_file_of_a_room_and_where_to_begin(room):
         owner, _, method = entry.partition(".")
         assert re.search(rf"^(class|def) {owner}\b", source, re.M), entry
         assert not method or re.search(rf"^    def {method}\b", source, re.M), entry
+
+
+def test_the_picture_of_the_rooms_is_that_of_the_imports():
+    assert PICTURE.read_text(encoding="utf-8") == drawing(), "draw it: python -m docs.rooms"
+    assert f"](images/{PICTURE.name})" in PAGE.read_text(encoding="utf-8")
+
+
+def test_an_import_of_any_kind_is_an_arc_of_the_picture(tmp_path):
+    texts = {
+        "upper/late": "def later():\n    from house.lower.thing import one",
+        "upper/other": "if TYPE_CHECKING:\n    import house.cellar",
+        "lower/thing": "from ..single import x",
+        "lower/same": "from house.lower import thing\nimport json, lower, household.upper",
+        "cellar/a": "",
+        "single": "",
+        "__init__": "from house.upper import late",
+    }
+    for name, text in texts.items():
+        path = tmp_path / f"{name}.py"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    found = edges(tmp_path, "house", ["upper", "lower", "cellar", FILES])
+    assert found == [("upper", "lower"), ("upper", "cellar"), ("lower", FILES)]
