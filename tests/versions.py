@@ -12,7 +12,9 @@ nothing. Some minutes each and several gigabytes: for a release, see `make test-
 from __future__ import annotations
 
 import argparse
+import json
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -33,19 +35,29 @@ def python_for(name: str) -> str | None:
     return find_pythons(except_for=(0, 0))[0].get((major, minor))
 
 
+def installed_in_colab() -> list[list[str]]:
+    """What each `%pip install` of the README's cell for Colab is given; this tree is the clone."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    lines = re.findall(r"^%pip install --quiet (.+)$", readme, re.M)
+    return [shlex.split(line.replace("./nnsight_magic", str(ROOT))) for line in lines]
+
+
 def replaced_by_installing(own: Path) -> list[str]:
-    """The installed packages that `pip install nnsight_magic` would put others in the place of."""
+    """The installed packages that the README's cell for Colab would put others in the place of."""
     installed = subprocess.run(
         [own, "-m", "pip", "list", "--format=freeze"], capture_output=True, text=True, check=True
     )
     here = {line.partition("==")[0].lower() for line in installed.stdout.splitlines()}
-    would = subprocess.run(
-        [own, "-m", "pip", "install", "--dry-run", "--quiet", "--report", "-", ROOT],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    names = re.findall(r'"metadata":\s*\{.*?"name":\s*"([^"]+)"', would.stdout, re.DOTALL)
+    names: list[str] = []
+    for what in installed_in_colab():
+        would = subprocess.run(
+            [own, "-m", "pip", "install", "--dry-run", "--quiet", "--report", "-", *what],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        found = json.loads(would.stdout)["install"]
+        names += [each["metadata"]["name"] for each in found]
     return [name for name in names if name.lower() in here]
 
 
