@@ -19,7 +19,11 @@ OF_BLOCKS: dict[str, str] = {
 OF_HALVES: dict[str, str] = {
     "added": "what this half of the block adds to the residual stream, (batch, tokens, hidden)",
 }
-NAMED_VALUES: dict[str, str] = {**OF_BLOCKS, **OF_HALVES}
+OF_MLPS: dict[str, str] = {
+    "neurons": "the MLP's neurons behind the activation, (batch, tokens, neurons)",
+    "neurons_pre": "the MLP's neurons before the activation, (batch, tokens, neurons)",
+}
+NAMED_VALUES: dict[str, str] = {**OF_BLOCKS, **OF_HALVES, **OF_MLPS}
 
 
 def has_named(handle: Any, name: str) -> bool:
@@ -33,6 +37,8 @@ def offers_named(handle: Any, name: str) -> bool:
     """Whether completion shows it: of the parts of a block, those that are its halves."""
     if name in OF_BLOCKS or not has_named(handle, name):
         return has_named(handle, name)
+    if name in OF_MLPS and not handle.name.endswith(".mlp"):
+        return False
     block = handle.path.rpartition(".")[0]
     return handle._model.names.is_block(block) and bool(children(handle))
 

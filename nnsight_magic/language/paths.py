@@ -25,6 +25,9 @@ def end_of(node: Written) -> tuple[int, int]:
     return node.end_lineno, node.end_col_offset
 
 
+_GIVEN = ("resid_pre", "neurons", "neurons_pre")  # values that a module takes
+
+
 class Positions:
     """Turns the AST's byte columns into character columns of the cell's lines."""
 
@@ -125,7 +128,7 @@ def touch(found: Reference) -> Mention | None:
             and link.value in NAMED_VALUES
             and not _goes_on(found, position)
         ):
-            kind = "input" if link.value == "resid_pre" else "output"
+            kind = "input" if link.value in _GIVEN else "output"
             rest = Reference(found.name, found.span, found.links[position + 1 :], found.stored)
             path = as_written(found, position)
             return Mention(path, kind, found.stored or _in_place(rest), link.span)

@@ -348,3 +348,84 @@ def test_sweeps_edits_and_every_step_of_a_text_know_them(name, built):
             assert close(pre + added, middle)
             shapes.append(middle.shape[1])
     assert shapes == [6, 1, 1]
+
+
+# By hand: the down projection, and the module of the activation, in a block.
+NEURONS = {
+    **dict.fromkeys(
+        ("llama", "gemma2", "gemma3", "gemma3n", "cohere", "granite", "olmo2", "mistral", "qwen3",
+         "stablelm", "half", "lora", "quantised"),
+        ("mlp.down_proj", "mlp.act_fn"),
+    ),
+    **dict.fromkeys(("phi3", "glm4"), ("mlp.down_proj", "mlp.activation_fn")),
+    **dict.fromkeys(("gpt2", "gpt_neo", "starcoder2"), ("mlp.c_proj", "mlp.act")),
+    **dict.fromkeys(("codegen", "gptj"), ("mlp.fc_out", "mlp.act")),
+    **dict.fromkeys(("gpt_neox", "falcon"), ("mlp.dense_4h_to_h", "mlp.act")),
+    "bloom": ("mlp.dense_4h_to_h", "mlp.gelu_impl"),
+    "phi": ("mlp.fc2", "mlp.activation_fn"),
+    **dict.fromkeys(("bamba", "falcon_h1"), ("feed_forward.down_proj", "feed_forward.act_fn")),
+    "modernbert": ("mlp.Wo", "mlp.act"),
+    "t5": ("layer.2.DenseReluDense.wo", "layer.2.DenseReluDense.act"),
+    "lfm2": ("feed_forward.w2", None),  # silu is a function there
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NEURONS)
+def test_neurons_are_what_the_down_projection_and_the_activation_are_given(name, built):
+    model, inputs = built(name)
+    block, seen, change = model.layers[1].module, {}, []
+
+    def given(which):
+        def hook(module, args):
+            seen.setdefault(which, args[0].clone())
+            if which in change:
+                new = args[0].clone()
+                new[:, 2, 5] = 1
+                return (new, *args[1:])
+            return None
+
+        return hook
+
+    down, activation = NEURONS[name]
+    hooks = [block.get_submodule(down).register_forward_pre_hook(given("neurons"))]
+    if activation:
+        hooks.append(block.get_submodule(activation).register_forward_pre_hook(given("pre")))
+    else:
+        hooks.append(
+            block.feed_forward.w1.register_forward_hook(
+                lambda module, args, output: seen.update(pre=output)
+            )
+        )
+    plain = reference.final(reference.run(model.module, inputs))
+    changed = {}
+    for which in ("neurons", "pre") if activation else ("neurons",):
+        change[:] = [which]
+        changed[which] = reference.final(reference.run(model.module, inputs))
+    for hook in hooks:
+        hook.remove()
+    mlp = model.layers[1].mlp
+    with model.trace(inputs, resume=False):
+        before = mlp.neurons_pre
+        behind = mlp.neurons
+        mlp.neurons = behind
+        assert torch.equal(reference.final(model.output).value, plain)
+    assert torch.equal(before, seen["pre"])
+    assert torch.equal(behind, seen["neurons"])
+    for which, expected in changed.items():
+        with model.trace(inputs, resume=False):
+            value = mlp.neurons if which == "neurons" else mlp.neurons_pre
+            value[:, 2, 5] = 1
+            written = reference.final(model.output).value
+        assert torch.equal(written, expected)
+        assert not torch.equal(written, plain)
+
+
+@pytest.mark.parametrize("name", ["mixtral", "gpt_oss", "qwen2_moe", "llama4", "switch", "jetmoe"])
+def test_a_mixture_of_experts_has_no_neurons_of_its_own(name, built):
+    model, inputs = built(name)
+    with pytest.raises(NoSuchModuleError, match="mixture of experts"), model.trace(inputs):
+        _ = model.layers[1].mlp.neurons
+    if name == "qwen2_moe":
+        with model.trace(inputs):
+            shared = model.layers[1].mlp.shared_expert.neurons
+        assert shared.shape == (1, 6, 16)  # although prompts and tokens are one axis there

@@ -14,19 +14,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeGuard
-from weakref import WeakKeyDictionary
+from typing import TypeGuard
 
 import torch
 from torch import nn
 
-from nnsight_magic.engine.places.flow import Event, Flow, Numbered, note_flows, run_of
+from nnsight_magic.engine.places.flow import Event, Flow, Numbered
 from nnsight_magic.engine.places.standard_names import BLOCK_NAMES, part_of_block
 from nnsight_magic.engine.sites.site import Operation
-from nnsight_magic.errors import NnsightError
-
-if TYPE_CHECKING:
-    from nnsight_magic.engine.places.ports import Root
 
 # Of the largest number of a block's output; in less than single precision, of its own rounding.
 _TOLERANCE = 1e-4
@@ -95,8 +90,8 @@ class BlockStudy:
     def __init__(self, path: str, block: nn.Module, flow: Flow):
         self.path, self.block, self.flow = path, block, flow
         whole = flow.events[-1]
-        self.stream = _first_state(whole.reads, flow)
-        self.output = _first_state(whole.gives, flow)
+        self.stream = first_state(whole.reads, flow)
+        self.output = first_state(whole.gives, flow)
         self.calls: dict[str, Event] = {}
         self.givers: dict[int, list[Event]] = defaultdict(list)
         for event in flow.events[:-1]:
@@ -192,7 +187,7 @@ class BlockStudy:
             return "it did not run"
         if not self.additions:
             return self._no_sum()
-        given = _first_state(event.gives, self.flow)
+        given = first_state(event.gives, self.flow)
         if given < 0:
             return "it gives no hidden states"
         if given in self.stops:  # BLOOM's attention adds the stream itself
@@ -238,7 +233,7 @@ class BlockStudy:
                 break
             reader, number = flow.maker[number], flow.same[number]
         event = operand.event
-        flat = self._is_flat(operand.added)
+        flat = self.is_flat(operand.added)
         return Spot(event.path, event.call, event.operation, "inputs", operand.at, flat)
 
     def _spot_of_stream(self, addition: Addition) -> Spot:
@@ -247,13 +242,14 @@ class BlockStudy:
         givers = [e for e in self.givers[number] if e.order < first_reader]
         if givers:
             return self._of_module(givers[-1], number)
-        return Spot(event.path, event.call, event.operation, "output", (), self._is_flat(number))
+        return Spot(event.path, event.call, event.operation, "output", (), self.is_flat(number))
 
     def _of_module(self, event: Event, number: int) -> Spot:
         at = next(at for at, given in event.gives if given == number)
-        return Spot(event.path, event.call, None, "output", at, self._is_flat(number))
+        return Spot(event.path, event.call, None, "output", at, self.is_flat(number))
 
-    def _is_flat(self, number: int) -> bool:
+    def is_flat(self, number: int) -> bool:
+        """Whether prompts and tokens are one axis of a tensor."""
         shape, stream = self.flow.tensors[number].shape, self.flow.tensors[self.stream].shape
         return len(shape) == len(stream) - 1 and shape[0] == stream[0] * stream[1]
 
@@ -287,47 +283,10 @@ def _is_addition(event: Event | None) -> TypeGuard[Event]:
     return event.operation.name in ("add", "add_") and event.plain and len(event.reads) == 2
 
 
-def _first_state(numbered: Numbered, flow: Flow) -> int:
+def first_state(numbered: Numbered, flow: Flow) -> int:
     """The first tensor of hidden states among what a module takes or gives, -1 for none."""
     for _, number in numbered:
         tensor = flow.tensors[number]
         if tensor.is_floating_point() and tensor.ndim > 1:
             return number
     return -1
-
-
-_known: WeakKeyDictionary[nn.Module, tuple[int, dict[str, Halves]]] = WeakKeyDictionary()
-
-
-def halves_of(model: Root, path: str) -> Halves:
-    """What was found out about a block; all blocks of the model are looked at in one forward.
-
-    It is remembered until the module tree is another one.
-
-    Raises:
-        NnsightError: nothing is known that the model could be run on.
-    """
-    root = model.module
-    state = hash((root.training, *((name, type(m)) for name, m in root.named_modules())))
-    known = _known.get(root)
-    if known is None or known[0] != state:
-        known = _known[root] = (state, _studied(model))
-    return known[1][path]
-
-
-def _studied(model: Root) -> dict[str, Halves]:
-    root, found = model.module, {}
-    run = run_of(model)
-    if run is None:
-        raise NnsightError(
-            "What the blocks of this model add is not known before one has run on something.\n"
-            "Touch it inside a trace."
-        )
-
-    def done(path: str, flow: Flow) -> None:
-        found[path] = BlockStudy(path, root.get_submodule(path), flow).halves()
-
-    note_flows(root, [block.path for block in model._blocks], run, done)
-    for block in model._blocks:
-        found.setdefault(block.path, Halves("the block did not run"))
-    return found

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from nnsight_magic.engine.places.halves import Spot, halves_of
+from nnsight_magic.engine.places.halves import Spot
+from nnsight_magic.engine.places.neurons import Neurons
 from nnsight_magic.engine.places.place import Place, touching
+from nnsight_magic.engine.places.studied import studied
 from nnsight_magic.engine.sites.site import Operation
 from nnsight_magic.engine.values.value import Value
 from nnsight_magic.errors import NoSuchModuleError
@@ -151,13 +153,13 @@ def _check_streams(block: Any, called: str) -> None:
 def _resid_mid(handle: Any, called: str) -> NamedValue:
     _check_block(handle, called)
     _check_trace(handle, called)
-    return _standing(handle, called, halves_of(handle._model, handle.path).middle)
+    return _standing(handle, called, studied(handle._model, handle.path).halves.middle)
 
 
 def _added(handle: Any, called: str) -> NamedValue:
     block = _block_of(handle, called)
     _check_trace(handle, called)
-    found = halves_of(handle._model, block.path).added
+    found = studied(handle._model, block.path).halves.added
     if handle.path not in found:
         known = (path for path, spot in found.items() if isinstance(spot, Spot))
         parts = [f"{handle._model._handle(path).name}.added" for path in known]
@@ -169,7 +171,27 @@ def _added(handle: Any, called: str) -> NamedValue:
     return _standing(handle, called, found[handle.path])
 
 
-def _block_of(handle: Any, called: str) -> Any:
+def _neurons(handle: Any, called: str) -> NamedValue:
+    return _standing(handle, called, _neurons_of(handle, called).behind)
+
+
+def _neurons_pre(handle: Any, called: str) -> NamedValue:
+    return _standing(handle, called, _neurons_of(handle, called).before)
+
+
+def _neurons_of(handle: Any, called: str) -> Neurons:
+    block = _block_of(handle, called, streams=True)
+    _check_trace(handle, called)
+    found = studied(handle._model, block.path).neurons.get(handle.path)
+    if found is None:
+        raise NoSuchModuleError(
+            f"{handle.name} ({type(handle.module).__name__}) is no MLP: it holds no projections.\n"
+            "Use that of a block: layers[3].mlp.neurons."
+        )
+    return found
+
+
+def _block_of(handle: Any, called: str, *, streams: bool = False) -> Any:
     names = handle._model.names
     index = names.block_index(handle.path)
     if index is None or names.is_block(handle.path):
@@ -179,7 +201,8 @@ def _block_of(handle: Any, called: str) -> Any:
             "Use a half of a block: layers[3].attn or layers[3].mlp."
         )
     block = handle._model._handle(f"{names.layers}.{index}")
-    _check_streams(block, called)
+    if not streams:
+        _check_streams(block, called)
     return block
 
 
@@ -201,6 +224,8 @@ _FINDERS: dict[str, Callable[[Any, str], NamedValue]] = {
     "resid_mid": _resid_mid,
     "resid_post": _resid_post,
     "added": _added,
+    "neurons": _neurons,
+    "neurons_pre": _neurons_pre,
 }
 NAMED = tuple(_FINDERS)
 
@@ -300,3 +325,42 @@ class NamedValues(Place):
     @added.setter
     def added(self, new: Any) -> None:
         value_named(self, "added").write(new)
+
+    @touching
+    def neurons(self) -> Value:
+        """Of an MLP: its neurons behind the activation, `(batch, tokens, neurons)`.
+
+        They are what the down projection is given; with a gate, the activated gate times the up
+        projection. TransformerLens calls them `hook_post`.
+
+        Raises:
+            NoSuchModuleError: the module is no MLP, or a mixture of several.
+
+        >>> from nnsight_magic import LanguageModel
+        >>> model = LanguageModel("demo")
+        >>> with model.trace("The Eiffel Tower"):
+        ...     model.layers[5].mlp.neurons[:, -1, 100] = 0      # neuron 100 is silent
+        ...     written = model.layers[5].mlp.down_proj.input
+        >>> written.shape, float(written[0, -1, 100])
+        (torch.Size([1, 4, 1536]), 0.0)
+        """
+        return value_named(self, "neurons").read()
+
+    @neurons.setter
+    def neurons(self, new: Any) -> None:
+        value_named(self, "neurons").write(new)
+
+    @touching
+    def neurons_pre(self) -> Value:
+        """Of an MLP: its neurons before the activation, `(batch, tokens, neurons)`.
+
+        With a gate, what the gate's activation is given. TransformerLens calls them `hook_pre`.
+
+        Raises:
+            NoSuchModuleError: the module is no MLP, or a mixture of several.
+        """
+        return value_named(self, "neurons_pre").read()
+
+    @neurons_pre.setter
+    def neurons_pre(self, new: Any) -> None:
+        value_named(self, "neurons_pre").write(new)
