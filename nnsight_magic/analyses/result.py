@@ -192,7 +192,8 @@ def axes(result: xarray.DataArray) -> list[Along]:
 def largest(result: xarray.DataArray, count: int = LARGEST) -> Iterator[tuple[str, float]]:
     """The largest points with their places in words, the largest first.
 
-    Of numbers of both signs these are the farthest from 0; else the greatest, which of
+    Where there is one baseline these are the farthest from it. Else of numbers of both signs they
+    are the farthest from 0, and of others the greatest, which of
     log-probabilities are the likeliest. Where `attrs["best"]` is `"least"`, as of ranks, they are
     the least. What is not finite is left out.
     """
@@ -201,8 +202,11 @@ def largest(result: xarray.DataArray, count: int = LARGEST) -> Iterator[tuple[st
         return
     flat = values.astype(np.float64).ravel()
     known = np.isfinite(flat)
+    baseline = result.coords.get("baseline")
     signed = known.any() and flat[known].min() < 0 < flat[known].max()
     size = np.abs(flat) if signed else flat
+    if baseline is not None and not baseline.ndim:
+        size = np.abs(flat - float(baseline))
     size = np.where(known, -flat if result.attrs.get("best") == "least" else size, -np.inf)
     along = axes(result)
     for at in np.argsort(-size, kind="stable")[: min(count, int(known.sum()))]:

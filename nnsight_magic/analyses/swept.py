@@ -11,7 +11,7 @@ effect = sweep(model, corrupt, patch, points, references={"clean": prompt})
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -242,6 +242,13 @@ def fill(
     prompt_of = points.prompt_of()
     given = prompt if prompt_of is None else prompts_of(points)
     which = None if prompt_of is None else [prompt_of[number] for number in waiting]
+
+    def told(how_far: HowFar) -> None:
+        new = {waiting[place]: result for place, result in how_far.results.items()}
+        found.results.update(new)
+        if callable(progress):
+            progress(replace(how_far, results=new))
+
     try:
         results = found.model.sweep(
             given,
@@ -249,7 +256,7 @@ def fill(
             _Some(points, waiting),
             prompt_of=which,
             references=references,
-            progress=progress,
+            progress=told if callable(progress) else progress,
             **options,
         )
     except BaseException as error:

@@ -19,6 +19,7 @@ from nnsight_magic.language.named import NAMED_VALUES, has_named, no_named
 from nnsight_magic.language.names import (
     HANDLE_ATTRIBUTES,
     OF_ATTENTION,
+    SWEEP_NAMES,
     TRACE_NAMES,
     VALUE_ATTRIBUTES,
 )
@@ -48,6 +49,7 @@ USUAL_IMPORTS = {
 USUAL_MODULES = frozenset(
     {"torch", "math", "random", "json", "re", "time", "einops", "transformers"}
 )
+_NO_MODULES = (TRACE_NAMES.keys() - set(ROOT_NAMES)) | SWEEP_NAMES.keys()
 _PATTERN = re.compile(r"att.*(weight|pattern|prob|map|score)|^pattern|^weights$")
 AT_ROOT = ("logits", "tokens", "prompt")  # of the model, and of a prompt's view of it
 BUILTINS = frozenset(dir(builtins)) | {"__name__", "__file__", "__doc__", "get_ipython", "display"}
@@ -140,7 +142,9 @@ class Paths:
         """The first thing wrong on one path, if anything is."""
         if found.name == "model" or found.name in self.prompts:
             handle = self.model
-        elif found.name in TRACE_NAMES and found.name not in ROOT_NAMES:
+        elif (
+            found.name in TRACE_NAMES and found.name not in ROOT_NAMES
+        ) or found.name in SWEEP_NAMES:
             return None
         else:
             handle = named(self.model, found.name)

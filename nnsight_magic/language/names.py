@@ -20,6 +20,12 @@ TRACE_NAMES: dict[str, str] = {
     "show": "show(x) displays a value and does not keep it",
 }
 
+# What a sweep cell has besides.
+SWEEP_NAMES: dict[str, str] = {
+    "grid": "grid(layer=layers, position=tokens): the points of a sweep; grid.points(…) for pairs",
+    "heads": "the attention heads of a block, as an axis of a grid",
+}
+
 # Trace names that stand for a tensor of the forward, so that assigning one writes it.
 WRITABLE = frozenset({"logits", "output"})
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ast
+import copy
 import re
 import warnings
 from collections.abc import Callable
 
 from nnsight_magic.errors import CellError
+from nnsight_magic.language.grid_loop import problems_of, taken_apart
 from nnsight_magic.language.magic_lines import code_apart
 from nnsight_magic.language.names import SCOPE_NAME, bound_names
 from nnsight_magic.language.paths import Positions, end_of
@@ -28,12 +30,15 @@ def parse(
     filename: str = "<trace>",
     first_line: int = 1,
     transform: Callable[[str], str] | None = None,
+    *,
+    sweeps: bool = False,
 ) -> Program:
     """Parses a cell's body.
 
     `trace_names` are the names that the trace binds (`names.bound_names`); `first_line` is the
     line that the body's first line has in the whole cell; `transform` turns what is not Python
-    (`%` and `!` lines in IPython) into Python and keeps the count of lines.
+    (`%` and `!` lines in IPython) into Python and keeps the count of lines. A cell that `sweeps`
+    has a loop over a grid, which is taken apart.
 
     Raises `CellError` where the text is no program. Mistakes that leave it a program, such as an
     assignment to `layers`, stand in `Program.problems`, so that `check` reports them with its own.
@@ -49,6 +54,7 @@ def parse(
             # Moved down to where it stands in the cell, so that the parser's messages ("… on
             # line 2") count as the user does.
             tree = ast.parse("\n" * (first_line - 1) + python, filename)
+        raw = copy.deepcopy(tree) if sweeps else tree
         apart = code_apart(tree, names, positions)
         rewriter = CellRewriter(names, positions)
         displays = _last_expression(tree, python)
@@ -56,6 +62,11 @@ def parse(
         if displays:
             _display_last(tree, python, first_line)
         code = compile(tree, filename, "exec", dont_inherit=True)
+        loop, of_loop = None, []
+        if sweeps:
+            of_loop = problems_of(raw, rewriter.touches, names, positions)
+            if not of_loop:
+                loop = taken_apart(raw, tree, names, filename, positions)
     except REFUSALS as error:
         raise refusal(error, positions, source) from None
     bound = tuple(rewriter.bound)
@@ -82,7 +93,8 @@ def parse(
         uses_steps=rewriter.uses_steps,
         wants_gradients=rewriter.wants_gradients,
         runs_magics="get_ipython()" in python,
-        problems=(*rewriter.problems, *apart),
+        problems=(*rewriter.problems, *apart, *of_loop),
+        loop=loop,
     )
 
 

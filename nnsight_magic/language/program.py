@@ -49,13 +49,51 @@ class Use:
 
 
 @dataclass(frozen=True)
+class GridLoop:
+    """The loop of a sweep cell, taken apart.
+
+    Attributes:
+        variables: what the loop binds, in order.
+        axes: names of the grid's axes, each with its place in the cell.
+        collected: names that the body gives a value for each point.
+        unchanging: those whose value, with the writes left out, is the same at all points.
+        only_last_logits: whether logits are read of the last position alone.
+        before, behind: what runs once; `None` where nothing stands there.
+        grid: evaluates the points.
+        function: binds the body as a function of a point to `POINT`.
+        touches_before, touches_behind: whether the trace is used there.
+        lines: the first and the last line of the loop in the cell.
+        span: its head.
+    """
+
+    variables: tuple[str, ...]
+    axes: dict[str, Span]
+    collected: tuple[str, ...]
+    unchanging: tuple[str, ...]
+    only_last_logits: bool
+    before: CodeType | None
+    behind: CodeType | None
+    grid: CodeType
+    function: CodeType
+    touches_before: bool
+    touches_behind: bool
+    lines: tuple[int, int]
+    span: Span
+
+    def holds(self, line: int) -> bool:
+        """Whether a line of the cell stands in the loop."""
+        return self.lines[0] <= line <= self.lines[1]
+
+
+@dataclass(frozen=True)
 class Program:
     """One cell, parsed once.
 
     `source` is the body as written, `python` the same with `%` and `!` lines turned into Python
     (line by line), `filename` the name that tracebacks use, `first_line` the
     line of the whole cell on which the body begins (2 below a `%%` line). `tree` has the trace's
-    names rewritten to attributes of the scope object; `code` is compiled from it.
+    names rewritten to attributes of the scope object; `code` is compiled from it. `loop` is what a
+    sweep's cell is taken apart into.
     """
 
     source: str
@@ -76,6 +114,7 @@ class Program:
     wants_gradients: bool
     runs_magics: bool
     problems: tuple[Problem, ...]
+    loop: GridLoop | None = None
 
     @property
     def lines(self) -> list[str]:

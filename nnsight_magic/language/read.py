@@ -7,7 +7,7 @@ from typing import Any
 
 from nnsight_magic.errors import CellError
 from nnsight_magic.language.check import check, unknown_paths
-from nnsight_magic.language.names import bound_names
+from nnsight_magic.language.names import SWEEP_NAMES, bound_names
 from nnsight_magic.language.parse import parse
 from nnsight_magic.language.problems import Problem, cell_error
 from nnsight_magic.language.program import Program
@@ -27,6 +27,8 @@ def read(
     first_line: int = 1,
     transform: Callable[[str], str] | None = None,
     rules: Callable[[Program], list[Problem]] | None = None,
+    *,
+    sweeps: bool = False,
 ) -> Program:
     """Parses and checks a cell; see `parse` and `check` for the arguments.
 
@@ -36,10 +38,11 @@ def read(
     without it, so that their problems are reported too.
     """
     prompts = tuple(prompts)
-    names = bound_names(root_names(model), prompts)
+    more = SWEEP_NAMES if sweeps else ()
+    names = bound_names(root_names(model), (*prompts, *more))
 
     def parsed(text: str) -> Program:
-        return parse(text, names, filename, first_line, transform)
+        return parse(text, names, filename, first_line, transform, sweeps=sweeps)
 
     try:
         program = parsed(source)

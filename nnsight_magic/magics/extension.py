@@ -72,6 +72,7 @@ class NNsightMagic(Magics):
         self.runs_made = Runs()
         self.shapes = Shapes()
         self._clean_runs: Any = None
+        self._unfinished: Any = None  # sweeps that were stopped
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -137,6 +138,12 @@ class NNsightMagic(Magics):
         __tracebackhide__ = True
         self._run("edit", line, cell)
 
+    @no_var_expand
+    @cell_magic("sweep")
+    def sweep_magic(self, line: str, cell: str) -> Any:
+        __tracebackhide__ = True
+        return self._run("sweep", line, cell)
+
     def _run(self, magic: str, line: str, body: str) -> Any:
         __tracebackhide__ = True
         place = place_of(self.shell, magic, line, body)
@@ -152,6 +159,8 @@ class NNsightMagic(Magics):
             name, model = self.models.find(read.model)
         if magic == "edit":
             return self._record_edit(name, model, read, body, place, line)
+        if magic == "sweep":
+            return self._run_sweep(model, read, body, place, line)
         return self._run_on(name, model, magic, read, body, place, line)
 
     @contextmanager
@@ -234,6 +243,30 @@ class NNsightMagic(Magics):
         if read.output:
             namespace[read.output] = result
         return None if read.quiet else result
+
+    def _run_sweep(self, model: Any, read: Line, body: str, place: CellPlace, line: str) -> Any:
+        __tracebackhide__ = True
+        from nnsight_magic.magics.sweep import Asked, prepare
+        from nnsight_magic.magics.sweeping import run
+        from nnsight_magic.magics.unfinished import Unfinished
+
+        if self._unfinished is None:
+            self._unfinished = Unfinished()
+        namespace = self.shell.user_ns
+        asked = Asked(read, body, place, model, namespace, self._transform, self._show)
+        live = not read.quiet and bool(read.view) and shows_views(self.shell)
+        with self._errors_of_line("sweep", line, place.title):
+            cell = prepare(asked)
+        try:
+            result = run(cell, self._unfinished, live=live)
+        except CellError as error:
+            raise show_cell_error(error, place.title, self.colour) from None
+        except BaseException as error:
+            show_from_cell(error, self.shell)
+            raise
+        if read.output:
+            namespace[read.output] = result
+        return None if read.quiet or result is None else result
 
     def _screen(self, read: Line, model: Any) -> Any:
         """What shows the result by views, where there is a notebook and they are wanted."""
@@ -397,5 +430,5 @@ class NNsightMagic(Magics):
 
 for _name in ("trace", "generate"):
     getattr(NNsightMagic, _name).__doc__ = help_text(_name)
-for _name in ("edit", "model", "models", "saved", "runs", "edits", "about", "lens"):
+for _name in ("sweep", "edit", "model", "models", "saved", "runs", "edits", "about", "lens"):
     getattr(NNsightMagic, f"{_name}_magic").__doc__ = help_text(_name)

@@ -70,11 +70,21 @@ ANALYSIS = (*SHARED[:4], *SHARED[7:],
     Option("code", "flag", "print the Python that does the same, and run nothing"),
 )  # fmt: skip
 
-CELLS = ("trace", "generate", "edit")  # the magics of whole cells
+CELLS = ("trace", "generate", "edit", "sweep")  # the magics of whole cells
 
 OPTIONS: dict[str, tuple[Option, ...]] = {
     "trace": (*SHARED[:5], FULL, *SHARED[5:]),
     "generate": (NEW_TOKENS, SEED, *SHARED),
+    "sweep": (
+        *SHARED[:5],
+        Option("batch", "number", "points in one batch (default: as many as make 1,024 tokens)",
+               metavar="N"),
+        Option("pack", "switch", "leave out tokens that a point leaves as they are"),
+        Option("keep-going", "flag", "leave a point empty that fails, and go on"),
+        Option("fresh", "flag", "begin anew, where this cell was stopped before"),
+        Option("dry", "flag", "run a few points, and say how long all would take"),
+        *SHARED[7:],
+    ),
     "model": (
         Option("device", "text", "where the weights go: cpu, cuda, cuda:1, auto", metavar="DEVICE"),
         Option("dtype", "text", "of the weights: float32, bfloat16, float16", metavar="DTYPE"),
@@ -111,6 +121,7 @@ OPTIONS: dict[str, tuple[Option, ...]] = {
 SUMMARY = {
     "trace": 'Run a cell inside one forward pass: %%trace "The Eiffel Tower is in the city of"',
     "generate": 'Run a cell inside a generation: %%generate "Once upon a time" -n 20',
+    "sweep": 'Run a loop over points in few forwards: %%sweep "The Eiffel Tower is in the city of"',
     "model": "Load a model, or adopt one of the notebook: %model demo",
     "saved": "List what traces have saved, with sizes; --drop deletes: %saved --drop resid",
     "models": "List the models of the notebook.",
@@ -376,6 +387,7 @@ def help_text(magic: str) -> str:
     usage = {
         "trace": '%%trace "PROMPT" ["PROMPT" …] [options]   (or name="PROMPT" name="PROMPT")',
         "generate": '%%generate "PROMPT" [-n N] [options] [--temperature 0.7 …]',
+        "sweep": '%%sweep "PROMPT" [options]   (or clean="PROMPT" corrupt="PROMPT")',
         "model": "%model NAME_OR_VARIABLE [options]",
         "edit": "%%edit [NAME] [options]",
         "edits": "%edits [NAME …] [options]",

@@ -38,3 +38,24 @@ def test_an_example_of_the_language_page_runs(bare, example, demo_model, demo_to
         assert len(bare.ns["model"].edits) == 1
     else:
         assert [each.name for each in result.saved]
+
+
+SWEEPS = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "sweeps.md").read_text(), re.DOTALL)
+
+
+@pytest.mark.demo
+def test_the_python_of_the_page_on_sweeps_runs():
+    (example,) = (block for block in SWEEPS if block.startswith("from nnsight_magic"))
+    namespace: dict = {}
+    exec(compile(example, "sweeps.md", "exec"), namespace)
+    assert namespace["effect"].dims == ("layer", "position")
+    assert namespace["effect"].max() > namespace["effect"].baseline
+
+
+def test_the_cells_of_the_page_on_sweeps_are_those_that_the_tests_compare_with_hooks():
+    from tests.magics.test_sweeps import HEADS, PATCH
+
+    patch, heads = (block for block in SWEEPS if block.startswith("%%sweep"))
+    named = {"a": '" Paris"', "b": '" Rome"'}
+    assert PATCH.format(**named).strip() in patch
+    assert HEADS.format(**named).strip() in heads

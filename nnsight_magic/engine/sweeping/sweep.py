@@ -206,6 +206,19 @@ class Sweep(Tracer):
         return reading
 
     @property
+    def inputs_now(self) -> dict[str, Any]:
+        """The arguments that the variant which runs now is run on."""
+        variant = self._by_coroutine.get(current())
+        return self.inputs if variant is None else variant.clean.prompt.inputs
+
+    @property
+    def prompts_now(self) -> list[str] | None:
+        """The text of the same, where there is one."""
+        variant = self._by_coroutine.get(current())
+        which = 0 if variant is None else self._cleans.index(variant.clean)
+        return self._plains[which].prompts
+
+    @property
     def reading(self) -> SharedRun | None:
         """The run of a reference, while what is touched outside of a variant is of that."""
         return self._reads

@@ -282,6 +282,29 @@ class TensorView(View):
 
         return figure(self.seen)
 
+    def refill(self, tensor: Any) -> None:
+        """Shows another tensor of the same shape, such as one that has more of its values now.
+
+        Raises:
+            BadInputError: it is of another shape.
+        """
+        tensor = as_tensor(tensor)
+        array = Array(tensor, weak=True)
+        if tuple(array.shape) != tuple(self.array.shape):
+            raise BadInputError(
+                f"The view shows a tensor of shape {tuple(self.array.shape)}, and this is "
+                f"{tuple(array.shape)}."
+            )
+        with contextlib.suppress(GoneError):
+            HELD.release(self.array.tensor)
+        HELD.keep(tensor)
+        with self._lock:
+            self.data = TensorData(array, self.labels, self.data.budget)
+            traits = self.data.store(list(self.drawn), list(self.index), self.part)
+        with self.hold_sync():
+            for name, value in traits.items():
+                setattr(self, name, value)
+
     def release(self) -> None:
         """Lets go of the tensor; the view goes on with what it stored."""
         with contextlib.suppress(GoneError):

@@ -1,0 +1,408 @@
+"""`%%sweep`: a loop over points gives the numbers of hand-written hooks, and keeps what it has."""
+
+from __future__ import annotations
+
+import random
+import types
+
+import numpy as np
+import pytest
+import torch
+
+from nnsight_magic import LanguageModel
+from tests.hooks import hooked_block
+from tests.magics.conftest import PROMPT
+
+OTHER = "The Eiffel Tower is of the city in"  # as many tokens
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Handing work to a second thread takes longer than it does where others want that core."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+PATCH = """
+for layer, position in grid(layer=layers, position=tokens):
+    corrupt.layers[layer].output[:, position] = clean.layers[layer].output[:, position]
+    effect = corrupt.logits[0, -1, {a}] - corrupt.logits[0, -1, {b}]
+best = effect.argmax(...)
+"""
+HEADS = """
+for layer, head in grid(layer=layers, head=heads):
+    layers[layer].attn.heads[head][:] = 0
+    logprob = logits[0, -1].log_softmax(-1)[{a}]
+"""
+
+
+def two(clean, corrupt, line=""):
+    return f'%%sweep clean="{clean}" corrupt="{corrupt}" {line}'
+
+
+def one(body, line=""):
+    return f'%%sweep "{PROMPT}" {line}\n{body}'
+
+
+class ByHand:
+    """The same numbers by hooks on a transformers model."""
+
+    def __init__(self, module, tokenizer):
+        self.module, self.tokenizer = module, tokenizer
+        self.blocks = module.model.layers
+
+    def ids(self, prompt):
+        return self.tokenizer(prompt, return_tensors="pt").input_ids
+
+    def logits(self, ids):
+        with torch.no_grad():
+            return self.module(ids, use_cache=False).logits[0, -1]
+
+    def patched(self, clean, corrupt, layer, position):
+        kept = []
+
+        def put(hidden):
+            hidden = hidden.clone()
+            hidden[:, position] = kept[0][:, position]
+            return hidden
+
+        with hooked_block(self.blocks[layer], lambda hidden: kept.append(hidden.clone())):
+            self.logits(self.ids(clean))
+        with hooked_block(self.blocks[layer], put):
+            return self.logits(self.ids(corrupt))
+
+    def without_head(self, prompt, layer, head):
+        config = self.module.config
+        size = config.hidden_size // config.num_attention_heads
+
+        def silence(module, args):
+            given = args[0].clone()
+            given[..., head * size : (head + 1) * size] = 0
+            return (given, *args[1:])
+
+        handle = self.blocks[layer].self_attn.o_proj.register_forward_pre_hook(silence)
+        try:
+            return self.logits(self.ids(prompt))
+        finally:
+            handle.remove()
+
+
+@pytest.fixture
+def by_hand(module, tiny_tokenizer):
+    return ByHand(module, tiny_tokenizer)
+
+
+def compare(effect, expected, axes, count=12):
+    """Some points of a result, drawn at random, are what `expected(*places)` gives."""
+    places = [(a, b) for a in effect[axes[0]].values for b in effect[axes[1]].values]
+    for a, b in random.Random(0).sample(places, min(count, len(places))):
+        found = float(effect.sel({axes[0]: a, axes[1]: b}))
+        assert found == pytest.approx(float(expected(int(a), int(b))), abs=2e-4)
+
+
+def check_patching(shell, hand, clean, corrupt, a, b, name_a, name_b):
+    shell.run(two(clean, corrupt) + PATCH.format(a=name_a, b=name_b))
+    effect = shell.ns["effect"]
+    assert effect.dims == ("layer", "position")
+    words = [hand.tokenizer.decode(each) for each in hand.ids(corrupt)[0]]
+    assert effect["position_text"].values.tolist() == words
+
+    def expected(layer, position):
+        logits = hand.patched(clean, corrupt, layer, position)
+        return logits[a] - logits[b]
+
+    compare(effect, expected, effect.dims)
+    for kind, prompt in (("baseline", corrupt), ("reference", clean)):
+        logits = hand.logits(hand.ids(prompt))
+        assert float(effect[kind]) == pytest.approx(float(logits[a] - logits[b]), abs=2e-4)
+    best = {name: int(each) for name, each in shell.ns["best"].items()}
+    assert float(effect.isel(best)) == float(effect.max())
+
+
+def check_heads(shell, hand, a, name_a):
+    shell.run(one(HEADS.format(a=name_a)))
+    logprob = shell.ns["logprob"]
+    assert logprob.dims == ("layer", "head")
+    assert logprob.shape == (len(hand.blocks), hand.module.config.num_attention_heads)
+
+    def expected(layer, head):
+        return hand.without_head(PROMPT, layer, head).log_softmax(-1)[a]
+
+    compare(logprob, expected, logprob.dims)
+    plain = hand.logits(hand.ids(PROMPT)).log_softmax(-1)[a]
+    assert float(logprob.baseline) == pytest.approx(float(plain), abs=2e-4)
+
+
+def test_patching_gives_the_numbers_of_hooks(shell, by_hand):
+    check_patching(shell, by_hand, PROMPT, OTHER, 5, 6, "5", "6")
+
+
+def test_heads_give_the_numbers_of_hooks(shell, by_hand):
+    check_heads(shell, by_hand, 7, "7")
+
+
+@pytest.mark.demo
+def test_both_give_them_on_the_demo_model(bare, demo_model, demo_tokenizer):
+    bare.ns["model"] = LanguageModel(demo_model, demo_tokenizer)
+    hand = ByHand(demo_model, demo_tokenizer)
+    paris, rome = (demo_tokenizer.encode(text)[0] for text in (" Paris", " Rome"))
+    corrupt = "The Colosseum is in the city of"
+    check_patching(bare, hand, PROMPT, corrupt, paris, rome, '" Paris"', '" Rome"')
+    effect = bare.ns["effect"]
+    assert effect.max() > 2 > effect.baseline  # the fact goes over from one place to another
+    check_heads(bare, hand, paris, '" Paris"')
+
+
+# ── what it keeps ────────────────────────────────────────────────────────────────────────
+
+STOPPING = """
+for layer, head in grid(layer=layers, head=heads):
+    flags.ran.append((layer, head))
+    layers[layer].attn.heads[head][:] = 0
+    logprob = logits[0, -1].log_softmax(-1)[7]
+    if flags.stop is not None and layer == 1 and head == 2:
+        raise flags.stop
+"""
+
+
+@pytest.fixture
+def flags(shell):
+    made = types.ModuleType("flags")
+    made.ran, made.stop = [], None
+    shell.ns["flags"] = made
+    return made
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
+def test_a_stopped_cell_keeps_its_points_and_goes_on(shell, flags, by_hand, error):
+    flags.stop = error
+    cell = one(STOPPING, "--batch 1")
+    said = shell.fails(cell)
+    assert "At the point layer=1, head=2. 6 of 12 points are finished" in said
+    assert np.isfinite(shell.ns["logprob"].values).sum() == 6
+    flags.ran.clear()
+    flags.stop = None
+    shell.run(cell)
+    # One for the baseline, and each that had none.
+    assert sorted(set(flags.ran)) == [(0, 0), (1, 2), (1, 3), *((2, head) for head in range(4))]
+    compare(
+        shell.ns["logprob"],
+        lambda layer, head: by_hand.without_head(PROMPT, layer, head).log_softmax(-1)[7],
+        ("layer", "head"),
+    )
+
+
+@pytest.mark.parametrize("how", ["fresh", "code", "weights", "variable"])
+def test_another_cell_begins_anew(shell, flags, how, module):
+    shell.ns["factor"] = torch.ones(3)
+    body = STOPPING.replace("= 0\n", "= 0 * factor[0]\n")
+    flags.stop = ValueError
+    shell.fails(one(body, "--batch 1"))
+    flags.ran.clear()
+    flags.stop = None
+    line = "--batch 1"
+    if how == "fresh":
+        line += " --fresh"
+    elif how == "code":
+        body = body.replace("[7]", "[8]")
+    elif how == "weights":
+        with torch.no_grad():
+            module.lm_head.weight.mul_(2)
+    else:
+        shell.ns["factor"][0] = 2
+    shell.run(one(body, line))
+    assert len(set(flags.ran)) == 12
+
+
+def test_points_that_fail_are_empty_with_keep_going(shell, flags):
+    flags.stop = ValueError("no such thing")
+    result = shell.run(one(STOPPING, "--keep-going"))
+    missing = np.argwhere(np.isnan(shell.ns["logprob"].values)).tolist()
+    assert missing == [[1, 2]]
+    assert "1 points failed and are empty; the first, layer=1, head=2" in repr(result)
+
+
+# ── the rules of the loop ────────────────────────────────────────────────────────────────
+
+
+def test_continue_leaves_a_point_empty_and_scratch_is_not_collected(shell):
+    shell.run(
+        one(
+            "for layer in grid(layer=layers):\n"
+            "    if layer == 1:\n"
+            "        continue\n"
+            "    _hidden = layers[layer].output\n"
+            "    size = _hidden[0, -1].norm()\n"
+        )
+    )
+    assert np.isnan(shell.ns["size"].values).tolist() == [False, True, False]
+    assert "_hidden" not in shell.ns and "layer" not in shell.ns
+
+
+def test_code_before_the_loop_runs_once_and_may_read_the_prompts(shell, by_hand):
+    shell.run(
+        two(PROMPT, OTHER) + "\n"
+        "wanted = clean.layers[1].output[:, -1]\n"
+        "import math\n"
+        "for layer in grid(layer=layers[1:]):\n"
+        "    corrupt.layers[layer].output[:, -1] = wanted\n"
+        "    logit = corrupt.logits[0, -1, 3]\n"
+    )
+    assert type(shell.ns["wanted"]) is torch.Tensor
+    assert shell.ns["logit"].layer.values.tolist() == [1, 2]
+    found = float(shell.ns["logit"].sel(layer=1))
+    assert found == pytest.approx(float(by_hand.patched(PROMPT, OTHER, 1, -1)[3]), abs=2e-4)
+
+
+def test_tokens_are_written_by_their_texts_and_an_axis_may_begin_at_one(shell, by_hand):
+    shell.run(
+        two(PROMPT, OTHER) + "\n"
+        'for position in grid(position=corrupt.tokens["Tow":" in"]):\n'
+        "    corrupt.layers[1].output[:, position] = clean.layers[1].output[:, position]\n"
+        "    logit = corrupt.logits[0, -1, 3]\n"
+    )
+    words = [by_hand.tokenizer.decode(each) for each in by_hand.ids(OTHER)[0]]
+    assert shell.ns["logit"].position.values.tolist()[0] == words.index("Tow")
+    last = words.index(" in") - 1
+    assert shell.ns["logit"].position.values.tolist()[-1] == last
+    found = float(shell.ns["logit"].sel(position=last))
+    assert found == pytest.approx(float(by_hand.patched(PROMPT, OTHER, 1, last)[3]), abs=2e-4)
+
+
+def test_prompts_are_an_axis(shell, by_hand):
+    prompts = [PROMPT, OTHER, "The city of"]
+    shell.run(
+        f"%%sweep {' '.join(map(repr, prompts))}\n"
+        "for text, layer in grid(prompt=prompt, layer=layers):\n"
+        "    layers[layer].output[:, -1] *= 0.5\n"
+        "    logit = logits[0, -1, 3]\n"
+        "    same = float(text == prompt)\n"
+        "    count = tokens.shape[1]\n"
+    )
+    for text in prompts:
+
+        def halve(hidden):
+            hidden = hidden.clone()
+            hidden[:, -1] *= 0.5
+            return hidden
+
+        with hooked_block(by_hand.blocks[1], halve):
+            expected = float(by_hand.logits(by_hand.ids(text))[3])
+        assert float(shell.ns["logit"].sel(prompt=text, layer=1)) == pytest.approx(
+            expected, abs=2e-4
+        )
+        count = shell.ns["count"].sel(prompt=text).values
+        assert set(count.tolist()) == {by_hand.ids(text).shape[1]}
+    assert shell.ns["same"].values.min() == 1
+
+
+def test_gradients_are_of_each_point(shell, by_hand):
+    shell.run(
+        one(
+            "for layer in grid(layer=layers):\n"
+            "    hidden = layers[layer].output\n"
+            "    logits[0, -1, 3].backward()\n"
+            "    size = hidden.grad[0].norm()\n"
+        )
+    )
+    kept = []
+    with hooked_block(
+        by_hand.blocks[1], lambda hidden: kept.append(hidden) or hidden.retain_grad()
+    ):
+        by_hand.module(by_hand.ids(PROMPT), use_cache=False).logits[0, -1, 3].backward()
+    by_hand.module.zero_grad()
+    assert float(shell.ns["size"].sel(layer=1)) == pytest.approx(
+        float(kept[0].grad.norm()), rel=1e-4
+    )
+
+
+def test_only_the_logits_that_are_read_are_computed(shell, module):
+    widths = []
+    handle = module.lm_head.register_forward_hook(lambda m, args, out: widths.append(out.shape[1]))
+    shell.run(one(HEADS.format(a=7)))
+    assert set(widths) == {1}
+    widths.clear()
+    shell.run("def other(): return model.logits[0, 2, 7]")
+    shell.run(one(HEADS.format(a=7) + "    more = other()\n"))
+    handle.remove()
+    assert min(widths) > 1
+
+
+def test_dry_says_how_long_it_takes_and_binds_nothing(shell):
+    shell.run(one(HEADS.format(a=7), "--dry"))
+    assert "12 points (3 × 4). 6 of them took" in shell.text
+    assert "logprob" not in shell.ns
+
+
+def test_it_says_the_largest_points_and_the_baseline(shell):
+    result = shell.run(one(HEADS.format(a=7)))
+    lines = repr(result).splitlines()
+    assert lines[0] == "logprob (layer 3, head 4)" and lines[-1].startswith("baseline ")
+    assert len([line for line in lines if line.startswith("layer ")]) == 5
+
+
+LOOP = (
+    "for layer, head in grid(layer=layers, head=heads):\n"
+    "    layers[layer].attn.heads[head][:] = 0\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("h = layers[0].output", "a sweep is a loop over points"),
+        (LOOP, "the loop collects nothing"),
+        (LOOP + "    x = logits[0, -1, 3]\n    break", "points run in batches"),
+        (LOOP + "    x = logits[0, -1, 3]\nelse:\n    y = 1", "has no else"),
+        (LOOP + "    total += 1.0", "no value yet"),
+        ("total = 0\n" + LOOP + "    total = logits[0, -1, 3]", "there before the loop"),
+        ("layers[0].output[:] = 0\n" + LOOP + "    x = logits[0, -1, 3]", "belongs into the loop"),
+        (LOOP + "    x = logits[0, -1, 3]\n" + LOOP + "    y = 1", "one loop over grid"),
+        ("for layer in grid(layers):\n    x = layer", "axes of a grid have names"),
+        ("for layer in grid(layer=layers, head=heads):\n    x = layer", "has 2 axes"),
+        ("for layer, head in grid(layer=layers, head=heads):\n    x = layer", "never uses 'head'"),
+        ("for layer in grid(layer=[]):\n    x = layer", "axis layer is empty"),
+        ("for layer in grid(layer=7):\n    x = layer", "axis layer takes a range"),
+        ("for layer in grid.pairs(layer=layers):\n    x = layer", "grid has no 'pairs'"),
+        ("for step in steps:\n    x = 1\n" + LOOP + "    x = 1", "have no steps"),
+        ("def f():\n    for layer in grid(layer=layers):\n        x = 1", "stands at the top"),
+    ],
+)
+def test_what_is_no_sweep_is_refused_on_its_line(shell, body, said, module):
+    ran = []
+    handle = module.register_forward_hook(lambda *a: ran.append(1))
+    text = shell.fails(one(body))
+    handle.remove()
+    assert said in text and "Cell In" in text
+    assert not ran
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("    corrupt.layers[layer].output[:] = 0\n    x = logits[0, -1, 3]", "of which prompt"),
+        (
+            "    corrupt.layers[layer].output[:] = 0\n    clean.layers[layer].output[:] = 0\n"
+            "    x = 1.0",
+            "a sweep changes one prompt",
+        ),
+    ],
+)
+def test_prompts_are_told_apart(shell, body, said):
+    text = shell.fails(two(PROMPT, OTHER) + f"\nfor layer in grid(layer=layers):\n{body}")
+    assert said in text
+
+
+def test_prompts_of_several_lengths_have_no_positions_in_common(shell):
+    text = shell.fails(two(PROMPT, "The city of") + PATCH.format(a=5, b=6))
+    assert "no positions in common" in text and "' city'" in text
+    assert "effect" not in shell.ns
+
+
+def test_values_of_several_shapes_are_told_after_the_first_batch(shell):
+    body = "for layer in grid(layer=layers):\n    part = layers[layer].output[0, : layer + 1]\n"
+    text = shell.fails(one(body))
+    assert "shape (1, 32) at layer=0" in text
+    assert len(shell.ns["part"]) == 3
