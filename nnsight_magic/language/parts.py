@@ -13,6 +13,11 @@ PARTS: dict[str, str] = {
     "q": "queries by head, (batch, tokens, heads, size)",
     "k": "keys by their own heads, (batch, tokens, heads, size)",
     "v": "values by their own heads, (batch, tokens, heads, size)",
+    "q_rot": "queries behind the rotary embedding, (batch, tokens, heads, size)",
+    "k_rot": "keys behind the rotary embedding, (batch, tokens, heads, size)",
+    "scores": "what the softmax is taken of, (batch, heads, tokens, tokens)",
+    "result": "what each head adds, (batch, tokens, heads, hidden)",
+    "scale": "what a norm multiplies a token by, (batch, tokens, 1)",
     "z": "what each head gives, (batch, tokens, heads, size)",
 }
 
@@ -42,6 +47,5 @@ def place_of_part(handle: Any, name: str) -> Any:
     """The place of such a value; `None` where a handle has none, or something else of that name."""
     from nnsight_magic.engine.places.named_part import named_on
 
-    if not is_part(handle, name) or why_not(handle, name) is not None:
-        return None
-    return named_on(handle, name).find(handle, name)
+    found = named_on(handle, name) if name in PARTS else None
+    return None if found is None or not found.has(handle) else found.find(handle, name)

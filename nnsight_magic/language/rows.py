@@ -10,7 +10,9 @@ from typing import Any
 
 import torch
 
-from nnsight_magic.engine.places.heads import Heads, head_layout
+from nnsight_magic.engine.places.attention_values import result_of
+from nnsight_magic.engine.places.every_head import Heads
+from nnsight_magic.engine.places.heads import head_layout
 from nnsight_magic.engine.places.named_values import NAMED, value_named
 from nnsight_magic.engine.places.own_names import of_user
 from nnsight_magic.engine.places.pattern import pattern_of
@@ -111,7 +113,11 @@ class Row:
             self._note(name)
             return self._part(found)
         if isinstance(found, Heads):
-            return Heads(self, *head_layout(self._handle))
+            return Heads(
+                self,
+                *head_layout(self._handle),
+                lambda head: self._wrapped(result_of(self._handle, head)),
+            )
         if name in ("ops", "calls"):
             return RowPlaces(found, self)
         return self._wrapped(found)

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, NoReturn, overload
 
 from torch import nn
 
-from nnsight_magic.engine.places import attention_values
+from nnsight_magic.engine.places import attention_values, norm_values
 from nnsight_magic.engine.places.attach import attach, call_module, detach
-from nnsight_magic.engine.places.heads import Heads, head_layout
+from nnsight_magic.engine.places.every_head import Heads
+from nnsight_magic.engine.places.heads import head_layout
 from nnsight_magic.engine.places.named_part import named_on, names_of
 from nnsight_magic.engine.places.named_values import NamedValues
 from nnsight_magic.engine.places.operations import Operations
@@ -78,6 +79,11 @@ class Handle(NamedValues):
     k = attention_values.K
     v = attention_values.V
     z = attention_values.Z
+    q_rot = attention_values.Q_ROTATED
+    k_rot = attention_values.K_ROTATED
+    scores = attention_values.ATTENTION_SCORES
+    result = attention_values.RESULT
+    scale = norm_values.SCALE_OF_NORM
 
     def trace(
         self, *inputs: Any, full: bool = False, grad: bool | None = None, **kwargs: Any

@@ -124,6 +124,8 @@ class named_part(touching):
 
 def called(handle: Tree, name: str) -> str:
     """A value of a handle as a user writes it."""
+    if name in getattr(handle, "_hides", ()):
+        name = f"_own.{name}"  # a child of the model's is called so
     return f"{handle.name}.{name}" if handle.name else name
 
 

@@ -43,10 +43,12 @@ class Projection(NamedTuple):
     Attributes:
         path: relative to the attention.
         layout: makes the layout, given the name that the user writes.
+        heads: how many there are.
     """
 
     path: str
     layout: Callable[[str], Layout]
+    heads: int
 
 
 def projection(attention: Any, name: str) -> Projection:
@@ -152,7 +154,7 @@ def _of_norm(module: nn.Module, name: str, heads: int) -> Projection | None:
         if found is None:
             return None
         count = found[1]
-    return Projection(child, _by_head(count, True if kind in _HEADS_FIRST else None))
+    return Projection(child, _by_head(count, True if kind in _HEADS_FIRST else None), count)
 
 
 def _by_head(heads: int, swapped: bool | None) -> Callable[[str], Layout]:
@@ -178,7 +180,7 @@ def _separate(module: nn.Module, name: str, heads: int) -> Projection | None:
     if found is None:
         return None
     path, count, size = found
-    return Projection(path, _columns(1, 0, count, size))
+    return Projection(path, _columns(1, 0, count, size), count)
 
 
 def _latent(module: nn.Module, name: str, heads: int, attention: Any) -> Projection | None:
@@ -193,9 +195,11 @@ def _latent(module: nn.Module, name: str, heads: int, attention: Any) -> Project
         return None
     if name == "q":
         child = _child(module, ("q_b_proj", "q_proj"))
-        return None if child is None else Projection(child, _columns(1, 0, heads, plain + rotary))
+        if child is None:
+            return None
+        return Projection(child, _columns(1, 0, heads, plain + rotary), heads)
     if name == "v":
-        return Projection("kv_b_proj", _columns(heads, plain, 1, value))
+        return Projection("kv_b_proj", _columns(heads, plain, 1, value), heads)
     raise NoSuchModuleError(
         f"{attention.name} ({type(module).__name__}) has no keys before the rotary embedding: a "
         "head's key is put together from a part of its own and one that all heads share.\n"
@@ -216,7 +220,8 @@ def _fused(module: nn.Module, name: str, heads: int) -> Projection | None:
     found = None if width is None else layout(module, heads, width)
     if found is None or name not in found:
         return None
-    return Projection(child, _columns(*found[name]))
+    groups, start, per, size = found[name]
+    return Projection(child, _columns(groups, start, per, size), groups * per)
 
 
 # Groups, first column in a group, heads in a group, size of a head; by name.

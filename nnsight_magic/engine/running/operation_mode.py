@@ -25,8 +25,19 @@ from torch.overrides import TorchFunctionMode
 from nnsight_magic.engine.insides import torch_insides
 from nnsight_magic.engine.running.fused import FUSED, by_heads, in_steps, put_by_heads
 from nnsight_magic.engine.running.head_counts import head_count
-from nnsight_magic.engine.sites.site import PATTERN, Operation
-from nnsight_magic.engine.values.writes import mutates
+from nnsight_magic.engine.running.multiplied import multiplied
+from nnsight_magic.engine.running.norm_scale import FUSED_NORMS, is_reciprocal_root, scaled
+from nnsight_magic.engine.sites.site import (
+    BOTH,
+    K_ROT,
+    PATTERN,
+    Q_ROT,
+    SCALE,
+    SCORES,
+    Operation,
+)
+from nnsight_magic.engine.values.containers import first_argument
+from nnsight_magic.engine.values.writes import mutates, same_bits
 
 Arrive = Callable[[Operation, str, Any], Any]
 
@@ -142,14 +153,18 @@ class OperationMode(TorchFunctionMode):
         self._arrive, self._listing, self._wanted = arrive, listing, wanted
         self._counts: dict[str, int] = {}
         self._forward: FrameType | None = None
+        self._has_multiplied = self._has_scaled = False
 
     def run(self, forward: Callable, args: tuple, kwargs: dict[str, Any]) -> Any:
         """Run the watched forward."""
         self._forward = sys._getframe()
         try:
-            return forward(*args, **kwargs)
+            result = forward(*args, **kwargs)
         finally:
             self._forward = None
+        if not isinstance(result, torch.Tensor) or not self._wanted(BOTH):
+            return result
+        return self._arrive(BOTH, "output", (first_argument(args, kwargs), result))[1]
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
@@ -164,11 +179,16 @@ class OperationMode(TorchFunctionMode):
         args, kwargs = self._arrive(operation, "input", given)
         if kwargs is not given[1] or args is not given[0]:
             args, kwargs = _in_the_same_tensors(func, given, args, kwargs)
-        if softmax is not None and self._wanted(softmax, *_pattern_of(softmax)):
+        args, kwargs = self._show_products(name, args, kwargs)
+        if operation == ("softmax", 0):
+            args, kwargs = self._show_scores((args, kwargs))
+        if softmax is not None and self._wanted(softmax, *_named_of(softmax)):
             heads = head_count(self._module, self._root)
             result = in_steps(func, args, kwargs, partial(self._show_softmax, softmax), heads)
         else:
             result = func(*args, **kwargs)
+        if name in FUSED_NORMS or is_reciprocal_root(name, args):
+            result = self._show_scale(name, args, kwargs, result)
         target = _written_by(func, args, kwargs)
         if target is None:
             return self._show_softmax(operation, "output", result)
@@ -180,12 +200,56 @@ class OperationMode(TorchFunctionMode):
     def _show_softmax(self, operation: Operation, kind: str, value: Any) -> Any:
         """As `arrive`; the output of the first softmax is shown as a pattern as well."""
         value = self._arrive(operation, kind, value)
-        if kind == "output" and _pattern_of(operation) and self._wanted(PATTERN):
+        if not _named_of(operation):
+            return value
+        if kind == "input":
+            return self._show_scores(value)
+        if self._wanted(PATTERN):
             pattern = by_heads(self._module, self._root, value)
-            new = self._arrive(PATTERN, kind, pattern)
+            new = self._show(PATTERN, pattern)
             if new is not pattern:
                 value = put_by_heads(value, pattern, new)
         return value
+
+    def _show_scores(self, given: tuple[tuple, dict]) -> tuple[tuple, dict]:
+        """What goes into the first softmax, with its scores shown by head."""
+        args, kwargs = given
+        if not args or not self._wanted(SCORES):
+            return given
+        scores = by_heads(self._module, self._root, args[0])
+        new = self._show(SCORES, scores)
+        if new is scores:
+            return given
+        return (put_by_heads(args[0], scores, new), *args[1:]), kwargs
+
+    def _show_products(self, name: str, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+        """An operation's arguments; the first queries and keys among them are shown."""
+        found = None if self._has_multiplied else multiplied(name, args, kwargs)
+        if found is None:
+            return args, kwargs
+        self._has_multiplied = True
+        if not self._wanted(Q_ROT, K_ROT):
+            return args, kwargs
+        query, key = self._show(Q_ROT, found.query), self._show(K_ROT, found.key)
+        if query is found.query and key is found.key:
+            return args, kwargs
+        return found.put(query, key)
+
+    def _show_scale(self, name: str, args: tuple, kwargs: dict, result: Any) -> Any:
+        """What a norm gives, or its reciprocal root, with what it multiplies by shown."""
+        if self._has_scaled or not self._wanted(SCALE):
+            return result
+        self._has_scaled = True
+        if name in FUSED_NORMS:
+            return scaled(name, args, kwargs, result, partial(self._show, SCALE))
+        return self._show(SCALE, result)
+
+    def _show(self, named: Operation, value: torch.Tensor) -> torch.Tensor:
+        """What is to flow on in place of a value with a name; itself where it was not changed."""
+        new = self._arrive(named, "output", value)
+        if new is value or new.requires_grad:
+            return new
+        return value if same_bits(value, new) else new
 
     def _issue(self, name: str, place: FrameType) -> Operation:
         """The next operation of this name, noted."""
@@ -216,8 +280,8 @@ class OperationMode(TorchFunctionMode):
         )
 
 
-def _pattern_of(operation: Operation) -> tuple[Operation, ...]:
-    return (PATTERN,) if operation == ("softmax", 0) else ()
+def _named_of(operation: Operation) -> tuple[Operation, ...]:
+    return (SCORES, PATTERN) if operation == ("softmax", 0) else ()
 
 
 def _written_by(func: Any, args: tuple, kwargs: dict[str, Any]) -> torch.Tensor | None:

@@ -17,6 +17,16 @@ class Operation(NamedTuple):
 
 # What a module's first softmax gives, laid out as `(batch, heads, queries, keys)`.
 PATTERN = Operation("pattern", 0)
+# What goes into it, laid out alike.
+SCORES = Operation("scores", 0)
+# The queries and the keys that a module multiplies first, each with its rows as tokens.
+Q_ROT, K_ROT = Operation("q_rot", 0), Operation("k_rot", 0)
+# What a norm multiplies by.
+SCALE = Operation("scale", 0)
+# What the module is given first, and what it gives: `(given, output)`.
+BOTH = Operation("given and given back", 0)
+# Values that are computed, or laid out, when they are asked for: no operation of the forward's own.
+NAMED = frozenset({PATTERN, SCORES, Q_ROT, K_ROT, SCALE, BOTH})
 
 
 class Site(NamedTuple):

@@ -18,7 +18,7 @@ from torch import nn
 from nnsight_magic.engine.insides import transformers_insides
 from nnsight_magic.engine.running.bypass import Bypasses
 from nnsight_magic.engine.running.forward import Forward
-from nnsight_magic.engine.sites.site import PATTERN, Site
+from nnsight_magic.engine.sites.site import PATTERN, SCORES, Site
 from nnsight_magic.engine.values.laid_out import item, layout_of
 from nnsight_magic.engine.values.value import handed_out, plain
 
@@ -74,7 +74,7 @@ def axes_of(model: Root, value: torch.Tensor, batch: PromptBatch) -> Axes:
 
 def axes_at(model: Root, site: Site, path: tuple, value: torch.Tensor, batch: PromptBatch) -> Axes:
     """The axes of the tensor that stands at `path` in what a site gives."""
-    if site.operation == PATTERN:
+    if site.operation in (PATTERN, SCORES):
         return Axes("rows", (2, 3))
     if _is_plain(value.shape, batch, site.step) and (
         _is_standard(model, site) or batch.width not in _sizes(model)

@@ -15,7 +15,9 @@ from typing import Any
 
 import torch
 
-from nnsight_magic.engine.places.heads import Heads, head_layout
+from nnsight_magic.engine.places.attention_values import result_of
+from nnsight_magic.engine.places.every_head import Heads
+from nnsight_magic.engine.places.heads import head_layout
 from nnsight_magic.engine.places.pattern import pattern_of
 from nnsight_magic.engine.sites.site import Site
 from nnsight_magic.engine.values.pause import Pause
@@ -88,7 +90,11 @@ class Reference:
             else:
                 found = getattr(self._place, name)
         if isinstance(found, Heads):
-            return Heads(self, *head_layout(self._place))
+            return Heads(
+                self,
+                *head_layout(self._place),
+                lambda head: Reference(result_of(self._place, head), self._reading, self._name),
+            )
         if name in _PLACES and name not in self._place._hides:
             return ReferencePlaces(found, self)
         return self._of_reference(found)

@@ -8,7 +8,7 @@ from torch import nn
 
 from nnsight_magic.engine.places.source import tally
 from nnsight_magic.engine.running.fused import FUSED
-from nnsight_magic.engine.sites.site import PATTERN, Operation, Touch
+from nnsight_magic.engine.sites.site import NAMED, PATTERN, SCORES, Operation, Touch
 from nnsight_magic.near import asked_sentence
 
 _STEPS = ("matmul", "bmm", "baddbmm", "dropout")  # of fused attention, besides its softmax
@@ -17,11 +17,14 @@ _STEPS = ("matmul", "bmm", "baddbmm", "dropout")  # of fused attention, besides 
 def no_such_operation(touch: Touch, counts: Counter[str]) -> str:
     """What to tell about an operation that a module's forward did not issue."""
     operation = touch.site.operation
-    name, index = Operation("softmax", 0) if operation == PATTERN else operation
+    name, index = Operation("softmax", 0) if operation in (PATTERN, SCORES) else operation
     where = touch.name.removesuffix(f".ops.{name}[{index}]")
     kind = type(touch.site.module).__name__
     lines = []
-    if name in counts:
+    if operation in NAMED and operation not in (PATTERN, SCORES):
+        lines.append(f"{touch.called}: {kind} computes it in no way that this package knows.")
+        lines.append(f"It ran: {tally(counts)}.")
+    elif name in counts:
         last = counts[name] - 1
         there = f"{name}[0]" if last == 0 else f"{name}[0] to {name}[{last}]"
         lines.append(f"{where} ({kind}) has no {name}[{index}]: it ran {there} in this forward.")

@@ -20,7 +20,7 @@ from nnsight_magic.engine.running.lifeline import watched_exit
 from nnsight_magic.engine.running.thread_state import UsersGradMode
 from nnsight_magic.engine.sites.caller import user_frame, user_line
 from nnsight_magic.engine.sites.report import RunReport
-from nnsight_magic.engine.sites.site import Site, Touch
+from nnsight_magic.engine.sites.site import BOTH, Site, Touch
 from nnsight_magic.engine.tracing.cache import Cache, modules_of
 from nnsight_magic.engine.tracing.chosen_steps import ChosenSteps, Steps
 from nnsight_magic.engine.tracing.course import Course
@@ -33,7 +33,7 @@ from nnsight_magic.engine.values.containers import path_of_first
 from nnsight_magic.engine.values.fit import fit
 from nnsight_magic.engine.values.parts import Parts
 from nnsight_magic.engine.values.pause import Pause
-from nnsight_magic.engine.values.value import BlockValue, HiddenStates, Value
+from nnsight_magic.engine.values.value import BlockValue, HiddenStates, Value, handed_out
 from nnsight_magic.errors import BadInputError, NeverRanError, WrongValueError
 
 if TYPE_CHECKING:
@@ -384,6 +384,26 @@ class Tracer(OlderSpellings):
         if self.reads is not None:
             self.reads(place, place.kind)
         return pause.take(_path_of_part(pause, place))
+
+    def given_to(self, handle: Placed) -> Value | None:
+        """What a projection is given, if the forward stands where its heads' results are shown.
+
+        So reading one head's result after another, each by way of what the head gives, runs nothing
+        again. It can be read there, and no longer written.
+        """
+        pause = self._course.main.pause if self._course.started else None
+        site = Site(handle.module, "output", self.step, handle.call, BOTH)
+        if pause is None or pause.site != site:
+            return None
+        given = pause.take((0,))
+        given.where = f"{handle.name}.input"
+        handed = handed_out(given)
+        if handed is not None:
+            handed.refusal = (
+                f"{given.where} was read behind {pause.describe()}, which was computed from it.\n"
+                f"Write to it before {pause.describe()} is read."
+            )
+        return given
 
     def write_part(self, place: NamedPart, new: Any) -> None:
         """Let `new` flow on in the place of such a value."""

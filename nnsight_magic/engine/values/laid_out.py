@@ -27,7 +27,7 @@ class Layout:
     called: str = field(compare=False)
     tokens: tuple[int, ...] = field(default=(1,), kw_only=True)
 
-    def take(self, raw: torch.Tensor) -> torch.Tensor:
+    def take(self, raw: Any) -> torch.Tensor:
         """The part of `raw`, which may share its memory.
 
         Raises:
@@ -35,8 +35,8 @@ class Layout:
         """
         raise NotImplementedError
 
-    def put(self, raw: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
-        """A tensor like `raw` with `new` as this part; `raw` itself stays as it is."""
+    def put(self, raw: Any, new: torch.Tensor) -> Any:
+        """A value like `raw` with `new` as this part; `raw` itself stays as it is."""
         raise NotImplementedError
 
     def refuse(self, raw: Any, expected: str) -> WrongValueError:
@@ -120,6 +120,41 @@ class ByHead(Layout):
         if first != second:
             return first == self.heads
         return raw.stride(1) < raw.stride(2) if self.swapped is None else self.swapped
+
+
+@dataclass(frozen=True)
+class Rotated(Layout):
+    """Queries or keys as attention multiplies them, `(batch, heads, tokens, size)`, tokens first.
+
+    Attributes:
+        heads: how many there are of their own: keys may have been repeated for the queries.
+        in_turn: they were repeated one after another, all of them again and again (JetMoe).
+    """
+
+    heads: int = field(kw_only=True)
+    in_turn: bool = field(default=False, kw_only=True)
+
+    def take(self, raw: torch.Tensor) -> torch.Tensor:
+        whole = self._unpacked(raw)
+        if whole.shape[1] % self.heads:
+            raise self.refuse(raw, f"(batch, {self.heads} heads, tokens, size)")
+        by_token = whole.transpose(1, 2)
+        times = by_token.shape[2] // self.heads
+        return by_token[:, :, : self.heads] if self.in_turn else by_token[:, :, ::times]
+
+    def put(self, raw: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
+        times = self._unpacked(raw).shape[1] // self.heads
+        by_head = new.transpose(1, 2)
+        if self.in_turn:
+            return by_head.repeat(1, times, 1, 1)
+        return by_head.repeat_interleave(times, 1).reshape(raw.shape)
+
+    def _unpacked(self, raw: torch.Tensor) -> torch.Tensor:
+        """The one query of a generation's step may be packed by the heads of keys."""
+        shape = raw.shape
+        if shape[1] < self.heads and shape[1] * shape[2] == self.heads:
+            return raw.reshape(shape[0], self.heads, 1, shape[3])
+        return raw
 
 
 def item(value: Any, key: Any) -> Any:
