@@ -118,3 +118,14 @@ def test_weights_and_hooks_of_the_model_stay_as_they_are(tiny):
     LanguageModel(hf).scan(IDS)
     assert {name: (id(p), p._version) for name, p in hf.named_parameters()} == before
     assert calls == []
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_equal_modules_in_a_row_are_one_line_wherever_their_list_is(named):
+    alike = [nn.Linear(2, 2) for _ in range(11)]
+    lists = {"first": nn.Sequential(*alike, nn.Tanh(), nn.Linear(2, 2))}
+    root = nn.Sequential(nn.ModuleDict(lists)["first"]) if named else lists["first"]
+    rows = [row.split("  ")[0] for row in repr(Model(root).scan(torch.zeros(1, 2))).splitlines()]
+    inside = "0." if named else ""
+    below = [f"{inside}0 … 10", f"{inside}11", f"{inside}12"]
+    assert rows == ["(the model)", *(["0"] if named else []), *below]

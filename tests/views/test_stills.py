@@ -15,7 +15,7 @@ from traitlets import TraitError
 
 from nnsight_magic.errors import BadInputError
 from nnsight_magic.views import TensorView, TokenStrip, compare, show, tokens_view
-from nnsight_magic.views.data.seen import drawn_by, place_of
+from nnsight_magic.views.data.seen import cut_of, drawn_by
 from nnsight_magic.views.page import page
 from nnsight_magic.views.still.picture import picture
 from tests.views.pictures import console_values, figure_values, still_values
@@ -264,7 +264,7 @@ def test_a_state_that_makes_no_sense_counts_as_not_set(state: dict[str, Any], go
         view.set_state(state)
     if gone:
         del tensor
-    assert place_of(view.seen).size in {(40, 50), (3, 50), (3, 40)}
+    assert cut_of(view.seen).size in {(40, 50), (3, 50), (3, 40)}
     assert view.still_png()
     assert "heat map" in view.still()
     assert view.figure().axes

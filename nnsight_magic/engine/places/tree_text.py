@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
+from nnsight_magic.numbered import runs
 from nnsight_magic.printable import printable
 
 if TYPE_CHECKING:
@@ -29,15 +30,9 @@ def tree_text(handle: Tree) -> str:
 
 def _alike_together(rows: list[tuple[str, str]]) -> list[tuple[str, str]]:
     """Equal modules that follow each other in one entry, `(0-4): 5 x …`."""
-    groups: list[tuple[list[str], str]] = []
-    for name, text in rows:
-        if groups and groups[-1][1] == text and name.isdigit():
-            groups[-1][0].append(name)
-        else:
-            groups.append(([name], text))
     return [
-        (names[0], text)
-        if len(names) == 1
-        else (f"{names[0]}-{names[-1]}", f"{len(names)} x {text}")
-        for names, text in groups
+        (run.first, run.item)
+        if run.count == 1
+        else (f"{run.first}-{run.last}", f"{run.count} x {run.item}")
+        for run in runs(rows)
     ]

@@ -24,6 +24,7 @@ from nnsight_magic.engine.values.fit import fit
 from nnsight_magic.engine.values.parts import Parts
 from nnsight_magic.engine.values.value import BlockValue, as_value
 from nnsight_magic.errors import ScanError
+from nnsight_magic.numbered import Run, runs
 
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
@@ -103,18 +104,17 @@ class Scan(Mapping):
 
     def _lines(self) -> Iterator[str]:
         """One line a module; of equal modules in a row only the first is shown."""
-        shown = {path: self._signature(path) for path in self._modules}
-        rows, skipped = [], ""
+        alike, rows, skipped = self._alike(), [], ""
         for path, scanned in self._modules.items():
             if skipped and path.startswith(skipped):
                 continue
             skipped = ""
-            parent, _, name = path.rpartition(".")
-            count = self._equal(parent, name, shown) if name.isdigit() else 1
-            if count == 0:
+            run = alike.get(path)
+            if run is not None and path.rpartition(".")[2] != run.first:
                 skipped = path + "."
                 continue
-            label = f"{path} … {int(name) + count - 1}" if count > 1 else path or "(the model)"
+            many = run is not None and run.count > 1
+            label = f"{path} … {run.last}" if run and many else path or "(the model)"
             times = f", {scanned.calls} times" if scanned.calls > 1 else ""
             rows.append(
                 (label, scanned.kind + times, _brief(scanned.input), _brief(scanned.output))
@@ -123,26 +123,21 @@ class Scan(Mapping):
         for label, kind, given, gives in rows:
             yield f"{label:{widths[0]}}  {kind:{widths[1]}}  {given:{widths[2]}} → {gives}"
 
-    def _signature(self, path: str) -> str:
-        scanned = self._modules[path]
-        return f"{scanned.kind} {scanned.inputs} {scanned.output} {scanned.calls}"
-
-    def _equal(self, parent: str, name: str, shown: dict[str, str]) -> int:
-        """How many modules of a list are equal from here on; 0 if the one before is."""
-        if parent not in self._lists:
-            return 1
-
-        def same(index: int) -> bool:
-            other = f"{parent}.{index}"
-            return shown.get(other) == shown[f"{parent}.{name}"]
-
-        first = int(name)
-        if first and same(first - 1):
-            return 0
-        last = first
-        while same(last + 1):
-            last += 1
-        return last - first + 1
+    def _alike(self) -> dict[str, Run[str]]:
+        """The items of lists of modules, by path: which equal ones each stands with."""
+        items: dict[str, list[tuple[str, str]]] = {}
+        for path, scanned in self._modules.items():
+            parent, _, name = path.rpartition(".")
+            if parent in self._lists and name.isdecimal():
+                facts = f"{scanned.kind} {scanned.inputs} {scanned.output} {scanned.calls}"
+                items.setdefault(parent, []).append((name, facts))
+        found: dict[str, Run[str]] = {}
+        for parent, each in items.items():
+            above = f"{parent}." if parent else ""
+            for run in runs(sorted(each, key=lambda item: int(item[0]))):
+                numbers = range(int(run.first), int(run.first) + run.count)
+                found |= {f"{above}{number}": run for number in numbers}
+        return found
 
 
 class ScanReader:

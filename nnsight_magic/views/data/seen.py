@@ -16,7 +16,7 @@ import numpy as np
 from nnsight_magic.errors import BadInputError
 from nnsight_magic.views.data.array import Ends, GoneError
 from nnsight_magic.views.data.colouring import Limits, automatic, outside, standing_out
-from nnsight_magic.views.data.place import Place, Window
+from nnsight_magic.views.data.cut import Cut, Window
 from nnsight_magic.views.data.tensor import TensorData
 from nnsight_magic.views.data.wire import AxisState
 
@@ -54,7 +54,7 @@ class Drawn:
     """
 
     values: np.ndarray
-    place: Place
+    cut: Cut
     window: Window
     block: tuple[int, int]
     limits: Limits
@@ -85,8 +85,8 @@ def axes_of(seen: Seen) -> list[AxisState]:
     return axes
 
 
-def place_of(seen: Seen) -> Place:
-    """The place that the view is at."""
+def cut_of(seen: Seen) -> Cut:
+    """Which plane the view shows, and which part of it."""
     shape = seen.tensor.array.shape
     (down, across), index = _drawn_of(seen), _index_of(seen)
     size = (shape[down] if down >= 0 else 1, shape[across] if across >= 0 else 1)
@@ -94,7 +94,7 @@ def place_of(seen: Seen) -> Place:
     order = None
     if seen.ordered and across >= 0:
         order = _order(seen, [down, across], list(index), part)
-    return Place((down, across), index, size, _window(seen.window, size), part, order)
+    return Cut((down, across), index, size, _window(seen.window, size), part, order)
 
 
 def _drawn_of(seen: Seen) -> tuple[int, int]:
@@ -138,22 +138,22 @@ def _order(seen: Seen, axes: list[int], index: list[int], part: str) -> np.ndarr
         return None
 
 
-def colouring_of(seen: Seen, place: Place) -> tuple[Limits, str]:
+def colouring_of(seen: Seen, cut: Cut) -> tuple[Limits, str]:
     """Limits and palette: those chosen, else those that fit."""
-    limits, palette = automatic(seen.scale or _stats(seen, place), place.size)
+    limits, palette = automatic(seen.scale or _stats(seen, cut), cut.size)
     chosen = tuple(seen.limits)
     if len(chosen) == 2 and all(map(math.isfinite, chosen)) and chosen[0] < chosen[1]:
         limits = chosen
     return limits, palette if seen.palette == "auto" else seen.palette
 
 
-def _stats(seen: Seen, place: Place) -> Mapping[str, Any]:
+def _stats(seen: Seen, cut: Cut) -> Mapping[str, Any]:
     """Of the part and the axes that are drawn; of those at first where the tensor is gone."""
     stored = seen.tensor.stored
-    if stored.get("part", "real") == place.part and stored.get("axes") == list(place.drawn):
+    if stored.get("part", "real") == cut.part and stored.get("axes") == list(cut.drawn):
         return seen.tensor.stats
     try:
-        return seen.tensor.statistics(place.part, list(place.drawn), list(place.index))
+        return seen.tensor.statistics(cut.part, list(cut.drawn), list(cut.index))
     except GoneError:
         return seen.tensor.stats
 
@@ -162,37 +162,35 @@ def drawn_by(seen: Seen, size: tuple[int, int]) -> Drawn | None:
     """What the view shows, in at most `size` blocks; `None` where nothing is left to show."""
     if not seen.tensor.array.size:
         return None
-    place = place_of(seen)
-    found = ends_of(seen, place, size)
+    cut = cut_of(seen)
+    found = ends_of(seen, cut, size)
     if found is None:
         return None
-    ends, place = found
-    limits, palette = colouring_of(seen, place)
+    ends, cut = found
+    limits, palette = colouring_of(seen, cut)
     values = standing_out(ends.low, ends.high, limits, palette)
     beyond = outside(np.concatenate([ends.low, ends.high]), limits)
-    return Drawn(values, place, ends.window, ends.block, limits, palette, beyond)
+    return Drawn(values, cut, ends.window, ends.block, limits, palette, beyond)
 
 
-def ends_of(seen: Seen, place: Place, size: tuple[int, int]) -> tuple[Ends, Place] | None:
+def ends_of(seen: Seen, cut: Cut, size: tuple[int, int]) -> tuple[Ends, Cut] | None:
     """The ends of the blocks, from the tensor or, where it is gone, from what was stored of it.
 
-    The place comes back as it is: another one where nothing else was stored.
+    With them the cut that they are of: another one where nothing else was stored.
     """
-    stored = seen.tensor.first_ends(place)
+    stored = seen.tensor.first_ends(cut)
     if stored is not None and stored.low.shape != stored.high.shape:
         stored = None
-    if stored is not None and place.window == stored.window and _fine(stored, size):
-        return _fewer(stored, size), place
+    if stored is not None and cut.window == stored.window and _fine(stored, size):
+        return _fewer(stored, size), cut
     try:
-        ends = seen.tensor.array.ends(
-            place.drawn, place.index, place.window, size, place.part, place.order
-        )
-        return ends, place
+        ends = seen.tensor.array.ends(cut.drawn, cut.index, cut.window, size, cut.part, cut.order)
+        return ends, cut
     except (GoneError, BadInputError):
         pass
     if stored is not None:
-        return _fewer(_within(stored, place.window), size), place
-    return _at_first(seen, place, size)
+        return _fewer(_within(stored, cut.window), size), cut
+    return _at_first(seen, cut, size)
 
 
 def _fine(ends: Ends, size: tuple[int, int]) -> bool:
@@ -203,9 +201,9 @@ def _fine(ends: Ends, size: tuple[int, int]) -> bool:
     return pooled and ends.block[0] <= asked[0] and ends.block[1] <= asked[1]
 
 
-def _at_first(seen: Seen, place: Place, size: tuple[int, int]) -> tuple[Ends, Place] | None:
+def _at_first(seen: Seen, cut: Cut, size: tuple[int, int]) -> tuple[Ends, Cut] | None:
     """The plane that was stored, where the tensor is gone and another one is wanted."""
-    first = seen.tensor.first_place
+    first = seen.tensor.first_cut
     if first is None:
         return None
     ends = seen.tensor.first_ends(first)

@@ -14,6 +14,7 @@ import numpy as np
 
 from nnsight_magic.views.data.array import Array, Ends, Plane
 from nnsight_magic.views.data.colouring import all_seen, automatic, marks_of, standing_out
+from nnsight_magic.views.data.cut import Cut, Window
 from nnsight_magic.views.data.labels import Labels
 from nnsight_magic.views.data.levels import (
     MINUS_INFINITY,
@@ -23,7 +24,6 @@ from nnsight_magic.views.data.levels import (
     encode,
     pack,
 )
-from nnsight_magic.views.data.place import Place, Window
 from nnsight_magic.views.data.pooling import numbers
 from nnsight_magic.views.data.wire import PlaneFacts, Statistics, StoredPicture
 
@@ -34,12 +34,12 @@ STORED = 1 << 16
 
 @dataclass(frozen=True)
 class _First:
-    """The picture that was stored, as codes: all values of a tensor, or the plane at `place`."""
+    """The stored picture, as codes: all values of a tensor, or the plane that `cut` tells."""
 
     part: str
     low: Coded
     high: Coded | None = None
-    place: Place | None = None
+    cut: Cut | None = None
     window: Window = (0, 0, 0, 0)
     block: tuple[int, int] = (1, 1)
 
@@ -108,8 +108,8 @@ class TensorData:
             plane = self._pooled(drawn, index, part, budget // 2)
             stats = self.statistics(part, drawn, index, plane)
             form |= {"form": "plane", **facts_of(plane), "drawn": drawn, "index": index}
-            place = self._place(drawn, index, part)
-            first = _First(part, plane.low, plane.high, place, plane.window, plane.block)
+            cut = self._cut(drawn, index, part)
+            first = _First(part, plane.low, plane.high, cut, plane.window, plane.block)
             coded, codes = plane.low, both(plane)
             _widen(stats, plane)
         traits = {"stats": stats, "stored": form}
@@ -121,39 +121,39 @@ class TensorData:
         rows = min(height, math.isqrt(budget))
         return self.array.plane(drawn, index, size=(rows, budget // max(1, rows)), part=part)
 
-    def _place(self, drawn: list[int], index: list[int], part: str) -> Place:
+    def _cut(self, drawn: list[int], index: list[int], part: str) -> Cut:
         """A whole plane."""
         down, across = drawn
         rows, columns = (self.array.shape[axis] if axis >= 0 else 1 for axis in (down, across))
         size, window = (rows, columns), (0, rows, 0, columns)
-        return Place((down, across), tuple(index), size, window, part, None)
+        return Cut((down, across), tuple(index), size, window, part, None)
 
     @property
-    def first_place(self) -> Place | None:
+    def first_cut(self) -> Cut | None:
         """The plane that was stored; `None` where all values were, or none."""
-        return None if self._first is None else self._first.place
+        return None if self._first is None else self._first.cut
 
-    def first_ends(self, place: Place) -> Ends | None:
-        """What was stored of a place, as the page has it; `None` where that was not stored."""
+    def first_ends(self, cut: Cut) -> Ends | None:
+        """What was stored of a cut, as the page has it; `None` where that was not stored."""
         first = self._first
-        if first is None or first.part != place.part:
+        if first is None or first.part != cut.part:
             return None
         values = first.low.values
-        if first.place is None:
+        if first.cut is None:
             if values.ndim:
-                values = values[self.array.selector(place.drawn, place.index)]
-                if values.ndim == 2 and place.drawn[0] > place.drawn[1]:
+                values = values[self.array.selector(cut.drawn, cut.index)]
+                if values.ndim == 2 and cut.drawn[0] > cut.drawn[1]:
                     values = values.T
-            values = values.reshape(place.size)
-            if place.order is not None:
-                values = values[:, place.order]
-            return Ends(values, values, (0, place.size[0], 0, place.size[1]), (1, 1))
+            values = values.reshape(cut.size)
+            if cut.order is not None:
+                values = values[:, cut.order]
+            return Ends(values, values, (0, cut.size[0], 0, cut.size[1]), (1, 1))
         same = all(
             at == there
-            for axis, (at, there) in enumerate(zip(place.index, first.place.index, strict=True))
-            if axis not in place.drawn
+            for axis, (at, there) in enumerate(zip(cut.index, first.cut.index, strict=True))
+            if axis not in cut.drawn
         )
-        if not same or place.drawn != first.place.drawn or place.order is not None:
+        if not same or cut.drawn != first.cut.drawn or cut.order is not None:
             return None
         above = values if first.high is None else first.high.values
         return Ends(values, above, first.window, first.block)

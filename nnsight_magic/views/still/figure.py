@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from nnsight_magic.views.data.seen import Drawn, Seen, drawn_by, place_of
+from nnsight_magic.views.data.seen import Drawn, Seen, cut_of, drawn_by
 from nnsight_magic.views.data.words import number
 from nnsight_magic.views.still.colour_maps import COLOUR_MAPS
 from nnsight_magic.views.still.layout import plot_size
@@ -29,7 +29,7 @@ def figure(seen: Seen) -> Any:
     """
     if not seen.tensor.array.size:
         return _empty(seen)
-    top, bottom, left, right = place_of(seen).window
+    top, bottom, left, right = cut_of(seen).window
     width, height = plot_size(WIDTH, HEIGHT, bottom - top, right - left)
     drawn = drawn_by(seen, (height, width))
     if drawn is None:

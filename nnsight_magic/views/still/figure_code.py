@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from nnsight_magic.views.data.roles import ROWS, TOKENS
-from nnsight_magic.views.data.seen import Seen, axes_of, colouring_of, place_of
+from nnsight_magic.views.data.seen import Seen, axes_of, colouring_of, cut_of
 from nnsight_magic.views.data.wire import AxisState
 
 
@@ -54,19 +54,19 @@ def _tokens(seen: Seen, axes: Sequence[AxisState]) -> list[Any]:
 
 def _state(seen: Seen) -> dict[str, Any]:
     """What a new viewer is to be told, in the order in which one would write it."""
-    place, axes = place_of(seen), axes_of(seen)
-    limits, palette = colouring_of(seen, place)
+    cut, axes = cut_of(seen), axes_of(seen)
+    limits, palette = colouring_of(seen, cut)
     state: dict[str, Any] = {"axes": [axis["role"] for axis in axes]}
     tokens = _tokens(seen, axes)
     if tokens:
         state["tokens"] = tokens
-    state |= {"drawn": list(place.drawn), "limits": list(limits), "palette": palette}
-    if any(place.index):
-        state["index"] = list(place.index)
-    if place.window != (0, place.size[0], 0, place.size[1]):
-        state["window"] = list(place.window)
+    state |= {"drawn": list(cut.drawn), "limits": list(limits), "palette": palette}
+    if any(cut.index):
+        state["index"] = list(cut.index)
+    if cut.window != (0, cut.size[0], 0, cut.size[1]):
+        state["window"] = list(cut.window)
     if seen.tensor.array.complex:
-        state["part"] = place.part
-    if place.order is not None:
+        state["part"] = cut.part
+    if cut.order is not None:
         state["ordered"] = True
     return state

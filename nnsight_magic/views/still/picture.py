@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from nnsight_magic.views.data.colouring import places
-from nnsight_magic.views.data.seen import Drawn, Seen, axes_of, drawn_by, place_of
+from nnsight_magic.views.data.seen import Drawn, Seen, axes_of, cut_of, drawn_by
 from nnsight_magic.views.data.wire import AxisState
 from nnsight_magic.views.data.words import number, visible
 from nnsight_magic.views.still.colours import scale
@@ -50,8 +50,8 @@ class Names:
 
 def names_of(seen: Seen, drawn: Drawn, width: float, height: float) -> Names:
     """Tokens where an axis has them, numbers elsewhere, as many as have room."""
-    axes, order = axes_of(seen), drawn.place.order
-    down, across = drawn.place.drawn
+    axes, order = axes_of(seen), drawn.cut.order
+    down, across = drawn.cut.drawn
     top, bottom, left, right = drawn.window
     columns = range(right) if order is None else order.tolist()
     rows = _words(seen, axes, down, range(top, bottom), height)
@@ -99,7 +99,7 @@ def _label(words: Mapping[int, str], at: int) -> str:
 
 def room_for(seen: Seen, cells: int) -> tuple[int, int]:
     """Rows and columns of blocks that a picture of so many may have."""
-    top, bottom, left, right = place_of(seen).window
+    top, bottom, left, right = cut_of(seen).window
     width, height = plot_size(WIDTH, HEIGHT, bottom - top, right - left)
     rows, columns = min(height, bottom - top), min(width, right - left)
     excess = max(1.0, (rows * columns / cells) ** 0.5)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nnsight_magic.printable import escape
-from nnsight_magic.views.data.seen import Drawn, Seen, axes_of, place_of
+from nnsight_magic.views.data.seen import Drawn, Seen, axes_of, cut_of
 from nnsight_magic.views.data.words import number, size_text
 from nnsight_magic.views.still.picture import picture
 from nnsight_magic.views.still.style import frame, image, writable
@@ -38,22 +38,22 @@ def where(seen: Seen, drawn: Drawn) -> list[str]:
     """Which axes are drawn, where on the others the picture is, and what the colours leave out."""
     axes = axes_of(seen)
     names = [f"axis {k}" if axis["role"] == "axis" else axis["role"] for k, axis in enumerate(axes)]
-    place = drawn.place
-    down, across = place.drawn
+    cut = drawn.cut
+    down, across = cut.drawn
     words = []
     if across >= 0:
         arrows = f"{names[down]} ↓ {names[across]} →" if down >= 0 else f"{names[across]} →"
         fixed = [
-            f"{name} {place.index[k]} (of 0 to {seen.tensor.array.shape[k] - 1})"
+            f"{name} {cut.index[k]} (of 0 to {seen.tensor.array.shape[k] - 1})"
             for k, name in enumerate(names)
             if k not in (down, across) and seen.tensor.array.shape[k] > 1
         ]
         words.append("; ".join([arrows, *fixed]))
-    top, bottom, left, right = place.window
-    if (top, bottom, left, right) != (0, place.size[0], 0, place.size[1]):
+    top, bottom, left, right = cut.window
+    if (top, bottom, left, right) != (0, cut.size[0], 0, cut.size[1]):
         words.append(f"rows {top} to {bottom - 1}, columns {left} to {right - 1}")
     if seen.tensor.array.complex:
-        words.append(place.part)
+        words.append(cut.part)
     low, high = map(number, drawn.limits)
     beyond = "; values lie outside" if any(drawn.outside) else ""
     words.append(f"colours from {low} to {high}{beyond}")
@@ -68,10 +68,10 @@ def png(seen: Seen) -> bytes | None:
 
 def heading(seen: Seen) -> str:
     """Title and shape, and the place on the axes that are not drawn."""
-    shape, place, axes = seen.tensor.array.shape, place_of(seen), axes_of(seen)
+    shape, cut, axes = seen.tensor.array.shape, cut_of(seen), axes_of(seen)
     places = [
-        f"{f'axis {k}' if axis['role'] == 'axis' else axis['role']} {place.index[k]}"
+        f"{f'axis {k}' if axis['role'] == 'axis' else axis['role']} {cut.index[k]}"
         for k, axis in enumerate(axes)
-        if k not in place.drawn and shape[k] > 1
+        if k not in cut.drawn and shape[k] > 1
     ]
     return writable(", ".join([f"{seen.title or 'tensor'} {tuple(shape)}", *places]))

@@ -1,4 +1,4 @@
-"""Where on a tensor a picture is."""
+"""Which plane is cut out of a tensor for a picture."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Window = tuple[int, int, int, int]  # top, bottom, left, right, in values
 
 
 @dataclass(frozen=True)
-class Place:
+class Cut:
     """Which plane of a tensor is drawn, and which part of that plane.
 
     `drawn` is the axis down and the one across, -1 for none; `size` the plane's rows and columns,
