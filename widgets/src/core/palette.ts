@@ -9,10 +9,7 @@ export const SCALES = {
     light: ["#f7f7f5", "#c3ddf2", "#7fb2e0", "#3a7fc4", "#174a92", "#081f4d"],
     dark: ["#17191e", "#1b3763", "#2a63ad", "#5b9de6", "#a9d3ff", "#f2f9ff"],
   },
-  grey: {
-    light: ["#ffffff", "#111111"],
-    dark: ["#111111", "#ffffff"],
-  },
+  grey: { light: ["#ffffff", "#111111"], dark: ["#111111", "#ffffff"] },
 } as const;
 
 export const NAN = [217, 70, 176] as const;
