@@ -96,19 +96,23 @@ class SweepResult:
         for notice in self.notices:
             print(notice)
         for name, each in self.results.items():
-            if name == self.drawn:
-                continue
-            if getattr(each, "ndim", 0):
+            if name != self.drawn and getattr(each, "ndim", 0):
                 show_view(each.view())
-            else:
+            elif name != self.drawn:
                 print(_text(name, each))
+            if beside := _beside(each):
+                print(f"{name}: {beside}")
 
 
 def _text(name: str, result: Any) -> str:
-    beside = [
+    text = result.text() if hasattr(result, "text") else f"{name}: {result!r}"
+    return "\n".join([text, *filter(None, [_beside(result)])])
+
+
+def _beside(result: Any) -> str:
+    """The numbers without the writes and on the reference, where they are one each."""
+    return ", ".join(
         f"{kind} {float(result[kind]):.4g}"
         for kind in ("baseline", "reference")
         if hasattr(result, "coords") and kind in result.coords and not result[kind].ndim
-    ]
-    text = result.text() if hasattr(result, "text") else f"{name}: {result!r}"
-    return "\n".join([text, *([", ".join(beside)] if beside else [])])
+    )

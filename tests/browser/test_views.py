@@ -181,6 +181,16 @@ def test_a_tensor_is_zoomed_to_its_own_pixels(notebook: Notebook) -> None:
     assert until(lambda: notebook.evaluate("print(big.window)").strip() == "[]")
 
 
+def test_a_heat_map_that_is_filled_is_drawn_anew(notebook: Notebook) -> None:
+    canvas = view(notebook, "tensor heat").get_by_role("img").first
+    picture = "canvas => canvas.toDataURL()"
+    before = canvas.evaluate(picture)
+    notebook.evaluate("was = heat.array.tensor; heat.refill(torch.randn(was.shape))")
+    assert until(lambda: canvas.evaluate(picture) != before)
+    notebook.evaluate("heat.refill(was)")
+    assert until(lambda: canvas.evaluate(picture) == before)
+
+
 def test_statistics_of_a_large_tensor_are_exact_when_they_are_looked_at(notebook: Notebook) -> None:
     big = view(notebook, "tensor big")
     big.get_by_role("button", name="statistics").click()

@@ -201,3 +201,14 @@ def test_handlers_leave_the_grad_mode_alone_and_need_none() -> None:
     info, _ = ask(show(tensor), do="plane", drawn=[0, 1], index=[0, 0], size=[8, 8])
     assert "error" not in info
     assert torch.is_grad_enabled()
+
+
+def test_a_view_that_is_filled_shows_the_new_values():
+    values = torch.full((2, 3), torch.nan)
+    view = TensorView(values, "effect")
+    assert "min" not in view.stats
+    view.refill(torch.arange(6.0).reshape(2, 3))
+    assert (view.stats["min"], view.stats["max"]) == (0, 5)
+    assert view.array.text([1, 2]).startswith("5")
+    with pytest.raises(BadInputError, match=r"shape \(2, 3\)"):
+        view.refill(torch.zeros(3, 2))

@@ -111,10 +111,11 @@ class Sweep(Tracer):
                 variant.reading = lent[variant.clean]
         self._by_coroutine = {each.coroutine: each for each in self._variants.values()}
         self._holds_cache = bool(filled_among((*self.args, *self.inputs.values())))
+        size = settings.batch_size
+        if size is None:
+            size = variants_per_batch(self._module, self.tokens, self._rows, self.inputs)
         # What is filled in a cache has the rows of one variant.
-        self._size = 1 if self._holds_cache else settings.batch_size
-        if self._size is None:
-            self._size = variants_per_batch(self._module, self.tokens, self._rows, self.inputs)
+        self._size = 1 if self._holds_cache else size
         self._bypasses = Bypasses()
         self.packs = settings.pack and not self.model.edits.in_force and self._may_pack()
         self._scheduler: Coroutine | None = None
@@ -234,12 +235,13 @@ class Sweep(Tracer):
         if run is None:
             return None
         wanted = WantedOfShared(run, touch, ancestry)
-        waits = variant is not None and variant.alone is None and not run.clean.has(touch.site)
-        if waits and self._scheduler is not None:
-            variant.wants = wanted
-            found = self._scheduler.switch()
-        else:
+        found: Pause | Exception | None
+        scheduler, here = self._scheduler, run.clean.has(touch.site)
+        if variant is None or variant.alone is not None or here or scheduler is None:
             found = wanted.pause_or_error()
+        else:
+            variant.wants = wanted
+            found = scheduler.switch()
         if isinstance(found, Exception):
             raise found
         assert found is not None

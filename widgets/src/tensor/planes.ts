@@ -2,6 +2,7 @@
 // question first, one at a time.
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { type Answer, doublesOf, inflate, kernelOf, wholesOf } from "../core/kernel";
+import { useTrait } from "../core/model";
 import type { Model } from "../core/widget";
 import type { StoredPicture } from "../core/wire";
 import { byNorm, covers, cut, extent, type Picture, pictureOf, pooled, thinned, type Window } from "./picture";
@@ -21,18 +22,23 @@ const KEPT = 96;
 export const keyOf = ({ drawn, index, part, ordered }: Place) =>
   JSON.stringify([drawn, index.map((at, axis) => (drawn.includes(axis) ? -1 : at)), part, ordered]);
 
-/** The stored codes, once they are unpacked: undefined before, null where there are none. */
+/**
+ * The stored codes, once they are unpacked: undefined before, null where there are none. They come
+ * anew where the kernel fills a view with further values.
+ */
 function useStored(model: Model) {
   const [stored, setStored] = useState<{ codes: Uint8Array; levels: Float64Array } | null>();
+  const [packed] = useTrait<DataView>(model, "codes");
+  const [packedLevels] = useTrait<DataView>(model, "levels");
   useEffect(() => {
     let current = true;
-    Promise.all([inflate(model.get("codes")), inflate(model.get("levels"))])
+    Promise.all([inflate(packed), inflate(packedLevels)])
       .then(([codes, levels]) => current && setStored({ codes, levels: doublesOf(levels) }))
       .catch(() => current && setStored(null));
     return () => {
       current = false;
     };
-  }, [model]);
+  }, [packed, packedLevels]);
   return stored;
 }
 
@@ -56,6 +62,12 @@ export function usePlanes(model: Model, place: Place, window: Window | null, pix
   const [trouble, setTrouble] = useState("");
   const sharp = useRef<{ key: string; picture: Picture } | null>(null);
   const key = keyOf(place);
+  const drawnFrom = useRef(stored);
+  if (drawnFrom.current && drawnFrom.current !== stored) {
+    cache.clear(); // pictures of the values before
+    sharp.current = null;
+  }
+  drawnFrom.current = stored;
   const size: [number, number] = [extent(shape, place.drawn[0]), extent(shape, place.drawn[1])];
   const seen = window ?? whole(...size);
 
