@@ -27,3 +27,10 @@ def asked_sentence(word: str, candidates: Iterable[str], likeness: float = 0.6) 
     """The same behind a sentence, with the space before it: ` Did you mean 'x'?`."""
     found = did_you_mean(word, candidates, likeness)
     return f" D{found[1:]}" if found else ""
+
+
+def listing(names: Iterable[str], most: int = 8) -> str:
+    """`a, b, c, … (17 more)`."""
+    names = list(names)
+    shown = ", ".join(names[:most])
+    return shown if len(names) <= most else f"{shown}, … ({len(names) - most} more)"

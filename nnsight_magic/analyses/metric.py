@@ -14,8 +14,8 @@ from typing import Any
 import torch
 
 from nnsight_magic.errors import BadInputError, TokenTextError
-from nnsight_magic.language.problems import listing
 from nnsight_magic.language.tokens import token_texts
+from nnsight_magic.near import listing
 
 KINDS = ("log-probability", "probability", "logit difference", "function")
 Answer = str | int | Sequence[int]

@@ -25,7 +25,7 @@ from nnsight_magic.language.names import (
 )
 from nnsight_magic.language.parts import is_part, why_not
 from nnsight_magic.language.paths import as_written
-from nnsight_magic.language.problems import Problem, cell_error, listing, on_written_lines
+from nnsight_magic.language.problems import Problem, cell_error, on_written_lines
 from nnsight_magic.language.program import Link, Program, Reference
 from nnsight_magic.language.tree import (
     below_root,
@@ -37,7 +37,7 @@ from nnsight_magic.language.tree import (
     numbered,
     standard,
 )
-from nnsight_magic.near import did_you_mean
+from nnsight_magic.near import did_you_mean, listing
 
 USUAL_IMPORTS = {
     "np": "import numpy as np",

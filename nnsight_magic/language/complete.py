@@ -19,7 +19,6 @@ from nnsight_magic.language.names import (
 )
 from nnsight_magic.language.parts import parts_of
 from nnsight_magic.language.paths import literal_index, unwind
-from nnsight_magic.language.problems import listing
 from nnsight_magic.language.tree import (
     below_root,
     children,
@@ -30,6 +29,7 @@ from nnsight_magic.language.tree import (
     numbered,
     standard,
 )
+from nnsight_magic.near import listing
 
 # Handle attributes that are worth offering; the others are for programs.
 OFFERED = ("output", "input", "inputs", "next", "skip", "heads", "pattern", "source", "ops")

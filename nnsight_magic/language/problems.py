@@ -36,13 +36,6 @@ class Problem:
         return f"{self.message}; {self.hint}" if self.hint else self.message
 
 
-def listing(names: Iterable[str], most: int = 8) -> str:
-    """`a, b, c, … (17 more)`."""
-    names = list(names)
-    shown = ", ".join(names[:most])
-    return shown if len(names) <= most else f"{shown}, … ({len(names) - most} more)"
-
-
 def caret(line: str, start: int, end: int) -> str:
     """Blanks and `^` that stand under `line[start:end]`, tabs and wide characters included."""
 

@@ -22,7 +22,7 @@ from nnsight_magic.engine.values.value import Value, handed_out, own_copy, plain
 from nnsight_magic.errors import WrongValueError
 from nnsight_magic.language.names import VALUE_ATTRIBUTES
 from nnsight_magic.language.parts import place_of_part
-from nnsight_magic.language.tokens import PromptRow
+from nnsight_magic.language.tokens import PromptRow, Texts
 
 # Values by their names in the batch (`layers[5].output`), each with the names by which prompts
 # touched it (`corrupt.layers[5].output`), in their order.
@@ -39,7 +39,7 @@ def part(value: torch.Tensor, owner: Row) -> torch.Tensor:
     """
     row, batch = owner._row, owner._batch
     if batch.prompts == 1 and batch.each == 1 and not row.start and row.stop == row.width:
-        return _named(value[...] if value.ndim else value, value, row)
+        return _named(value[...] if value.ndim else value, value, row, owner._model)
     axes = axes_of(owner._model, value, batch)
     view = part_of(value, axes, batch, row.index, slice(row.start, row.stop))
     where = (value.where if isinstance(value, Value) else None) or "this value"
@@ -52,16 +52,16 @@ def part(value: torch.Tensor, owner: Row) -> torch.Tensor:
                 f"Write it for all of them, without a prompt's name: {where}[…] = x."
             )
         return value
-    return _named(view, value, row)
+    return _named(view, value, row, owner._model)
 
 
-def _named(view: torch.Tensor, value: torch.Tensor, row: PromptRow) -> torch.Tensor:
+def _named(view: torch.Tensor, value: torch.Tensor, row: PromptRow, model: Any) -> torch.Tensor:
     if type(view) is not type(value) and isinstance(value, type(view)):
         view.__class__ = type(value)  # `[0]` of a block's output keeps its meaning
         if isinstance(view, Value) and isinstance(value, Value):
             view.where = f"{row.name}.{value.where}" if value.where else None
     noted: Any = view  # a text in its index is looked up in this row; see `Scope._by_text`
-    noted._row = row
+    noted._row, noted._texts = row, Texts((row,), model)
     return view
 
 

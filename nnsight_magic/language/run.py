@@ -12,8 +12,8 @@ from nnsight_magic.language.keep import Notebook, Saved
 from nnsight_magic.language.names import SCOPE_NAME, TRACE_NAMES, WRITABLE
 from nnsight_magic.language.program import Program
 from nnsight_magic.language.rows import TouchedBy
-from nnsight_magic.language.scope import Scope, prompt_rows
-from nnsight_magic.language.tokens import PromptRow
+from nnsight_magic.language.scope import Scope
+from nnsight_magic.language.tokens import PromptRow, prompt_rows
 from nnsight_magic.language.tree import root_names
 
 _MISSING = object()

@@ -15,7 +15,7 @@ from nnsight_magic.language.keep import kept, stacked
 from nnsight_magic.language.names import VALUE_ATTRIBUTES
 from nnsight_magic.language.rows import Row
 from nnsight_magic.language.sources import Names, Sources
-from nnsight_magic.language.tokens import ByText, PromptRow, token_texts
+from nnsight_magic.language.tokens import ByText, PromptRow, prompt_rows
 from nnsight_magic.language.tree import below_root
 
 _MISSING = object()
@@ -167,24 +167,6 @@ class Scope:
             rows = prompt_rows(self._tracer, self._names)
             object.__setattr__(self, "_rows_made", rows)
         return rows
-
-
-def prompt_rows(tracer: Any, names: tuple[str, ...] = ()) -> tuple[PromptRow, ...]:
-    """The rows of a trace's batch, each with its own tokens, padding left out."""
-    ids = tracer.input_ids
-    if ids is None:
-        return ()
-    mask = tracer.attention_mask
-    rows = []
-    for index, row_ids in enumerate(ids.tolist()):
-        start, stop = 0, len(row_ids)
-        if mask is not None and mask.shape == ids.shape:
-            columns = mask[index].nonzero()
-            start, stop = int(columns[0]), int(columns[-1]) + 1
-        texts = token_texts(tracer.model.tokenizer, row_ids[start:stop])
-        name = names[index] if index < len(names) else None
-        rows.append(PromptRow(index, start, len(row_ids), tuple(texts), name))
-    return tuple(rows)
 
 
 def _parameters(function: Callable[..., None]) -> Mapping[str, Any]:

@@ -1,169 +1,34 @@
-"""Tokens as text: how they are shown, `layers[3].output[:, "Tower"]`, `logits[0, -1, " Paris"]`."""
+"""Tokens as text in a cell: `layers[3].output[:, "Tower"]`, `logits[0, -1, " Paris"]`."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
-from nnsight_magic.engine.running.text_config import text_config
-from nnsight_magic.errors import TokenTextError
-from nnsight_magic.language.problems import listing
-from nnsight_magic.near import did_you_mean
+from nnsight_magic.engine.tracing.token_texts import (
+    PromptRow,
+    Spelled,
+    Texts,
+    joined,
+    position,
+    prompt_rows,
+    token_id,
+    token_texts,
+    vocabulary_size,
+)
 
-
-def token_texts(tokenizer: Any, ids: Sequence[int]) -> list[str]:
-    """Each token's own text, its leading space included; `<id>` without a tokenizer.
-
-    A token that holds a part of a character only has that part's bytes as Python escapes them:
-    `\\xe4\\xbd` and `\\xa0` are one Chinese character.
-    """
-    ids = [int(each) for each in ids]
-    if tokenizer is None or not ids:
-        return [f"<{each}>" for each in ids]
-    texts = tokenizer.batch_decode([[each] for each in ids], clean_up_tokenization_spaces=False)
-    pieces = tokenizer.convert_ids_to_tokens(ids)
-    return [_own_text(text, str(piece)) for text, piece in zip(texts, pieces, strict=True)]
-
-
-@dataclass(frozen=True)
-class Spelled:
-    """Gives the text of a token id."""
-
-    tokenizer: Any
-
-    def __call__(self, token: int) -> str:
-        """Raises `LookupError` where the tokenizer has no such token: logits may be longer than
-        its vocabulary."""
-        if not 0 <= token < len(self.tokenizer):
-            raise LookupError(token)
-        return token_texts(self.tokenizer, [token])[0]
-
-
-# How byte-level tokenizers write bytes (Radford et al. 2019, GPT-2): those that are printable
-# characters of Latin-1 as they are, the others as the characters from U+0100 on, in order.
-_AS_THEY_ARE = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
-_BYTES = {chr(byte): byte for byte in _AS_THEY_ARE} | {
-    chr(0x100 + k): byte for k, byte in enumerate(sorted({*range(0x100)} - _AS_THEY_ARE))
-}
-_FALLBACK = re.compile(r"<0x([0-9A-F]{2})>")  # a byte for which Sentencepiece has no other token
-
-
-def _own_text(text: str, piece: str) -> str:
-    """A token's text from what it is decoded to alone, and its name in the vocabulary."""
-    if piece.startswith("▁") and not text.startswith(" "):
-        return f" {text}"  # Sentencepiece tokenizers drop the space of a token decoded alone
-    if "\ufffd" not in text:
-        return text
-    if fallback := _FALLBACK.fullmatch(piece):
-        raw = bytes.fromhex(fallback[1])
-    elif all(character in _BYTES for character in piece):
-        raw = bytes(_BYTES[character] for character in piece)
-    else:
-        return text
-    return raw.decode("utf-8", "backslashreplace")
-
-
-def joined(tokens: Iterable[str]) -> str:
-    """The text that tokens make up, characters of several tokens whole again."""
-    return b"".join(map(_raw, tokens)).decode("utf-8", "replace")
-
-
-def _raw(token: str) -> bytes:
-    """The bytes of a token's text."""
-    escaped = token.encode("utf-8", "surrogatepass")
-    return re.sub(rb"\\x([89a-f][0-9a-f])", lambda byte: bytes.fromhex(byte[1].decode()), escaped)
-
-
-@dataclass(frozen=True)
-class PromptRow:
-    """One prompt's row of a batch.
-
-    `tokens[k]` stands in column `start + k` of the padded batch of `width` columns.
-    """
-
-    index: int
-    start: int
-    width: int
-    tokens: tuple[str, ...]
-    name: str | None = None
-
-    @property
-    def stop(self) -> int:
-        return self.start + len(self.tokens)
-
-
-def position(text: str, row: PromptRow) -> int:
-    """The position of the token that reads `text`, leading and trailing spaces aside.
-
-    Raises `TokenTextError` where no token does, or several do.
-    """
-    found = [k for k, token in enumerate(row.tokens) if token == text]
-    found = found or [k for k, token in enumerate(row.tokens) if token.strip() == text.strip()]
-    prompt = f"prompt {row.name!r}" if row.name else "the prompt"
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise TokenTextError(
-            f"{text!r} is at several positions of {prompt}: {listing(map(str, found))}.\n"
-            f"Give the position you mean, such as [:, {found[0]}]."
-        )
-    span = _spread(text, row.tokens)
-    if span is not None:
-        first, last = span
-        pieces = ", ".join(f"{row.tokens[k]!r} at {k}" for k in range(first, last))
-        raise TokenTextError(
-            f"{text!r} is {last - first} tokens of {prompt}: {pieces}.\n"
-            f"Give one of them, or the slice [:, {first}:{last}]."
-        )
-    near = did_you_mean(text.strip(), [token.strip() for token in row.tokens])
-    tokens = listing([repr(token) for token in row.tokens], 12)
-    raise TokenTextError(
-        f"{text!r} is no token of {prompt}{f'; {near}' if near else '.'}\nIts tokens: {tokens}."
-    )
-
-
-def _spread(text: str, tokens: Sequence[str]) -> tuple[int, int] | None:
-    """The range of tokens that `text` is spread over, if it stands in the prompt at all."""
-    wanted, pieces = _raw(text.strip()), [_raw(token) for token in tokens]
-    begin = b"".join(pieces).find(wanted)
-    if begin < 0 or not wanted:
-        return None
-    end = begin + len(wanted)
-    passed, first, last = 0, 0, 0
-    for k, piece in enumerate(pieces):
-        if passed <= begin:
-            first = k
-        if passed < end:
-            last = k + 1
-        passed += len(piece)
-    return first, last
-
-
-def vocabulary_size(model: Any) -> int | None:
-    """The length of the logits' last axis, where the configuration tells it."""
-    return getattr(text_config(model), "vocab_size", None)
-
-
-def token_id(text: str, tokenizer: Any) -> int:
-    """The token of the vocabulary that reads `text`, or if there is none, the one with a space
-    before it.
-
-    Raises `TokenTextError` where the tokenizer makes several tokens of it.
-    """
-    if not text:
-        raise TokenTextError("An empty text is no token.\nGive a token's text or its number.")
-    for spelled in (text, f" {text}"):
-        ids = tokenizer.encode(spelled, add_special_tokens=False)
-        if len(ids) == 1:
-            return ids[0]
-    pieces = token_texts(tokenizer, tokenizer.encode(text, add_special_tokens=False))
-    raise TokenTextError(
-        f"{text!r} is no single token of the vocabulary, but {len(pieces)}: "
-        f"{listing(map(repr, pieces))}.\n"
-        f"Give one of them, such as [..., {pieces[0]!r}], or the number of a token."
-    )
+__all__ = [
+    "ByText",
+    "PromptRow",
+    "Spelled",
+    "Texts",
+    "joined",
+    "position",
+    "prompt_rows",
+    "token_id",
+    "token_texts",
+    "vocabulary_size",
+]
 
 
 class ByText:
@@ -172,65 +37,13 @@ class ByText:
     Reads and writes go to the tensor itself, with each text replaced by its position.
     """
 
-    __slots__ = ("_model", "_rows", "_tensor")
+    __slots__ = ("_tensor", "_texts")
 
     def __init__(self, tensor: Any, rows: Sequence[PromptRow], model: Any = None) -> None:
-        self._tensor, self._rows, self._model = tensor, rows, model
+        self._tensor, self._texts = tensor, Texts(rows, model)
 
     def __getitem__(self, index: Any) -> Any:
-        return self._tensor[self._resolved(index)]
+        return self._tensor[self._texts.numbers(index, self._tensor)]
 
     def __setitem__(self, index: Any, new: Any) -> None:
-        self._tensor[self._resolved(index)] = new
-
-    def _resolved(self, index: Any) -> Any:
-        if not isinstance(index, tuple):
-            return self._element(index, 0)
-        resolved, axis = [], 0
-        for place, element in enumerate(index):
-            if element is Ellipsis:
-                taken = sum(each is not None and each is not Ellipsis for each in index[place:])
-                axis = self._tensor.ndim - taken
-            resolved.append(self._element(element, axis))
-            axis += element is not None and element is not Ellipsis
-        return tuple(resolved)
-
-    def _element(self, element: Any, axis: int) -> Any:
-        if isinstance(element, str):
-            return self._column(element, axis)
-        if isinstance(element, slice):
-            start, stop = element.start, element.stop
-            if isinstance(start, str):
-                start = self._column(start, axis)
-            if isinstance(stop, str):
-                stop = self._column(stop, axis)
-            return slice(start, stop, element.step)
-        if isinstance(element, list):
-            return [self._column(e, axis) if isinstance(e, str) else e for e in element]
-        return element
-
-    def _column(self, text: str, axis: int) -> int:
-        """The column of `text` in this tensor, the same in each of its rows."""
-        size = self._tensor.shape[axis] if axis < self._tensor.ndim else 0
-        if size and size == vocabulary_size(self._model) and self._model.tokenizer is not None:
-            return token_id(text, self._model.tokenizer)
-        columns = {}
-        for row in self._rows:
-            if size == row.width:
-                columns[row.start + position(text, row)] = row
-            elif size == len(row.tokens):
-                columns[position(text, row)] = row
-            else:
-                raise TokenTextError(
-                    f"axis {axis} has {size} positions, the prompt has {len(row.tokens)} tokens, "
-                    f"so {text!r} cannot be looked up there.\nIndex it by number, or give the text "
-                    "on the axis of the tokens or of the vocabulary: (batch, tokens, …)[:, text]."
-                )
-        if len(columns) > 1:
-            places = ", ".join(f"{c} in prompt {r.name or r.index}" for c, r in columns.items())
-            raise TokenTextError(
-                f"{text!r} is at different positions of the batch: {places}.\n"
-                "Name the prompts and address one of them: clean.layers[3].output[:, "
-                f"{text!r}]."
-            )
-        return next(iter(columns))
+        self._tensor[self._texts.numbers(index, self._tensor)] = new

@@ -10,9 +10,8 @@ import textwrap
 from typing import Any
 
 from nnsight_magic.errors import NoModelError
-from nnsight_magic.language.problems import listing
 from nnsight_magic.language.tree import children, kind_of
-from nnsight_magic.near import did_you_mean
+from nnsight_magic.near import did_you_mean, listing
 from nnsight_magic.numbered import runs
 from nnsight_magic.printable import printable
 

@@ -8,11 +8,10 @@ from nnsight_magic.language.problems import (
     Span,
     caret,
     excerpt,
-    listing,
     on_written_lines,
     render,
 )
-from nnsight_magic.near import did_you_mean
+from nnsight_magic.near import did_you_mean, listing
 
 
 def test_the_caret_stands_under_the_word():

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from nnsight_magic.engine.model.model import Model
+from nnsight_magic.engine.model.prompt_tokens import Tokens, tokens_of
 from nnsight_magic.engine.model.travel import state_of
 from nnsight_magic.engine.places.handle import Handle
 from nnsight_magic.engine.places.place import touching
@@ -23,10 +24,13 @@ from nnsight_magic.engine.running.inputs import (
 )
 from nnsight_magic.engine.running.options import check_generation, check_options
 from nnsight_magic.engine.running.scan import Scan, scan
+from nnsight_magic.engine.running.sizes import hidden_size, key_value_heads, query_heads
 from nnsight_magic.engine.tracing.generated import Generator
 from nnsight_magic.engine.tracing.generation import Generation, GenerationTracer
+from nnsight_magic.engine.tracing.token_texts import rows_of
 from nnsight_magic.engine.tracing.tracer import Tracer
 from nnsight_magic.engine.values.value import Value
+from nnsight_magic.errors import BadInputError, NoSuchModuleError
 from nnsight_magic.loading.given import taken
 from nnsight_magic.loading.load import Source, open_source
 
@@ -197,6 +201,69 @@ class LanguageModel(Model):
                 ids = torch.full((rows.shape[0], 1), start, device=rows.device)
                 arguments.setdefault("decoder_input_ids", ids)
         return arguments
+
+    def tokens(self, inputs: Any) -> Tokens | list[Tokens]:
+        """What a prompt is for this model: its tokens, with positions, ids and texts.
+
+        Nothing is run, and no weights are loaded.
+
+        Args:
+            inputs: as in `trace`.
+
+        Returns:
+            `Tokens`, a tuple of `(position, id, text)`; of several prompts a list of them.
+
+        Raises:
+            BadInputError: the model could not be run on `inputs`.
+
+        >>> model = LanguageModel("demo")
+        >>> model.tokens("The Eiffel Tower")
+        0 'The' 504
+        1 ' E' 414
+        2 'iffel' 46682
+        3 ' Tower' 18669
+        """
+        given = self._prepared(inputs, {}, self._root).kwargs
+        ids, mask = given.get("input_ids"), given.get("attention_mask")
+        if ids is None:
+            raise BadInputError(
+                f"{type(self._root).__name__} runs on no tokens, so there are none to show."
+            )
+        rows = rows_of(ids, mask, self.tokenizer)
+        found = [
+            tokens_of(ids[row.index, row.start : row.stop].tolist(), row.tokens) for row in rows
+        ]
+        return found[0] if len(found) == 1 else found
+
+    @touching
+    def n_layers(self) -> int:
+        """How many decoder blocks there are.
+
+        >>> model = LanguageModel("demo")
+        >>> model.n_layers, model.n_heads, model.n_key_value_heads, model.hidden_size
+        (30, 9, 3, 576)
+        """
+        return self._size("blocks", self.block_count)
+
+    @touching
+    def n_heads(self) -> int:
+        """With how many heads each block attends."""
+        return self._size("attention heads", query_heads(self._root))
+
+    @touching
+    def n_key_value_heads(self) -> int:
+        """How many of them have keys and values of their own: fewer where queries share them."""
+        return self._size("attention heads", key_value_heads(self._root))
+
+    @touching
+    def hidden_size(self) -> int:
+        """How long the vector of a token is in the residual stream."""
+        return self._size("hidden size that its configuration names", hidden_size(self._root))
+
+    def _size(self, what: str, found: int | None) -> int:
+        if not found:
+            raise NoSuchModuleError(f"This model ({type(self._root).__name__}) has no {what}.")
+        return found
 
     def generate(
         self, inputs: Any = None, *, full: bool = True, grad: bool | None = None, **kwargs: Any

@@ -26,6 +26,7 @@ from nnsight_magic.engine.tracing.chosen_steps import ChosenSteps, Steps
 from nnsight_magic.engine.tracing.course import Course
 from nnsight_magic.engine.tracing.invoke import Invoke, Invokes
 from nnsight_magic.engine.tracing.own_calls import OwnCalls
+from nnsight_magic.engine.tracing.token_texts import TextsOfRun
 from nnsight_magic.engine.tracing.traceback import fold_frames
 from nnsight_magic.engine.tracing.wants_gradients import wants_gradients
 from nnsight_magic.engine.values.changes import Change
@@ -99,6 +100,7 @@ class Tracer(OlderSpellings):
         self._grad_mode = UsersGradMode()
         self._began = 0.0
         self._entered = False
+        self._texts: TextsOfRun | None = None
         self._lifeline: Any = None  # see `lifeline`
 
     @property
@@ -477,7 +479,10 @@ class Tracer(OlderSpellings):
         touch, ancestry = self._touch(handle, kind)
         if handle.is_attached:
             return self.own_calls.pause(touch)
-        return self._reach_site(touch, ancestry)
+        pause = self._reach_site(touch, ancestry)
+        if pause.texts is None:
+            pause.texts = self._texts = self._texts or TextsOfRun(self)
+        return pause
 
     def _touch(self, handle: Placed, kind: str) -> tuple[Touch, list[nn.Module]]:
         """The site that is meant, and the modules from the root down to its own."""

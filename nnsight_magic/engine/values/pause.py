@@ -83,6 +83,7 @@ class Pause:
         self.touch: Touch | None = None
         # By the name of what was asked for: a part of the value may have one of its own.
         self._touches: dict[str | None, Touch] = {}
+        self.texts: Any = None  # what knows the prompt's tokens by their texts
         self.passer: Touch | None = None  # a value handed out already that depends on this one
         self._late_write = late_write
         self._grad = grad
@@ -150,7 +151,7 @@ class Pause:
             if self._grad and copy.requires_grad:  # it is not under the user's own no_grad
                 retain_grad(copy)
             value = as_value(copy, cls)
-            value._pause, value.where = self, where
+            value._pause, value.where, value._texts = self, where, self.texts
             handed = HandedOut(path, value, self)
             self._handed.append(handed)
             mark(value, handed)

@@ -48,6 +48,7 @@ class Value(TensorOfValues):
     _pause: Origin | None = None  # where it was handed out, for errors about late writes
     _source: Any = None  # the tensor whose gradient this one shows
     _saved = False
+    _texts: Any = None  # what knows the prompt's tokens by their texts
     # Such as "layers[3].mlp.output"; torch has a method of this name.
     where: str | None = None  # pyright: ignore[reportIncompatibleMethodOverride]
 
@@ -64,11 +65,25 @@ class Value(TensorOfValues):
         # `plain.to(value)` gives back the user's own tensor.
         if any(result is arg for arg in args):
             return result
-        if type(result) in _HOLDING_TENSORS or isinstance(result, tuple | list):
+        if type(result) is torch.Tensor:
+            result.__class__ = Value
+            result._texts = next((each._texts for each in args if isinstance(each, Value)), None)
+            return result
+        if isinstance(result, tuple | list):
             return _as_values(result)
         if lends(func):
             return _noted_loan(args[0], result)
         return result
+
+    def __getitem__(self, index: Any) -> Any:
+        if self._texts is not None:
+            index = self._texts.numbers(index, self)
+        return super().__getitem__(index)
+
+    def __setitem__(self, index: Any, new: Any) -> None:
+        if self._texts is not None:
+            index = self._texts.numbers(index, self)
+        super().__setitem__(index, new)
 
     def save(self) -> Self:
         """Mark as wanted: it is listed in the result. Values stay usable after the block anyway."""
@@ -209,9 +224,6 @@ def _of_outputs(func: Any, args: Any, kwargs: Any) -> Any:
 
 class HiddenStates(tuple):
     """`(hidden,)`: what is written to a block's output as a tuple, as blocks used to give it."""
-
-
-_HOLDING_TENSORS = (torch.Tensor, tuple, list)
 
 
 def as_value(tensor: torch.Tensor, cls: type[Value] = Value) -> Value:
