@@ -18,6 +18,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nnsight_magic.analyses.attention_patterns import attention as attention
+    from nnsight_magic.analyses.attention_shown import Attention as Attention
     from nnsight_magic.analyses.lens_shown import Lens as Lens
     from nnsight_magic.analyses.logit_lens import lens as lens
     from nnsight_magic.analyses.metric import Metric as Metric
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
 
 # Where each name is at home; `dir(analyses)` lists them.
 _HOMES = {
+    "Attention": "attention_shown",
+    "attention": "attention_patterns",
     "Along": "result",
     "Axis": "points",
     "Grid": "points",

@@ -34,12 +34,25 @@ def _lens(line: Line) -> Arguments:
     return _given(answer=line.answer, of=line.of, top=line.top)
 
 
+def _attention(line: Line) -> Arguments:
+    made = _given(repeated=line.repeated, seed=line.seed)
+    if made and not line.induction:
+        raise OptionError("--repeated and --seed are of random tokens: say --induction too")
+    if line.score is not None:
+        from nnsight_magic.analyses.attention_shown import check_score
+
+        check_score(line.score, repeated=line.induction)
+    kept = {"keep": True} if line.keep else {}
+    return ({"induction": True} | made if line.induction else {}) | kept
+
+
 def _given(**arguments: Any) -> Arguments:
     """The arguments that the line has; the others are as they are by default."""
     return {name: value for name, value in arguments.items() if value is not None}
 
 
 KINDS: dict[str, Kind] = {
+    "attention": Kind("attention", _attention, lambda line: _given(score=line.score)),
     "lens": Kind("lens", _lens, lambda line: {"settled": True} if line.settled else {}),
 }
 
@@ -68,16 +81,20 @@ class Call:
     def code(self) -> str:
         """The Python that does the same."""
         given = "".join(f", {name}={value!r}" for name, value in self.arguments.items())
-        call = f"analyses.{self.kind.function}({self.variable}, {{}}{given})"
+
+        def call(prompt: str) -> str:
+            prompt = f", {prompt}" if prompt else ""
+            return f"analyses.{self.kind.function}({self.variable}{prompt}{given})"
+
         lines = ["from nnsight_magic import analyses"]
         if "WholeText(" in self.written:
             lines.append("from nnsight_magic.engine.running.inputs import WholeText")
         if not self.several:
-            made = call.format(self.written)
+            made = call(self.written)
         elif self.names:
-            made = f"{{name: {call.format('prompt')} for name, prompt in {self.written}.items()}}"
+            made = f"{{name: {call('prompt')} for name, prompt in {self.written}.items()}}"
         else:
-            made = f"[{call.format('prompt')} for prompt in {self.written}]"
+            made = f"[{call('prompt')} for prompt in {self.written}]"
         shown = self._shown()
         return "\n".join([*lines, "", f"{self.output} = {made}", *shown])
 
@@ -132,7 +149,13 @@ def asked(magic: str, line: Line, variable: str, model: Any, namespace: Mapping[
         OptionError: there is no prompt, or no variable of that name.
     """
     kind = KINDS[magic]
-    inputs, names = prompts_of(line, model, namespace)
+    arguments = kind.arguments(line)
+    inputs: Any = None
+    names: tuple[str, ...] = ()
+    if arguments.get("induction"):
+        _no_prompt(line)
+    else:
+        inputs, names = prompts_of(line, model, namespace)
     texts = isinstance(inputs, list) and bool(inputs) and all(isinstance(p, str) for p in inputs)
     several = texts and (len(inputs) > 1 or bool(names))
     prompts = tuple(inputs) if texts else (inputs,)
@@ -148,7 +171,7 @@ def asked(magic: str, line: Line, variable: str, model: Any, namespace: Mapping[
         names,
         _written(line, inputs, names),
         several,
-        kind.arguments(line),
+        arguments,
         kind.view(line),
         line.output or "found",
     )
@@ -167,8 +190,16 @@ def run(call: Call) -> Found:
     return Found(each if call.names else found, each, call.view)
 
 
+def _no_prompt(line: Line) -> None:
+    """Raises where there is a prompt beside one that the analysis makes."""
+    if line.prompts or line.prompt is not None or line.file is not None or line.words:
+        raise OptionError("--induction makes its own prompt, of random tokens; leave out the other")
+
+
 def _written(line: Line, inputs: Any, names: tuple[str, ...]) -> str:
     """The prompts as Python writes them; a notebook's variable by its name."""
+    if inputs is None:
+        return ""
     if line.prompt is not None and not line.chat:
         return line.prompt
     if names:

@@ -328,6 +328,12 @@ class NNsightMagic(Magics):
         __tracebackhide__ = True
         return self._analyse("lens", line)
 
+    @no_var_expand
+    @line_magic("attention")
+    def attention_magic(self, line: str) -> Any:
+        __tracebackhide__ = True
+        return self._analyse("attention", line)
+
     def _analyse(self, magic: str, line: str) -> Any:
         """Runs the analysis of that name; gives what it found, or `None` where nothing is shown."""
         __tracebackhide__ = True
@@ -430,5 +436,6 @@ class NNsightMagic(Magics):
 
 for _name in ("trace", "generate"):
     getattr(NNsightMagic, _name).__doc__ = help_text(_name)
-for _name in ("sweep", "edit", "model", "models", "saved", "runs", "edits", "about", "lens"):
+_LINES = ("model", "models", "saved", "runs", "edits", "about", "attention", "lens")
+for _name in ("sweep", "edit", *_LINES):
     getattr(NNsightMagic, f"{_name}_magic").__doc__ = help_text(_name)

@@ -108,6 +108,14 @@ OPTIONS: dict[str, tuple[Option, ...]] = {
     ),
     "runs": (),
     "about": (),
+    "attention": (
+        Option("induction", "flag", "run on repeated random tokens, and score induction heads"),
+        Option("repeated", "number", "how many random tokens are repeated", "n", "N"),
+        Option("seed", "number", "where the random numbers begin that choose them", metavar="N"),
+        Option("score", "text", "what heads are ranked by at first", metavar="NAME"),
+        Option("keep", "flag", "keep the patterns of all heads, however many"),
+        *ANALYSIS,
+    ),
     "lens": (
         Option("answer", "text", "a token to follow through the rows", "a", "TEXT"),
         Option("of", "text", "what is looked at: resid, or what attn or mlp adds (default: resid)",
@@ -128,6 +136,7 @@ SUMMARY = {
     "edit": "Make an edit, writes that every later run carries out: %%edit silence",
     "edits": "List the model's edits, switch, remove, store or load them: %edits silence --off",
     "about": "Show what a module is: %about layers[3].mlp, or layers[3].mlp? in any cell.",
+    "attention": 'What the heads attend to: %attention "Mary and John", %attention --induction',
     "lens": 'The logit lens of a prompt: %lens "The Eiffel Tower is in the city of" -a " Paris"',
     "runs": "List the runs of this session, or compare two: %runs 3 5",
 }
@@ -394,6 +403,7 @@ def help_text(magic: str) -> str:
         "saved": "%saved [NAME …] [--drop]",
         "runs": "%runs [A B]",
         "about": "%about PATH",
+        "attention": '%attention "PROMPT" [options]   (or --induction instead of a prompt)',
         "lens": '%lens "PROMPT" [--answer TEXT] [options]',
     }.get(magic, f"%{magic} [options]")
     lines = [SUMMARY[magic], "", usage, ""]

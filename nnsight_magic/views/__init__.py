@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from nnsight_magic.views.data.strips import likeliest as likeliest
     from nnsight_magic.views.live.comparison import CompareView as CompareView
     from nnsight_magic.views.live.comparison import compare as compare
+    from nnsight_magic.views.live.heads import HeadsView as HeadsView
     from nnsight_magic.views.live.show import show as show
     from nnsight_magic.views.live.steps import StepsView as StepsView
     from nnsight_magic.views.live.tensor import TensorView as TensorView
@@ -39,6 +40,7 @@ _HOMES = {
     "COLOUR_MAPS": "still.colour_maps",
     "CompareView": "live.comparison",
     "GridView": "live.tokens",
+    "HeadsView": "live.heads",
     "ModuleNote": "data.modules",
     "ModuleTree": "data.modules",
     "Selection": "live.view",

@@ -10,6 +10,8 @@ import pytest
 from tests.magics.conftest import PROMPT
 
 LINES = {
+    "attention": (f'%attention "{PROMPT}" --keep', ["scores", "patterns"]),
+    "induction": ("%attention --induction -n 5 --seed 2 --score duplicate", ["scores"]),
     "lens": (f'%lens "{PROMPT}" -a 7 -k 2', ["token", "entropy", "settled"]),
 }
 
@@ -73,6 +75,9 @@ def test_prompts_come_from_variables_files_and_chats(shell, tmp_path):
         ('%lens "Hello" -a "zebra quux"', "tokens: "),
         ('%lens "Hello" --of banana', "no lens of 'banana'"),
         ('%lens "Hello" --anwser x', "did you mean '--answer'?"),
+        ('%attention "Hello" --induction', "makes its own prompt"),
+        ('%attention "Hello" --seed 3', "say --induction too"),
+        ('%attention "Hello" --score fame --no-view', "no score 'fame'"),
         ('%lens "Hello" -k many', "--top takes a whole number"),
         ('%lens "Hello" -o 3x', "'3x' cannot be the name of a variable"),
     ],

@@ -18,6 +18,7 @@ import torch
 from nnsight_magic.views import ModuleNote, compare, describe, show
 from nnsight_magic.views.data.strips import Step, TokenStrip
 from nnsight_magic.views.data.two_texts import two_texts
+from nnsight_magic.views.live.heads import HeadsView
 from nnsight_magic.views.live.steps import StepsView
 from nnsight_magic.views.live.tokens import GridView, TokensView
 from nnsight_magic.views.live.trace import TraceView
@@ -38,7 +39,7 @@ QUESTIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "stop": ("steps", {}),
 }
 # What the bytes of a trait or of an answer are, beside JSON.
-NUMBERS = {"levels": "<f8", "codes": "<u1"}
+NUMBERS = {"levels": "<f8", "codes": "<u1", "small": "<u1"}
 BUFFERS = {"plane": ("<f8", "<u1", "<i4"), "margins": ("<f4", "<f4", "<f4", "<f4")}
 
 
@@ -75,7 +76,9 @@ def every_kind() -> dict[str, View]:
     }
     trace = TraceView("run 3", ["2 tokens"], wrote=["h"], notices=["n"], texts=[texts], **parts)
     grid = GridView([[[("b", 0.5)], [("c", 0.75)]]], ["a", "b"], ["block 3"], "lens")
-    all_kinds = [trace, grid, tensor, compared, parts["tokens"], parts["steps"], tree]
+    small = np.array([[[[1.0, 0.0], [0.25, 0.75]]]])
+    heads = HeadsView(small, [3], ["a", " b"], {"first": np.array([[0.25]])}, small, "heads")
+    all_kinds = [trace, grid, heads, tensor, compared, parts["tokens"], parts["steps"], tree]
     return {each.kind: each for each in all_kinds}
 
 
@@ -113,6 +116,8 @@ def states() -> dict[str, dict[str, Any]]:
     names = {f"IPY_MODEL_{each.model_id}": f"IPY_MODEL_{kind}" for kind, each in views.items()}
     names[f"IPY_MODEL_{views['trace'].selection.model_id}"] = "IPY_MODEL_selection"
     names[f"IPY_MODEL_{views['grid'].selection.model_id}"] = "IPY_MODEL_selection"
+    names[f"IPY_MODEL_{views['heads'].selection.model_id}"] = "IPY_MODEL_selection"
+    names[f"IPY_MODEL_{views['heads'].large.model_id}"] = "IPY_MODEL_large"
     for part in ("first", "second", "difference"):
         names[f"IPY_MODEL_{getattr(views['compare'], part).model_id}"] = f"IPY_MODEL_{part}"
     found = {kind: state_of(each, names) for kind, each in views.items()}

@@ -1,6 +1,7 @@
 // The kinds of views that there are, by the name that a model gives its kind.
 import { CompareView } from "./compare/compare";
 import { register } from "./core/view";
+import { HeadsView } from "./heads/heads";
 import { StepsView } from "./steps/steps";
 import { TensorView } from "./tensor/tensor";
 import { GridView } from "./tokens/grid";
@@ -14,6 +15,7 @@ export function registerAll(): void {
   register("tree", TreeView);
   register("tokens", TokensView);
   register("grid", GridView);
+  register("heads", HeadsView);
   register("steps", StepsView);
   register("compare", CompareView);
   register("trace", TraceView);

@@ -7,7 +7,14 @@ from dataclasses import dataclass, replace
 
 from nnsight_magic.errors import BadInputError
 
-TOKENS = ("token", "position", "query", "key")  # roles of the axes whose places are tokens
+TOKENS = (
+    "token",
+    "position",
+    "query",
+    "key",
+    "from",
+    "to",
+)  # roles of the axes whose places are tokens
 ROWS = ("batch", "prompt")  # roles of the axis that tells whose tokens these are
 PADDING = "‹padding›"  # what stands in place of a token where a row of a batch has none
 

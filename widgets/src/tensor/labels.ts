@@ -7,7 +7,7 @@ import type { AxisState } from "../core/wire";
 
 export type Axis = AxisState;
 
-const TOKENS = ["token", "position", "query", "key"];
+const TOKENS = ["token", "position", "query", "key", "from", "to"];
 export const PADDING = "‹padding›";
 
 const differs = (axis: Axis) => (axis.rows?.length ?? 0) > 0 && (axis.along ?? -1) >= 0;

@@ -1,0 +1,154 @@
+"""What the heads attend to, and its forms: small multiples with one head large, a figure, text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nnsight_magic.analyses.result import Along, Result
+from nnsight_magic.errors import BadInputError
+from nnsight_magic.views.data.words import number
+
+if TYPE_CHECKING:
+    from nnsight_magic.views.live.heads import HeadsView
+
+SCORES, OF_REPEATED = ("previous", "first"), ("induction", "duplicate")
+RANKED = 5  # heads of each score that are told in words
+
+
+def check_score(name: str, *, repeated: bool) -> None:
+    """Raises where heads have no score of that name.
+
+    Args:
+        repeated: whether they ran on repeated tokens.
+
+    Raises:
+        BadInputError: there is no such score.
+    """
+    there = SCORES + OF_REPEATED * repeated
+    if name not in there:
+        why = "; those of repeated tokens need induction=True" * (name in OF_REPEATED)
+        raise BadInputError(f"There is no score {name!r}: there are {', '.join(there)}{why}.")
+
+
+@dataclass(frozen=True)
+class Attention:
+    """What the heads of a model attend to, on one prompt.
+
+    Attributes:
+        scores: `(score, layer, head)`: the mean weight on the *previous* token, on the *first*; on
+            repeated tokens also on the token behind the earlier occurrence (*induction*) and on
+            that occurrence itself (*duplicate*), over the queries of the second copy.
+        sinks: `(layer, head)`, the mean weight that a sink takes; `None` where there is none.
+        patterns: `(layer, head, from, to)`; `None` where they are too many to be kept.
+        small: pooled patterns `(layers, heads, rows, columns)`, the greatest of several tokens.
+        positions: the prompt's tokens.
+        notices: what the reader should know.
+    """
+
+    scores: Result
+    sinks: Result | None
+    patterns: Result | None
+    small: np.ndarray = field(repr=False)
+    positions: Along = field(repr=False)
+    notices: tuple[str, ...]
+    _again: Callable[[int], Result] = field(repr=False)
+
+    @property
+    def tokens(self) -> list[str]:
+        """The prompt's tokens."""
+        words = self.positions.words
+        return [str(each) for each in (self.positions.places if words is None else words)]
+
+    @property
+    def names(self) -> list[str]:
+        """What is scored; the one that the views begin with is the last but one on repeated
+        tokens, *induction*, else *previous*."""
+        return self.scores["score"].values.tolist()
+
+    @property
+    def chosen(self) -> str:
+        return "induction" if "induction" in self.names else "previous"
+
+    def ranked(self, score: str = "") -> list[tuple[int, int, float]]:
+        """All heads by a score, the highest first: block, head, and the score.
+
+        Raises:
+            BadInputError: there is no such score.
+        """
+        name = score or self.chosen
+        check_score(name, repeated=OF_REPEATED[0] in self.names)
+        found = self.scores.sel(score=name)
+        layers = found["layer"].values.tolist()
+        flat = np.nan_to_num(found.values, nan=-1.0).ravel()
+        heads = found.sizes["head"]
+        order = (divmod(int(k), heads) for k in np.argsort(-flat, kind="stable") if flat[k] >= 0)
+        return [(layers[row], head, float(found.values[row, head])) for row, head in order]
+
+    def block(self, layer: int) -> Result:
+        """The patterns of one block `(head, from, to)`; run again where they were not kept."""
+        if self.patterns is not None:
+            return self.patterns.sel(layer=layer)
+        return self._again(layer)
+
+    # -- forms --------------------------------------------------------------------------------
+
+    def view(self, *, score: str = "") -> HeadsView:
+        """All heads as small multiples, one of them large, and heads ranked by a score.
+
+        Args:
+            score: the one that they are ranked by at first.
+        """
+        from nnsight_magic.views.live.heads import HeadsView
+
+        name = score or self.chosen
+        layer, head, _ = self.ranked(name)[0]
+        layers = self.scores["layer"].values.tolist()
+        return HeadsView(
+            self.small,
+            layers,
+            self.tokens,
+            {each: self.scores.sel(score=each).values for each in self.names} | self._sinks(),
+            None if self.patterns is None else self.patterns.values,
+            title=str(self.scores.attrs["title"]),
+            note="; ".join(self.notices),
+            score=name,
+            at=[layers.index(layer), head],
+        )
+
+    def _sinks(self) -> dict[str, np.ndarray]:
+        return {} if self.sinks is None else {"sink": self.sinks.values}
+
+    def figure(self, score: str = "") -> Any:
+        """A matplotlib figure of one score: blocks down, heads across."""
+        name = score or self.chosen
+        self.ranked(name)
+        found = self.scores.sel(score=name)
+        found.attrs["title"] = f"weight on {name} token" if name != "induction" else "induction"
+        return found.figure()
+
+    def text(self) -> str:
+        """The heads that score highest, in words."""
+        size = f"{self.scores.sizes['layer']} blocks of {self.scores.sizes['head']} heads"
+        lines = [f"attention: {size}, {len(self.tokens)} tokens", *self.notices]
+        for name in self.names:
+            best = self.ranked(name)[:RANKED]
+            told = ", ".join(f"{layer}.{head} {number(value)}" for layer, head, value in best)
+            lines.append(f"{name:>9}  {told}")
+        if self.sinks is not None:
+            lines.append(f"{'sink':>9}  mean {number(float(self.sinks.mean()))}")
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        return self.text()
+
+    def _ipython_display_(self) -> None:
+        from nnsight_magic.views.display import in_notebook
+
+        if in_notebook():
+            self.view()._ipython_display_()
+        else:
+            print(self.text())

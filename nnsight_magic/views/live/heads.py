@@ -1,0 +1,130 @@
+"""Attention of all heads: small multiples, one head large, and heads ranked by a score."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import ipywidgets
+import numpy as np
+import traitlets
+
+from nnsight_magic.errors import BadInputError
+from nnsight_magic.views.data.heads import Heads
+from nnsight_magic.views.data.levels import pack
+from nnsight_magic.views.data.wire import packed_json
+from nnsight_magic.views.live.tensor import TensorView
+from nnsight_magic.views.live.view import Selection, ShownText, View
+
+STORED = 1 << 18  # values of the patterns that are stored, as bytes
+AXES = ("layer", "head", "from", "to")
+
+
+class HeadsView(View):
+    """What the heads attend to.
+
+    Attributes:
+        score: the name of the score that heads are ranked by.
+        at: the head that is large: the place of its block, and its number in it.
+        large: the viewer of the patterns, from the attending token down to the one attended across.
+    """
+
+    title = ShownText().tag(sync=True)
+    note = ShownText().tag(sync=True)
+    packed = traitlets.Bytes().tag(sync=True)
+    small = traitlets.Bytes().tag(sync=True)
+    score = traitlets.Unicode().tag(sync=True)
+    at = traitlets.List(traitlets.Int(), minlen=2, maxlen=2, default_value=[0, 0]).tag(sync=True)
+    large = traitlets.Instance(TensorView).tag(sync=True, **ipywidgets.widget_serialization)
+
+    def __init__(
+        self,
+        small: np.ndarray,
+        layers: Sequence[int],
+        tokens: Sequence[str],
+        scores: Mapping[str, np.ndarray],
+        patterns: np.ndarray | None = None,
+        title: str = "",
+        **state: Any,
+    ) -> None:
+        """A view of patterns.
+
+        Args:
+            small: `(blocks, heads, rows, columns)`, pooled to a size that many have room for.
+            layers: the numbers of the blocks.
+            tokens: the prompt's.
+            scores: by their name, `(blocks, heads)` each.
+            patterns: `(blocks, heads, from, to)`; without them the pooled ones are drawn large.
+
+        Raises:
+            BadInputError: these do not fit each other.
+        """
+        self.heads = Heads(np.asarray(small), layers, tokens, scores)
+        state.setdefault("score", next(iter(scores), ""))
+        if state["score"] and state["score"] not in scores:
+            raise BadInputError(f"there is no score {state['score']!r} among {list(scores)}")
+        whole = self.heads.small if patterns is None else patterns
+        words = {"layer": [str(each) for each in layers], **self._words(whole.shape[-1])}
+        selection = state.pop("selection", None) or Selection()
+        at = state.get("at", [0, 0])
+        large = TensorView(
+            np.ascontiguousarray(whole),
+            "pattern",
+            axes=AXES,
+            words=words,
+            stored=STORED,
+            index=[*at, 0, 0],
+            drawn=[2, 3],
+            limits=[0.0, 1.0],
+            palette="sequential",
+            selection=selection,
+        )
+        super().__init__(
+            kind="heads",
+            title=title,
+            packed=packed_json(self.heads.packed()),
+            small=pack(self.heads.codes),
+            large=large,
+            selection=selection,
+            **state,
+        )
+        self.observe(self._enlarge, "at")
+        large.observe(self._follow, "index")
+
+    def _words(self, places: int) -> dict[str, list[str]]:
+        """The tokens at the places of the large pattern; of pooled ones the first of several."""
+        tokens = self.heads.tokens
+        each = -(-len(tokens) // max(1, places))
+        words = [
+            f"{k * each}… {tokens[k * each]}" if each > 1 else tokens[k] for k in range(places)
+        ]
+        return {"from": words, "to": words}
+
+    @traitlets.validate("at")
+    def _check_at(self, proposal: Any) -> list[int]:
+        at = list(proposal["value"])
+        if not all(0 <= k < n for k, n in zip(at, self.heads.small.shape[:2], strict=True)):
+            raise traitlets.TraitError(f"there is no head {at}: {self.heads.small.shape[:2]}")
+        return at
+
+    def _enlarge(self, change: Any) -> None:
+        if list(self.large.index[:2]) != list(change["new"]):
+            self.large.index = [*change["new"], *self.large.index[2:]]
+
+    def _follow(self, change: Any) -> None:
+        if list(self.at) != list(change["new"][:2]):
+            self.at = list(change["new"][:2])
+
+    def text(self) -> str:
+        from nnsight_magic.views.still.heads import text
+
+        return text(self.heads, self.title, self.note, self.score)
+
+    def in_a_line(self) -> str:
+        blocks, heads = self.heads.small.shape[:2]
+        return f"{self.title}: {blocks} blocks of {heads} heads, {len(self.heads.tokens)} tokens"
+
+    def still(self) -> str:
+        from nnsight_magic.views.still.heads import html
+
+        return html(self.heads, self.title, self.note, self.score, self.at) + self.large.still()
