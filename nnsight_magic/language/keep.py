@@ -30,7 +30,7 @@ class Saved:
     modules: tuple[str, ...] = ()
 
 
-def kept(value: Any, memo: dict[int, Any] | None = None) -> Any:
+def without_run(value: Any, memo: dict[int, Any] | None = None) -> Any:
     """`value` without the run: tensors plain, without graph, with memory of their own size.
 
     Lists, tuples and dicts keep their type; lists and dicts are changed in place, so that other
@@ -40,41 +40,41 @@ def kept(value: Any, memo: dict[int, Any] | None = None) -> Any:
     if id(value) in memo:
         return memo[id(value)][1]
     if isinstance(value, torch.Tensor):
-        result = _kept_tensor(value)
+        result = _tensor_without_run(value)
     elif isinstance(value, Parts | RowParts):
-        result = kept(value.value, memo)
+        result = without_run(value.value, memo)
     else:
-        return _kept_container(value, memo)
+        return _container_without_run(value, memo)
     memo[id(value)] = (value, result)  # the value too, so that its id is not used again
     return result
 
 
-def _kept_container(value: Any, memo: dict[int, Any]) -> Any:
+def _container_without_run(value: Any, memo: dict[int, Any]) -> Any:
     if type(value) is list:
         memo[id(value)] = (value, value)
-        value[:] = [kept(item, memo) for item in value]
+        value[:] = [without_run(item, memo) for item in value]
         return value
     if isinstance(value, dict):
         memo[id(value)] = (value, value)
         for key in list(value):
             item = value[key]
-            new = kept(item, memo)
+            new = without_run(item, memo)
             if new is not item:
                 value[key] = new
         return value
     if isinstance(value, tuple):
-        items = [kept(item, memo) for item in value]
+        items = [without_run(item, memo) for item in value]
         if all(a is b for a, b in zip(items, value, strict=True)):
             return value
         if hasattr(value, "_fields"):
             return type(value)(*items)
         return tuple(items) if type(value) is tuple else type(value)(items)
     if type(value) is set:
-        return {kept(item, memo) for item in value}
+        return {without_run(item, memo) for item in value}
     return value
 
 
-def _kept_tensor(value: torch.Tensor) -> torch.Tensor:
+def _tensor_without_run(value: torch.Tensor) -> torch.Tensor:
     ours = isinstance(value, Value)
     if not ours and value.grad_fn is None:
         return value  # the user's own tensor
@@ -86,7 +86,7 @@ def _kept_tensor(value: torch.Tensor) -> torch.Tensor:
     if result.layout is torch.strided and result.untyped_storage().nbytes() > used:
         result = result.clone()  # a slice must not keep the whole alive
     if gradient is not None and gradient.shape == result.shape:
-        result.grad = _kept_tensor(gradient)
+        result.grad = _tensor_without_run(gradient)
     return result
 
 
@@ -128,7 +128,7 @@ class Notebook:
                 continue
             if isinstance(now, Value) and now.where:
                 self.shapes[now.where.partition(" at step ")[0]] = tuple(now.shape)
-            new = kept(now, memo)
+            new = without_run(now, memo)
             if new is not now:
                 namespace[name] = new
             if name in program.saved and now is not before:

@@ -51,7 +51,7 @@ def parse(
         python = source if transform is None or "\0" in source else transformed(source, transform)
         positions = Positions(python, first_line)
         with warnings.catch_warnings(record=True):  # `compile` below warns, once
-            # Moved down to where it stands in the cell, so that the parser's messages ("… on
+            # Moved down to its lines in the cell, so that the parser's messages ("… on
             # line 2") count as the user does.
             tree = ast.parse("\n" * (first_line - 1) + python, filename)
         raw = copy.deepcopy(tree) if sweeps else tree
@@ -129,7 +129,7 @@ def refusal(error: Exception, positions: Positions, source: str) -> CellError:
 
 
 def _without_word(line: str) -> str:
-    """`save h = layers[7].output`: what to write where a word too many stands before a name."""
+    """`save h = layers[7].output`: what to write where there is a word too many before a name."""
     found = re.match(r"\s*[^\W\d]\w*\s+([^\W\d]\w*\s*=[^=].*)", line)
     if found:
         return f"every name that the cell assigns is saved: {found[1].strip()}"

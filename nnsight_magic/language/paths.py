@@ -142,7 +142,7 @@ def touch(found: Reference) -> Mention | None:
 
 
 def _goes_on(found: Reference, position: int) -> bool:
-    """Whether a value is named further on: then what stands here is a module of the model's."""
+    """Whether a value is named further on: then this is a module of the model's."""
     return any(link.value in VALUE_ATTRIBUTES for link in found.links[position + 1 :])
 
 

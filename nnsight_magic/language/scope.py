@@ -11,7 +11,7 @@ import torch
 from nnsight_magic.engine.places.own_names import of_user
 from nnsight_magic.engine.sweeping.axes import PromptBatch
 from nnsight_magic.engine.tracing.step import Step
-from nnsight_magic.language.keep import kept, stacked
+from nnsight_magic.language.keep import stacked, without_run
 from nnsight_magic.language.names import VALUE_ATTRIBUTES
 from nnsight_magic.language.rows import Row
 from nnsight_magic.language.sources import Names, Sources
@@ -28,7 +28,7 @@ class Scope:
         tracer: the running trace.
         namespace: the notebook's variables.
         names: names of the prompts, in the order of the rows; empty where they have none.
-        show: displays a value in the notebook; where it takes `text`, it is told how the value is
+        show: displays a value in the notebook; where it takes `text`, that says how the value is
             written.
     """
 
@@ -94,16 +94,16 @@ class Scope:
         """`save(x)` gives a plain copy that nothing changes any more; `save(h=x)` puts it into the
         notebook as `h`, from inside functions too."""
         for name, value in named.items():
-            self._namespace[name] = kept(_copied(value))
+            self._namespace[name] = without_run(_copied(value))
             self._saved[name] = self._namespace[name]
             self._sources.assign((name,), (), False, value)
             if self._step is not None:
                 self._noted[name] = self._namespace[name]
-        copies = tuple(kept(_copied(value)) for value in values)
+        copies = tuple(without_run(_copied(value)) for value in values)
         return copies[0] if len(copies) == 1 else (copies or None)
 
     def show(self, *values: Any) -> None:
-        """Displays values where the cell stands, and keeps none of them."""
+        """Displays values below the cell, and keeps none of them."""
         for value in values:
             self._display(value, value.where if isinstance(value, torch.Tensor) else "")
 
@@ -115,7 +115,7 @@ class Scope:
 
     def _display(self, value: Any, text: Any) -> None:
         told = {"text": text} if self._told and isinstance(text, str) else {}
-        self._show(kept(_copied(value)), **told)
+        self._show(without_run(_copied(value)), **told)
 
     def _of_model(self, name: str) -> Any:
         """`model.name`, where `name` may also stand in the model's child called `model`."""
@@ -158,7 +158,7 @@ class Scope:
     def _end_step(self) -> None:
         # Copied now: what a later step does to a value must not change what this one saved.
         for name, value in self._noted.items():
-            self._collected.setdefault(name, []).append(kept(_copied(value)))
+            self._collected.setdefault(name, []).append(without_run(_copied(value)))
         self._noted.clear()
 
     def _rows(self) -> tuple[PromptRow, ...]:

@@ -18,7 +18,7 @@ WHAT_TO_GIVE = (
 )
 
 
-def taken(source: Any, tokenizer: Any = None) -> tuple[Any, Any]:
+def unwrap(source: Any, tokenizer: Any = None) -> tuple[Any, Any]:
     """The name, folder or torch module that is meant by `source`, and its tokenizer.
 
     Args:
@@ -29,7 +29,7 @@ def taken(source: Any, tokenizer: Any = None) -> tuple[Any, Any]:
         LoadError: no model can be taken out of it; says what to give instead.
 
     >>> from torch import nn
-    >>> taken(nn.Linear(2, 3))
+    >>> unwrap(nn.Linear(2, 3))
     (Linear(in_features=2, out_features=3, bias=True), None)
     """
     library = type(source).__module__.partition(".")[0]

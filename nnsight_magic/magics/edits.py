@@ -58,7 +58,7 @@ def steps_of(text: str | None) -> tuple[int, ...] | None:
     return tuple(steps)
 
 
-def made(
+def make(
     program: Program,
     edit: Edit,
     model: Any,
@@ -73,11 +73,11 @@ def made(
     verb = "replaced" if replaces else "made"
     at = f" at {steps_text(edit)}" if edit.steps is not None else ""
     lines = [f"edit {edit.name!r} {verb}: every trace and generation of {name} has it{at} now"]
-    lines += [f"  {written(each, model)}" for each in edit.writes]
+    lines += [f"  {as_text(each, model)}" for each in edit.writes]
     return "\n".join(lines)
 
 
-def listed(line: Line, name: str, model: Any) -> str:
+def carry_out(line: Line, name: str, model: Any) -> str:
     """What `%edits` prints, once it has done what its options say."""
     edits: Edits = model.edits
     asked = [each for each in ("on", "off", "remove", "save", "load") if getattr(line, each)]
@@ -91,9 +91,9 @@ def listed(line: Line, name: str, model: Any) -> str:
     picked = names or list(edits)
     match asked:
         case ["save"]:
-            return _stored(edits, line.save, names)
+            return _store(edits, line.save, names)
         case ["load"]:
-            return _loaded(edits, line.load, name)
+            return _load(edits, line.load, name)
         case ["remove"]:
             for each in picked:
                 edits[each].remove()
@@ -104,7 +104,7 @@ def listed(line: Line, name: str, model: Any) -> str:
     return table(name, model, picked)
 
 
-def _stored(edits: Edits, path: str, names: list[str]) -> str:
+def _store(edits: Edits, path: str, names: list[str]) -> str:
     if names:
         raise OptionError("--save stores all edits of the model; remove what should not be there")
     if not edits:
@@ -116,7 +116,7 @@ def _stored(edits: Edits, path: str, names: list[str]) -> str:
     return f"stored {', '.join(edits)} in {path}"
 
 
-def _loaded(edits: Edits, path: str, name: str) -> str:
+def _load(edits: Edits, path: str, name: str) -> str:
     try:
         loaded = edits.load(path)
     except OSError as error:
@@ -138,7 +138,7 @@ def table(name: str, model: Any, names: list[str]) -> str:
         state = "on" if edit.enabled else "off"
         for k, write in enumerate(edit.writes):
             head = ("", "", "") if k else (each, state, steps_text(edit))
-            rows.append((*head, written(write, model)))
+            rows.append((*head, as_text(write, model)))
     return rendered(table_of(("edit", "", "at", "writes"), rows))
 
 
@@ -148,7 +148,7 @@ def steps_text(edit: Edit) -> str:
     return f"step{'s' * (len(edit.steps) != 1)} {', '.join(map(str, edit.steps))}"
 
 
-def written(write: Any, model: Any) -> str:
+def as_text(write: Any, model: Any) -> str:
     """The write as a cell says it: `layers[3].mlp.output[:, -1] = 0`."""
     text = str(write)
     if not write.path:

@@ -186,7 +186,7 @@ class NNsightMagic(Magics):
                 raise OptionError(f"{name!r} is not loaded here; first: %model {name}")
             program, edit = edits.prepared(read, body, place, model, namespace, self._transform)
         try:
-            told = edits.made(program, edit, model, name, namespace, self._show)
+            told = edits.make(program, edit, model, name, namespace, self._show)
         except BaseException as error:
             show_from_cell(error, self.shell)
             raise
@@ -431,7 +431,7 @@ class NNsightMagic(Magics):
         name, model = self.models.find(read.model)
         from nnsight_magic.magics import edits
 
-        print(edits.listed(read, name, model))
+        print(edits.carry_out(read, name, model))
 
 
 for _name in ("trace", "generate"):

@@ -24,7 +24,7 @@ from nnsight_magic.language.grid_scope import (
     Prompts,
     Untraced,
 )
-from nnsight_magic.language.keep import Notebook, kept
+from nnsight_magic.language.keep import Notebook, without_run
 from nnsight_magic.language.problems import Problem, Span, cell_error, on_written_lines
 from nnsight_magic.language.program import GridLoop, Program
 from nnsight_magic.language.read import read
@@ -229,7 +229,7 @@ def point_function(cell: Cell) -> tuple[OfPoint, Callable[..., dict[str, Any]]]:
         found = body(*places)
         if found is None:  # the point was left by `continue`
             return {}
-        return {name: kept(found[name]) for name in loop.collected if name in found}
+        return {name: without_run(found[name]) for name in loop.collected if name in found}
 
     return scope, point
 

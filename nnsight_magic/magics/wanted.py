@@ -11,7 +11,7 @@ from typing import Any
 from nnsight_magic.engine.running.lifeline import watched_exit
 from nnsight_magic.engine.values.containers import copy_tree
 from nnsight_magic.errors import NnsightError
-from nnsight_magic.language.keep import Saved, kept, stacked
+from nnsight_magic.language.keep import Saved, stacked, without_run
 from nnsight_magic.magics.cell import Running
 from nnsight_magic.results.record import ModuleTouch
 
@@ -92,7 +92,7 @@ def keep_wanted(running: Running, wanted: dict[Any, Any]) -> tuple[ModuleTouch, 
     touched = []
     for handle, value in wanted.items():
         name = re.sub(r"\W+", "_", f"{handle.name}.output").strip("_")
-        value = kept(value)
+        value = without_run(value)
         running.asked.namespace[name] = value
         running.outcome.saved += (Saved(name, f"{handle.name}.output", value, (handle.path,)),)
         shape = getattr(value, "shape", None)

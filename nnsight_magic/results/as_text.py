@@ -96,7 +96,7 @@ def tokens_line(
 ) -> Text:
     """The tokens one after another, each with its blanks visible; lines break between tokens.
 
-    `before` stands before the first. A line end in a long text ends the line here too.
+    `before` is written before the first. A line end in a long text ends the line here too.
     """
     tokens = list(tokens)
     text = Text.assemble(before or "", overflow="fold")

@@ -34,7 +34,7 @@ from nnsight_magic.views.live.view import Selection
 class OnScreen:
     """Where one result is shown: the view that was made last, and what a new one needs.
 
-    `live` is a view that stands on the screen already, since a generation streamed into it.
+    `live` is a view that is on the screen already, since a generation streamed into it.
     """
 
     def __init__(self, model: Any) -> None:
@@ -48,7 +48,7 @@ class OnScreen:
         return self._view
 
     def show(self, record: RunRecord) -> None:
-        """Shows the result; where its live view stands already, that is filled."""
+        """Shows the result; where its live view is there already, that is filled."""
         from nnsight_magic.views.display import show_still, show_view
 
         model = self._model()

@@ -43,7 +43,7 @@ class Runs:
         return len(self._results)
 
     def get(self, number: str) -> Any:
-        """The run of that number, as it stands in a line."""
+        """The run of that number, as it is written in a line."""
         if not number.isdigit() or int(number) not in self._results:
             known = list(self._results)
             there = f"there are {known[0]} to {known[-1]}" if known else "there is none yet"

@@ -1,4 +1,4 @@
-"""What the axes of a tensor of a cell stand for, and the words at their places.
+"""What the axes of a tensor of a cell mean, and the words at their places.
 
 Refused rather than guessed: where it cannot be told whose tokens a place belongs to, it has none.
 """

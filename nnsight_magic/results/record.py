@@ -70,7 +70,7 @@ class PromptResult:
 
 
 def prompt_of(row: PromptRow, text: str | None = None) -> PromptResult:
-    """A prompt as it stands in the batch, before anything is known of what the model makes of it;
+    """A prompt as it is in the batch, before anything is known of what the model makes of it;
     `text` as it was given, where that is known."""
     padding = (row.start, row.width - row.stop)
     return PromptResult(
@@ -180,7 +180,7 @@ class RunModel:
 
 @dataclass(frozen=True)
 class Extent:
-    """How far a run came, and what that took.
+    """How far a run went, and what that took.
 
     Attributes:
         blocks_run, blocks: decoder blocks that ran, and those there are.
@@ -251,7 +251,7 @@ class RunRecord:
 
     @property
     def extent(self) -> str:
-        """How far the run came, in words: blocks, or new tokens."""
+        """How far the run went, in words: blocks, or new tokens."""
         if self.ran.failed:
             return self.ran.failed
         if self.magic == "generate":

@@ -32,7 +32,7 @@ class TraceResult:
         resumed_at: the first block that ran, where those before it were remembered.
         seconds: time of the cell's run, `forwards` how many forwards it took.
         failed: "interrupted", or which error ended the cell; else "".
-        extent: how far the run came, in words.
+        extent: how far the run went, in words.
         wrote, read: names of what the cell wrote and read, such as `layers[22].mlp.output`.
         notices: what the user should know about the run.
         source: the cell's text.
@@ -115,7 +115,7 @@ class TraceResult:
 
 
 def _record_of(flat: dict[str, Any]) -> RunRecord:
-    """The record of a result whose parts all stood beside each other."""
+    """The record of a result whose parts were all attributes of it."""
 
     def some(*names: str) -> dict[str, Any]:
         return {name: flat[name] for name in names if name in flat}

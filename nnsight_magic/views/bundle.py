@@ -44,7 +44,7 @@ def loader() -> str:
 
 
 @functools.cache
-def packed() -> tuple[bytes, str]:
+def packed_code() -> tuple[bytes, str]:
     """The views' code, gzipped, and its hash."""
     code = source("views.js").encode()
     return gzip.compress(code, 9, mtime=0), hashlib.sha256(code).hexdigest()[:16]
@@ -65,7 +65,7 @@ _codes: dict[str, Code] = {}
 
 def code() -> Code:
     """The one `Code` of this process; a new one where a comm was closed, as a test's may be."""
-    data, version = packed()
+    data, version = packed_code()
     if version not in _codes or _codes[version].comm is None:
         _codes[version] = Code(packed=base64.b64encode(data).decode(), version=version)
     return _codes[version]

@@ -1,4 +1,4 @@
-"""What stands in an edit block for outputs and inputs, which have no value there.
+"""What outputs and inputs are in an edit block, where they have no value yet.
 
 They can be indexed and written to. `x = x * 2` is known as well as `x *= 2` is, so both are taken.
 """

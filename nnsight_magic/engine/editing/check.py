@@ -25,7 +25,7 @@ _TOKENS = 4  # of the prompt that nobody gave; the shapes of a value have as man
 
 
 def check_index(handle: Placed, kind: str, index: tuple) -> None:
-    """Refuse an index that what stands there cannot take.
+    """Refuse an index that the value at this place cannot take.
 
     Raises:
         EditError: it is a tuple, and the first pair of brackets names no item of it.

@@ -18,7 +18,7 @@ import torch
 
 from nnsight_magic.engine.editing.block import Computed, Slot
 from nnsight_magic.engine.editing.check import check_index
-from nnsight_magic.engine.editing.file import StoredEdit, StoredWrite, store, stored
+from nnsight_magic.engine.editing.file import StoredEdit, StoredWrite, load, store
 from nnsight_magic.engine.editing.index import frozen, to_json, with_change
 from nnsight_magic.engine.places.attention_values import PARTS, part_of
 from nnsight_magic.engine.places.named_part import NamedPart
@@ -54,7 +54,7 @@ class Write:
         path: the module, by its real dotted path.
         kind: `"output"`, `"input"` (the first argument) or `"inputs"` (`(args, kwargs)`), or a
             value of the module that has a name of its own, such as `"q"` of an attention.
-        index: what stood in brackets, one item a pair of brackets: `output[0][:, -1]` is
+        index: what was in the brackets, one item a pair of brackets: `output[0][:, -1]` is
             `(0, (slice(None), -1))`.
         operation: `"set"`, `"add"` or `"scale"`.
         value: a number, or a tensor that broadcasts to the indexed part.
@@ -180,7 +180,7 @@ class Edits(Mapping):
         return [edit for edit in self._edits.values() if edit.enabled and edit.writes]
 
     def save(self, path: str | Path) -> None:
-        """Write all edits to a safetensors file; what is not a tensor stands in its header."""
+        """Write all edits to a safetensors file; what is not a tensor is in its header."""
         store(
             path,
             [
@@ -204,7 +204,7 @@ class Edits(Mapping):
             EditError: the file holds no edits, or names a module that this model has not.
         """
         loaded = []
-        for found in stored(path):
+        for found in load(path):
             edit = Edit(found.name, [], found.enabled, found.steps, self._model)
             for write in found.writes:
                 self._check_path(write.path, path, write.kind)
@@ -251,7 +251,7 @@ class Edits(Mapping):
 
 
 class _Recorder:
-    """Stands where the running trace stands otherwise, and notes writes instead."""
+    """In the place of a running trace: it notes writes instead of carrying them out."""
 
     def __init__(self, edit: Edit):
         self._edit = edit

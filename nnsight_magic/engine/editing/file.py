@@ -65,7 +65,7 @@ def store(path: str | Path, edits: Iterable[StoredEdit]) -> None:
     save_file(tensors, path, {"format": _FORMAT, "edits": json.dumps(entries)})
 
 
-def stored(path: str | Path) -> list[StoredEdit]:
+def load(path: str | Path) -> list[StoredEdit]:
     """The edits that a file holds.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Indices of edits: what may stand in brackets, how it is stored, and what is changed by it."""
+"""Indices of edits: what may be in brackets, how it is stored, and what is changed by it."""
 
 from __future__ import annotations
 

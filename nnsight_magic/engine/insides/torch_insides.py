@@ -41,7 +41,7 @@ as_plain_tensors: Callable = _inside("torch._C._disabled_torch_function_impl") o
 set_grad_enabled: Callable = _inside("torch._C._set_grad_enabled") or torch.set_grad_enabled
 any_autocast: Callable[[], bool] = _inside("torch._C._is_any_autocast_enabled") or (lambda: True)
 
-# The frame in which every call of a module runs. Its public name stands one frame further out.
+# The frame in which every call of a module runs. The public name is that of the frame around it.
 call_of_a_module = getattr(getattr(nn.Module, "_call_impl", nn.Module.__call__), "__code__", None)
 
 # What torch.compile gives holds the module that was compiled under this name; what is compiled in

@@ -43,17 +43,17 @@ def address_of(tensor: torch.Tensor) -> int:
 
 
 class Same:
-    """Something that was looked at already, and is told by which it is."""
+    """Something that was looked at already; its number says which it was."""
 
 
 def add_comparable(values: Iterable[Any], state: list, alive: list) -> None:
-    """Add to `state` what can be compared of these values, and to `alive` what is told by its
-    identity: nothing else can come to stand at its address as long as that is held."""
+    """Add to `state` what can be compared of these values, and to `alive` what is compared by
+    identity: as long as that is held, no other object can get its address."""
     _Walk(state, alive).add(values)
 
 
 def lasts(value: Any) -> bool:
-    """Whether a value is told by what it is once for all, as long as it is the same object."""
+    """Whether a value compares the same for ever, as long as it is the same object."""
     kind = type(value)
     return kind in _PLAIN or _way(kind) in (_identity, _method)
 
@@ -169,7 +169,7 @@ def _callable_object(value: Any, walk: _Walk) -> None:
 
 
 def _held_by(value: Any) -> list[Any]:
-    """What stands in the attributes of any object."""
+    """What the attributes of any object hold."""
     held = [*getattr(value, "__dict__", {}).values()]
     held += [getattr(value, name, None) for name in _slots(type(value))]
     return held[:_COMPARED]

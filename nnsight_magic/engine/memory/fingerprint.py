@@ -36,7 +36,7 @@ _hooks = itemgetter("_forward_hooks", "_forward_pre_hooks")
 
 
 class Obstacle(StrEnum):
-    """Why a model cannot be told from what it was before; each member says it in words.
+    """Why it is not known whether a model is what it was before; each member says it in words.
 
     >>> print(Obstacle.TRAINS)
     a module is in training mode, where chance has a say; model.eval() leaves it
@@ -53,10 +53,10 @@ class Fingerprint:
     """Takes the fingerprint of one model, again and again.
 
     It has parts, one for each block and before them one for all that is in none: so it can be
-    told anew of the blocks alone that are about to run.
+    taken anew of the blocks alone that are about to run.
 
-    What it names by identity lives until the same part is taken again: nothing else can come to
-    stand at the same address meanwhile.
+    What it compares by identity lives until the same part is taken again: meanwhile no other
+    object can get its address.
 
     Args:
         root: the model.
@@ -112,8 +112,8 @@ class Fingerprint:
 class _Part:
     """Some modules of a model, with all that they compute with.
 
-    Most of what stands in their attributes cannot change in itself: it is looked at once, and
-    anew where another object stands in an attribute.
+    Most of what their attributes hold cannot change in itself: it is looked at once, and again
+    where an attribute holds another object.
     """
 
     def __init__(self, modules: list[nn.Module]):
@@ -219,7 +219,7 @@ def _attributes(own: dict[str, Any]) -> list[Any]:
     """The attributes that a module's author gave it."""
     if "forward" in own:
         forward = own_forward(own["forward"])
-        # What wraps it (accelerate's, nnsight's) may hold the whole program: it is told by itself.
+        # What wraps it (accelerate's, nnsight's) may hold the whole program: compared by identity.
         told = forward if isinstance(forward, FunctionType | None) else id(forward)
         own = dict(own, forward=told)
         if told is None:

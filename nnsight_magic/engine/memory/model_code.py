@@ -29,7 +29,7 @@ _WITHIN = {
 
 def code_of(classes: Iterable[type]) -> list[Any]:
     """What these module classes run, to be compared: one object for the code, as long as all of it
-    stands where it stood, and with it what can change in itself, such as a registry of attentions.
+    is what it was, and with it what can change in itself, such as a registry of attentions.
 
     Functions of a method's own file are followed, those of other files are named alone.
     """
@@ -49,7 +49,7 @@ _followed: dict[tuple[type, ...], _Followed] = {}
 class _Followed(Same):
     """The code of some classes, with every place that was looked at on the way to it.
 
-    Following names takes long; whether the same things stand in the same places is soon seen.
+    Following names takes long; whether the same things are in the same places is soon seen.
 
     Attributes:
         changing: what was found that can change in itself.
@@ -81,7 +81,7 @@ class _Followed(Same):
         self._sizes = [*map(len, self._owns)]
 
     def holds(self) -> bool:
-        """Whether all of it stands where it stood."""
+        """Whether all of it is where it was."""
         try:
             return (
                 all(map(is_, map(call, self._getters, self._names), self._there))
@@ -128,7 +128,7 @@ class _Followed(Same):
         self.changing += (each for each in values if not lasts(each))
 
     def _used_of(self, module: ModuleType, names: Iterable[str]) -> list[Any]:
-        """What stands in a module by these names; see `replaced` for what stands in torch."""
+        """What a module has by these names; see `replaced` for what torch has."""
         if module.__name__.partition(".")[0] == "torch":
             return []
         own = vars(module)

@@ -24,7 +24,7 @@ class _Names:
         self._seen: list[Any] = [*self._held.values()]
         self._found: list[Hashable] = []  # in what was seen last: mostly nothing has changed
 
-    def replaced(self) -> list[Hashable]:
+    def replacements(self) -> list[Hashable]:
         now = [*self._held.values()]
         if now != self._seen:
             self._seen, self._found = now, self._find()
@@ -63,6 +63,6 @@ def _places() -> list[_Names]:
     return [*map(_Names, (torch, torch.nn.functional, torch.Tensor))]
 
 
-def replaced() -> tuple[Hashable, ...]:
+def replacements() -> tuple[Hashable, ...]:
     """The functions of torch that are others than when this was asked first, with their names."""
-    return tuple(each for place in _places() for each in place.replaced())
+    return tuple(each for place in _places() for each in place.replacements())

@@ -108,7 +108,7 @@ class Resume:
     ) -> Key | None:
         """What the outcome of this call depends on besides the model, whose state is noted.
 
-        `None` where that cannot be told. Another state than the one before forgets everything.
+        `None` where that is not known. Another state than the one before forgets everything.
         """
         if torch_insides.any_mode_of_others():
             return _nothing("functions of torch are intercepted by a mode of other code")
@@ -136,7 +136,7 @@ class Resume:
         blocks: range,
         code: bool,
     ) -> bool:
-        """Whether a forward that began under `key` still stands under it, as far as these blocks.
+        """Whether `key`, under which a forward began, still holds as far as these blocks.
 
         The user's code runs between two touches, and may have changed anything meanwhile.
 

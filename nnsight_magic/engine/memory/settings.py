@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from nnsight_magic.engine.insides import torch_insides
-from nnsight_magic.engine.memory.replaced import replaced
+from nnsight_magic.engine.memory.replaced import replacements
 
 _MATMUL = (
     "allow_tf32",
@@ -49,7 +49,7 @@ def settings() -> tuple[Hashable, ...] | None:
     precisions = torch_insides.precisions()
     if precisions is None:
         return None
-    return (*map(_value, _READ), *precisions, *replaced())
+    return (*map(_value, _READ), *precisions, *replacements())
 
 
 def _value(read: Callable[[], Any]) -> Any:

@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 class Shortcut:
     """Where one trace's forwards may leave out blocks that are known already.
 
-    Before a forward runs on to a site, the blocks between the point where it stands and the
+    Before a forward runs on to a site, the blocks between its pause and the
     site are looked up in the model's memory. Nothing may have been written so far: a write
     changes everything behind it.
     """
@@ -76,7 +76,7 @@ class Shortcut:
         """The blocks of which a part at least comes before the touched site; more do no harm."""
         first, pause = start or 0, forward.pause
         if first and (pause.site.kind != "output" or not self._names.is_block(_path(pause.touch))):
-            first -= 1  # it stands inside that one
+            first -= 1  # it is paused inside that one
         path = _path(touch)
         if path == self._names.embed:
             return range(first, first)
@@ -128,7 +128,7 @@ class Shortcut:
     def _count_as_passed(
         self, forward: Forward, ahead: Touch, report: RunReport, blocks: range
     ) -> None:
-        """What was touched in the left-out blocks lies behind this forward, but for `ahead`."""
+        """Mark what was touched in left-out blocks as passed in this forward, but for `ahead`."""
         for touch in report.touches:
             index = self._names.block_index(_path(touch))
             if index in blocks and touch.site.call == 0 and touch.site != ahead.site:
@@ -163,7 +163,7 @@ class Shortcut:
         return hidden
 
     def blocks_before(self, path: str, kind: str) -> int | None:
-        """How many blocks have run when a site is reached; `None` where that cannot be told."""
+        """How many blocks have run when a site is reached; `None` where that is not known."""
         names = self._names
         index = names.block_index(path)
         if index is not None:

@@ -60,7 +60,7 @@ class Weights:
 
 
 class _Look:
-    """Where the numbers of some modules' tensors stand."""
+    """Where the numbers of some modules' tensors are."""
 
     def __init__(self, modules: list[nn.Module], lattices: dict[Any, torch.Tensor]):
         # Of a vector every number is looked at: nothing has to be picked out of it.
@@ -137,7 +137,7 @@ def _tensors_of(modules: list[nn.Module]) -> Iterator[torch.Tensor]:
 
 
 def _plain_parts(tensor: torch.Tensor) -> Iterator[torch.Tensor]:
-    """The memory that a tensor's numbers stand in, as plain tensors."""
+    """The memory that a tensor's numbers are in, as plain tensors."""
     for held in map(plain_alias, inner_tensors(tensor)):
         for part in _dense_parts(_of_no_class(held)):
             if part.numel() and part.device.type != "meta" and not part.is_quantized:
@@ -153,7 +153,7 @@ def _of_no_class(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _dense_parts(tensor: torch.Tensor) -> list[torch.Tensor]:
-    """A sparse tensor's values and where they stand; any other itself."""
+    """A sparse tensor's values and their places; any other itself."""
     if tensor.layout is torch.strided:
         return [] if tensor.is_nested else [tensor]
     if tensor.layout is torch.sparse_coo:

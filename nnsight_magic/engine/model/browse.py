@@ -39,7 +39,7 @@ def tree_of(
 
 
 def aliases(model: Root) -> dict[str, str]:
-    """Standard names by the real paths that they stand for."""
+    """Standard names by the real paths that they are for."""
     names = model.names
     paths = {name: names.path_of(name) for name in ROOT_NAMES}
     return {path: name for name, path in paths.items() if path}

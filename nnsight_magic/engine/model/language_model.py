@@ -31,7 +31,7 @@ from nnsight_magic.engine.tracing.token_texts import rows_of
 from nnsight_magic.engine.tracing.tracer import Tracer
 from nnsight_magic.engine.values.value import Value
 from nnsight_magic.errors import BadInputError, NoSuchModuleError
-from nnsight_magic.loading.given import taken
+from nnsight_magic.loading.given import unwrap
 from nnsight_magic.loading.load import Source, open_source
 
 
@@ -45,7 +45,7 @@ class LanguageModel(Model):
         device_map: `"cpu"`, `"cuda"`, `"auto"`, … as `from_pretrained` takes it.
         dtype: of the weights, such as `torch.bfloat16` or `"bfloat16"`.
         dispatch: load the weights now. By default the first trace loads them, and until then
-            the module tree stands on the meta device.
+            the module tree is on the meta device.
         block_index_zero, rename: see `Model`.
         kwargs: go to `from_pretrained`.
 
@@ -79,7 +79,7 @@ class LanguageModel(Model):
         rename: dict[str, str | list[str]] | None = None,
         **kwargs: Any,
     ):
-        source, tokenizer = taken(source, tokenizer)
+        source, tokenizer = unwrap(source, tokenizer)
         own = {"block_index_zero": block_index_zero, "rename": rename}
         if isinstance(source, nn.Module):
             super().__init__(source, **own)
@@ -303,7 +303,7 @@ class LanguageModel(Model):
         return hasattr(self._root, "generate") and hasattr(self._root.config, "use_cache")
 
     def _prepared(self, inputs: Any, kwargs: dict, module: nn.Module) -> Inputs:
-        """What to run on: `inputs`, or what stands for them in `kwargs`, which is taken out."""
+        """What to run on: `inputs`, or those arguments in `kwargs`, which are taken out of it."""
         if inputs is None:
             inputs = inputs_among(kwargs, module)
         if inputs is None:

@@ -40,7 +40,7 @@ from nnsight_magic.engine.tracing.turn import Turn
 from nnsight_magic.engine.values.parts import Parts
 from nnsight_magic.engine.values.value import Value
 from nnsight_magic.errors import LoadError, NoTraceError, TraceInsideTraceError
-from nnsight_magic.loading.given import taken
+from nnsight_magic.loading.given import unwrap
 
 if TYPE_CHECKING:
     from nnsight_magic.views.live.tree import TreeView
@@ -181,7 +181,7 @@ class Model(Handle):
     ) -> Edit:
         """Writes that every later trace and generation carries out, until they are removed.
 
-        As a block it records the writes that stand there: `=`, `+=`, `-=`, `*=` and `/=` of a
+        As a block it records the writes in it: `=`, `+=`, `-=`, `*=` and `/=` of a
         number or tensor into outputs and inputs. `with model.edit() as edited:` leaves the model as
         it is, and `edited` is a copy that has the edit, of the same weights. With a name, or
         `inplace=True`, the model itself has it from then on. Given a module, it is one write at
@@ -415,7 +415,7 @@ class Model(Handle):
         return edited_copy(self)
 
     def _begin(self, tracer: Tracer, parent: Tracer | None) -> None:
-        """One trace at a time: another thread waits, this thread is told.
+        """One trace at a time: another thread waits, the same thread gets an error.
 
         An invoke is part of its trace, and takes the place of its parent while it lasts.
         """
@@ -542,7 +542,7 @@ class Model(Handle):
 
 
 def _module_in(given: Any) -> nn.Module:
-    module, _ = taken(given)
+    module, _ = unwrap(given)
     if not isinstance(module, nn.Module):
         raise LoadError(
             f"Model takes a module, and {str(given)!r} is a name.\n"

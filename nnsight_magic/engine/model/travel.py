@@ -24,7 +24,7 @@ def by_name(model: Root) -> tuple:
     """What pickle stores of a model: how to make it again.
 
     Raises:
-        CannotTravelError: the model has no name, or is not any more what the name stands for.
+        CannotTravelError: the model has no name, or is no longer the model of that name.
     """
     recipe = model.__dict__.get("_recipe")
     if recipe is None:

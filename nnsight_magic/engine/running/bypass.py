@@ -32,7 +32,7 @@ class Bypasses:
     def __init__(self) -> None:
         self._produce: dict[tuple[Coroutine, nn.Module], Produce] = {}
         self._surround: dict[tuple[Coroutine, nn.Module], Surround] = {}
-        self._patches: dict[tuple[nn.Module, str], Any] = {}  # what stands for a method
+        self._patches: dict[tuple[nn.Module, str], Any] = {}  # what a method was replaced by
         self._handing_on: set[nn.Module] = set()  # may have lent a method to a module inside
         self._orders: dict[nn.Module, list[int]] = {}  # of hooks, before ours were there
         self._set: list[tuple[nn.Module, str, Any]] = []  # attributes as they were

@@ -23,7 +23,7 @@ _HAND_ON = ("values", "items", "children", "modules", "named_children")  # modul
 def called_again(parent: nn.Module) -> list[nn.Module]:
     """The modules right inside one of which it is not sure that it calls them once at most.
 
-    Of a list inside it, which is never called itself, those that stand in the list.
+    Of a list inside it, which is never called itself, those that are in the list.
     """
     if isinstance(parent, nn.ModuleList):
         return []
@@ -35,7 +35,7 @@ def called_again(parent: nn.Module) -> list[nn.Module]:
     inside = [(name, child) for name, child in parent._modules.items() if child is not None]
     if type(parent).forward is nn.Sequential.forward:
         once = frozenset(parent._modules)
-    many = Counter(id(child) for _, child in inside)  # one module may stand under two names
+    many = Counter(id(child) for _, child in inside)  # one module may have two names
     again = [child for name, child in inside if name not in once or many[id(child)] > 1]
     return [
         each

@@ -49,7 +49,7 @@ class OnCopies:
         self._as_given: dict[int, CopyOf] = {}  # of those that were filled since
 
     def __call__(self, *first: Any) -> Any:
-        """Run it once; `first` stands before the other arguments."""
+        """Run it once; `first` comes before the other arguments."""
         if not self._own:
             return self._run(*first, *self._args, **self._kwargs)
         made = {key: self._copy_of(key) for key in self._own}

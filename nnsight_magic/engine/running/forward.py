@@ -123,7 +123,7 @@ class Forward:
         """Hook what `site` needs; `ancestry` goes from the root down to its module, where known.
 
         For an operation the module's forward is watched. The modules right inside it get hooks
-        too: they tell how far the forward has come when it stands at an operation.
+        too: they tell how far the forward is when it is paused at an operation.
         """
         if site.operation is None:
             self.hook(ancestry or [site.module], site.kind)
@@ -145,7 +145,7 @@ class Forward:
         return self._listings.get((site.module, site.step, site.call))
 
     def has_left(self, site: Site, below: tuple[str, ...], module: nn.Module) -> bool:
-        """Whether a module at the path `below` an attended one lies behind in its present call."""
+        """Whether the module at the path `below` an attended one has run in the call of that."""
         for part in below:
             module = module._modules[part]  # pyright: ignore[reportAssignmentType] - it is there
             if Site(module, "output", site.step, site.call) in self.fired:
@@ -227,7 +227,7 @@ class Forward:
         change: Callable[[Any, int, int], Any],
         operation: Operation | None = None,
     ) -> None:
-        """Let `change(value, step, call)` stand in for what the last module of `ancestry` gives.
+        """Let `change(value, step, call)` replace what the last module of `ancestry` gives.
 
         Or for what goes into an operation of it, or comes out of one.
         """
@@ -265,7 +265,7 @@ class Forward:
         return self.result
 
     def cancel(self) -> None:
-        """End the forward where it stands and take its hooks away."""
+        """End the forward where it is paused and take its hooks away."""
         try:
             # Of another thread's forward (a generator that is collected elsewhere) only the hooks
             # can be taken away: greenlet ends it when its own thread comes by.
@@ -296,7 +296,7 @@ class Forward:
 
     @uninterrupted
     def _resume(self, error: type[BaseException] | None = None) -> None:
-        """Let the model run until it stands still again or ends."""
+        """Let the model run until it is paused again or ends."""
         if self._thread != own_thread():
             raise RuntimeError(
                 "This trace was begun in another thread, and belongs to it: begin one in this one."
@@ -365,7 +365,7 @@ class Forward:
         return self._arrive(module, "output", output)
 
     def _arrive(self, module: nn.Module, kind: str, raw: Any) -> Any:
-        """A hooked module has come to a site."""
+        """A hooked module is at a site."""
         site = Site(module, kind, max(self.step, 0), self._count(module, kind))
         value = self._stand(site, raw)
         if self._observers:
@@ -396,7 +396,7 @@ class Forward:
         return call
 
     def _stand(self, site: Site, raw: Any) -> Any:
-        """At a site: pass by, repeat a write, or stand still. What flows on."""
+        """At a site: go on, repeat a write, or pause. Returns the value that flows on."""
         self.fired.add(site)
         if self._edits:
             for change in self._edits.get((site.module, site.kind, site.operation), ()):
@@ -432,7 +432,7 @@ class Forward:
             sites = [Site(module, kind, step, call, o) for o in operations for kind in kinds]
             if any(site in self._awaited or site in self.written for site in sites):
                 return True
-            self.fired.update(sites)  # it lies behind, although nobody saw it
+            self.fired.update(sites)  # it has passed, although nobody saw it
             return False
 
         with OperationMode(arrive, listing, module, self.root, wanted) as watched:

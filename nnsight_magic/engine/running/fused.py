@@ -19,7 +19,7 @@ from nnsight_magic.engine.running.head_counts import head_count
 from nnsight_magic.errors import WrongValueError
 
 FUSED = "scaled_dot_product_attention"
-# A head's own weight for "nothing": one column more in the softmax, which no key stands behind.
+# A head's own weight for "nothing": one column more in the softmax, for which there is no key.
 _SINKS = ("sinks", "attention_sink_bias")
 
 

@@ -29,7 +29,7 @@ def captures_behind(module: nn.Module) -> list[int]:
     """Move the hooks that note outputs behind all others, so that they see what those wrote.
 
     Returns:
-        The order in which the hooks stood, empty if it was left; see `put_in_order`.
+        The order in which the hooks were, empty if it was left; see `put_in_order`.
     """
     hooks: Any = module._forward_hooks  # an OrderedDict
     captures = [key for key, each in hooks.items() if transformers_insides.captures(each)]
@@ -40,7 +40,7 @@ def captures_behind(module: nn.Module) -> list[int]:
 
 
 def put_in_order(module: nn.Module, order: list[int]) -> None:
-    """Put a module's hooks in the order in which they stood; those that are new stay behind."""
+    """Put a module's hooks in the order in which they were; new ones come after them."""
     hooks: Any = module._forward_hooks
     new = [key for key in hooks if key not in order]
     for key in (*order, *new):

@@ -23,7 +23,7 @@ class Inputs:
 
 
 class WholeText(str):
-    """A text in which the special tokens stand already: a chat template writes its own."""
+    """A text that has its special tokens already: a chat template writes its own."""
 
     __slots__ = ()
 
@@ -115,7 +115,7 @@ def prepare(given: Any, module: nn.Module, tokenizer: Any) -> Inputs:
 
 
 def _by_row(name: str, value: Any) -> Any:
-    """Ids and what stands beside them as `(batch, tokens)`: tokenizers give lists and arrays too.
+    """Ids and what comes with them as `(batch, tokens)`: tokenizers give lists and arrays too.
 
     Raises:
         BadInputError: the rows of a list are of several lengths.
@@ -142,7 +142,7 @@ def device_of(module: nn.Module) -> torch.device:
 
 
 def with_positions(kwargs: dict[str, Any], module: nn.Module) -> dict[str, Any]:
-    """Add position ids where padding stands on the left.
+    """Add position ids where padding is on the left.
 
     A forward counts positions from the first column, padding included; only `generate` looks at
     the mask. Counting real tokens makes a batch agree with its prompts taken one by one.

@@ -37,7 +37,7 @@ class Threadlet:
         self._os_thread: Any = threading.current_thread() if run is None else None
         self._came: Any = None  # what it is to go on with: a value, an error
         self._called = threading.Event()
-        # The user's thread, from which all began; what is true of the whole group stands there.
+        # The user's thread, from which all began; what is true of the whole group is kept there.
         self._root: Threadlet = self if self.parent is None else self.parent._root
         if run is None:
             self._running: Threadlet = self
@@ -55,7 +55,7 @@ class Threadlet:
 
     @uninterrupted
     def throw(self, error: type[BaseException] | BaseException) -> Any:
-        """Let it go on with an error that rises where it stands."""
+        """Let it go on with an error that rises where it is suspended."""
         here = current_threadlet()
         self._call(None, error)
         return here._wait()

@@ -106,7 +106,7 @@ def _named(func: Any) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Issued:
-    """One operation as it was issued: its name and number, and the line that it stands on."""
+    """One operation as it was issued: its name and number, and the line that it is on."""
 
     operation: Operation
     code: CodeType

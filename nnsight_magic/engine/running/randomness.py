@@ -43,7 +43,7 @@ class _State(NamedTuple):
 
 
 class Drawing:
-    """The first forward of a trace: where it began, and where the block drew while it stood."""
+    """The first forward of a trace: where it began, and where the block drew during its pauses."""
 
     def __init__(self) -> None:
         self.began: _State | None = None
@@ -59,7 +59,7 @@ class Drawing:
             self.drawn[site] = now
 
     def leave(self) -> None:
-        """The forward stands still."""
+        """The forward is paused."""
         self._left = _State.now()
 
     def pass_by(self, site: Site) -> None:

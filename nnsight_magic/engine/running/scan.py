@@ -66,7 +66,7 @@ class Scanned:
 class Scan(Mapping):
     """Modules by path, `""` for the root, in the order in which they begin to run.
 
-    A handle may stand in the brackets too. Modules that this input does not reach are missing.
+    A handle may be in the brackets too. Modules that this input does not reach are missing.
     """
 
     def __init__(self, modules: dict[str, Scanned], lists: set[str]):
@@ -124,7 +124,7 @@ class Scan(Mapping):
             yield f"{label:{widths[0]}}  {kind:{widths[1]}}  {given:{widths[2]}} → {gives}"
 
     def _alike(self) -> dict[str, Run[str]]:
-        """The items of lists of modules, by path: which equal ones each stands with."""
+        """The items of lists of modules, by path: the run of equal ones that each is in."""
         items: dict[str, list[tuple[str, str]]] = {}
         for path, scanned in self._modules.items():
             parent, _, name = path.rpartition(".")
@@ -141,7 +141,7 @@ class Scan(Mapping):
 
 
 class ScanReader:
-    """Stands where the running trace stands otherwise, and knows shapes alone."""
+    """In the place of a running trace: it knows shapes alone."""
 
     def __init__(self, scanned: Scan):
         self._scanned = scanned

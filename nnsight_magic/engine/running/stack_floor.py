@@ -76,7 +76,7 @@ def make_floor() -> Floor:
     if machine not in _INSTRUCTIONS or sys.maxsize < 2**32:
         raise NoFloor(f"its instructions are not known for {machine}")
     address = _executable(instructions(machine))
-    # Called with the interpreter's lock held; an exception that stands afterwards is raised.
+    # Called with the interpreter's lock held; an exception that is set afterwards is raised.
     prototype = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.py_object, ctypes.c_void_p)
     code = prototype(address)
     call = ctypes.cast(ctypes.pythonapi.PyObject_CallNoArgs, ctypes.c_void_p)
@@ -97,7 +97,7 @@ def _executable(code: bytes) -> int:
     """The address of a page that holds `code`, and that stays to the end of the process.
 
     It is written first and made executable afterwards: a page that is both at once is refused by
-    many systems. `munmap` is never called, since a coroutine may still stand on it at the exit.
+    many systems. `munmap` is never called, since a coroutine may still be on it at the exit.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     libc.mmap.restype = ctypes.c_void_p

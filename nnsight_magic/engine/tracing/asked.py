@@ -53,7 +53,7 @@ class _Run:
 
     def __init__(self, last: int):
         self._last = last
-        self._before: int | None = None  # ids that stand there before the first new one
+        self._before: int | None = None  # ids before the first new one
 
     def is_spare(self, length: int) -> bool:
         """Whether the token behind the last one is being chosen, from ids of this length."""
@@ -62,7 +62,7 @@ class _Run:
         return length - self._before >= self._last
 
     def is_over(self, length: int) -> bool:
-        """Whether the token behind the last one stands among ids of this length."""
+        """Whether ids of this length have the token after the last one."""
         if self._before is None:
             self._before = length - 1
         return length - self._before > self._last

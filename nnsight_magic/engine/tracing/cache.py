@@ -64,7 +64,7 @@ class Cache(Mapping):
     """Values by module path, filled while the forward runs.
 
     `cache["model.layers.3.mlp"].output` and `cache["layers[3].mlp"].output` are the same, and a
-    handle may stand in the brackets too; `cache.model.layers[3].mlp.output` walks the tree, and a
+    handle may be in the brackets too; `cache.model.layers[3].mlp.output` walks the tree, and a
     path may begin with a `model.` for the whole. Over a generation each value is a list, one item a
     step; `cache[module][k]` is one of them.
     """

@@ -62,7 +62,7 @@ class Course:
         self._own_bypasses = bypasses is None
         self._looks_back = bool(report.touches)  # values were handed out before it began
         self.written: dict[Site, list[Change]] = {}
-        self.prepare: list[Callable[[Forward], None]] = []  # what every new forward is told
+        self.prepare: list[Callable[[Forward], None]] = []  # called with every new forward
         self._call, self._grad, self._shortcut = call, grad, shortcut
         self._main: Forward | None = None
         self._behind: Forward | None = None
@@ -89,7 +89,7 @@ class Course:
 
     @property
     def wrote(self) -> bool:
-        """Whether something was written, also where a forward stands just now."""
+        """Whether something was written, also at the sites where forwards are paused now."""
         return bool(self.written) or any(
             forward.pause is not None and forward.pause.written for forward in self._forwards
         )
@@ -110,7 +110,7 @@ class Course:
         """Bring a forward to the touched site; `ancestry` goes from the root to its module.
 
         Raises:
-            NeverRanError: no forward comes there.
+            NeverRanError: no forward reaches the site.
         """
         pause = self._ahead(touch, ancestry) or self._again(touch, ancestry)
         first = pause.touch is None
@@ -125,7 +125,7 @@ class Course:
         return pause
 
     def settle(self) -> None:
-        """Note what was written where forwards stand at present."""
+        """Note what was written at the sites where forwards are paused."""
         self._settle_reopened()
         for standing in self._forwards:
             standing.settle()
@@ -182,13 +182,13 @@ class Course:
                 return pause
             self._check_operation(forward, touch)
             if site.operation is None:
-                forward.fired.add(site)  # whether or not it was seen, it lies behind
+                forward.fired.add(site)  # whether or not it was seen, it has passed
         return None
 
     def _again(self, touch: Touch, ancestry: list[nn.Module]) -> Pause:
         """A forward from the start, for a site that every running one has left behind."""
         operation = touch.site.operation
-        self.settle()  # it may come after what was written where others stand
+        self.settle()  # the site may come after writes at the pauses of others
         forward = self._new_forward()
         pause = self._run_to(forward, touch, ancestry)
         if pause is None:
@@ -219,7 +219,7 @@ class Course:
         """`reached_by` has stopped at an operation. Mark it as passed in every other forward that
         can no longer stop there.
 
-        A forward that stands inside the operation's module is not watched for it any more. The
+        A forward that is paused inside the operation's module is not watched for it any more. The
         second forward is cancelled where it would run on past a write that it cannot repeat.
         """
         if touch.site.operation is None:
@@ -235,10 +235,10 @@ class Course:
                 self._behind = None
 
     def _take_over(self, forward: Forward) -> None:
-        """Let a forward that has come past all that was handed out be the main one.
+        """Make a forward that has passed all sites whose values were handed out the main one.
 
-        What is written where it stands, the main forward would not repeat: it has gone past that
-        site already, or cannot see it.
+        The old main forward would not repeat what is written at this one's pause: it has passed
+        that site already, or does not see it.
         """
         self._main.cancel()
         self._main = forward
@@ -316,13 +316,13 @@ class Course:
         if pause.touch is None:
             return False
         here, there = pause.touch.parts, touch.parts
-        if here[: len(there)] == there:  # it stands inside the touched module, or at it
+        if here[: len(there)] == there:  # it is paused inside the touched module, or at it
             if site.operation is None:
                 return site.kind == "input"
             if here == there and pause.site.operation is None:
                 return pause.site.kind == "output"
             return forward.listing(site) is None
-        if there[: len(here)] == here:  # the touched module lies inside the one it stands at
+        if there[: len(here)] == here:  # the touched module is inside the one it is paused at
             if pause.site.operation is not None:
                 return forward.has_left(site, there[len(here) :], pause.site.module)
             return pause.site.kind == "output"
@@ -334,7 +334,7 @@ class Course:
         if listing is not None and listing.complete and touch.site not in forward.fired:
             raise NoSuchOperationError(no_such_operation(touch, listing.counts()))
 
-    # ── what goes wrong, and how far it came ─────────────────────────────────────────────
+    # ── what goes wrong, and how far it ran ──────────────────────────────────────────────
 
     def _passer(self, forward: Forward) -> Touch | None:
         """The first touch whose value was handed out and that `forward` has still ahead."""
@@ -373,7 +373,7 @@ class Course:
         return too_late(touch, passer)
 
     def check_unseen_writes(self) -> None:
-        """At the end of the block: refuse what no function of torch has told of.
+        """At the end of the block: refuse writes that no function of torch has shown.
 
         Raises:
             AlreadyRanError: a value was written when the forward had gone on past it.
@@ -403,7 +403,7 @@ class Course:
         """Note from here on which of the decoder blocks have run.
 
         A module beside the blocks may run before them, after them or in between: rotary embeddings,
-        what blocks share. How far the forward had come there, the module tree does not tell.
+        what blocks share. The module tree does not tell how far the forward was then.
         """
         if self._counted:
             return

@@ -66,7 +66,7 @@ _BY_STEP = {
     "cross_attentions",
 }
 _PREPARE = "prepare_inputs_for_generation"
-# What `max_length` is by default before transformers 5, where it stands for as many new tokens.
+# What `max_length` is by default before transformers 5, where it means as many new tokens.
 _UNSET_LENGTH = 20 if int(transformers.__version__.split(".")[0]) < 5 else None
 
 
@@ -132,7 +132,7 @@ class GenerationTracer(Tracer):
         self._course.prepare.append(tell)
 
     def _hear(self, args: tuple, kwargs: dict) -> None:
-        """The model is told what its next step is computed from."""
+        """Tell the model which ids its next step is computed from."""
         forward = self._course.runs_now() if self._course is not None else None
         ids = args[0] if args else kwargs.get("input_ids")
         if forward is not None and isinstance(ids, torch.Tensor):
@@ -161,7 +161,7 @@ class GenerationTracer(Tracer):
 
     @property
     def begin(self) -> int:
-        """How many ids stand in `result` before the first new one: the prompt's, or what a decoder
+        """How many ids `result` has before the first new one: the prompt's, or what a decoder
         starts with."""
         running = self._running()
         return running._begin
@@ -232,7 +232,7 @@ class GenerationTracer(Tracer):
         self.step = max(self.step, step)
 
     def _tokens_at(self, index: int) -> torch.Tensor | None:
-        """The ids `(rows, tokens)` that step `index` was computed from, if anybody told."""
+        """The ids `(rows, tokens)` that step `index` was computed from, where they are known."""
         texts = self._plan.texts.get(self._course.main)
         return texts.at(index) if texts is not None else None
 
@@ -300,7 +300,7 @@ class _Plan:
         self._call = OnCopies(self._generate, inputs.args, {**self.inputs, **rest})
 
     def _prompt_length(self) -> int:
-        """How many ids stand before the first new one, as `max_length` counts them."""
+        """How many ids there are before the first new one, as `max_length` counts them."""
         ids = self.inputs.get("input_ids")
         config = getattr(self._module, "config", None)
         if getattr(config, "is_encoder_decoder", False):
@@ -311,7 +311,7 @@ class _Plan:
     def _say_what_is_meant(self, tokenizer: Any) -> None:
         """Add what transformers would find out itself, and warn of.
 
-        A mask of ones, unless padding stands among the ids: then it makes another one. The end of
+        A mask of ones, unless there is padding among the ids: then it makes another one. The end of
         the text as padding behind it; not for a model with a `generate` of its own, which may say
         it too.
         """
@@ -341,8 +341,8 @@ class _Plan:
             if self._streamed is not None:
                 kwargs["streamer"] = self._streamed.of_a_run()
             kwargs.update(self._asked.of_a_run())
-            stands = partial(_stands, forward)
-            kwargs["stopping_criteria"].append(LastToken(self.new_tokens, texts, stands))
+            steps = partial(_steps_of, forward)
+            kwargs["stopping_criteria"].append(LastToken(self.new_tokens, texts, steps))
         return self._module.generate(*args, **kwargs, max_new_tokens=self.new_tokens + spare)
 
     def refuse_other_modes(self) -> None:
@@ -360,7 +360,7 @@ class _Plan:
             )
 
     def begin(self, result: Any, forward: Forward) -> int:
-        """How many ids of `result` stand before the first new one."""
+        """How many ids of `result` are before the first new one."""
         texts = self.texts.get(forward)
         if texts is not None and texts.before is not None:
             return texts.before
@@ -477,7 +477,7 @@ def _cut_short() -> Exception:
     return BadInputError("This generation was interrupted and has no text.\nGenerate it again.")
 
 
-def _stands(forward: Forward) -> tuple[int, int]:
+def _steps_of(forward: Forward) -> tuple[int, int]:
     return forward.step, forward.awaited_step
 
 

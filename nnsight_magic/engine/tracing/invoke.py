@@ -109,7 +109,7 @@ def _on_rows(new: torch.Tensor, rows: slice, mask: torch.Tensor | None):
 def _place(
     new: torch.Tensor, old: torch.Tensor, rows: slice, mask: torch.Tensor | None
 ) -> tuple[slice, ...] | None:
-    """Where `new` stands in the batch's tensor: its rows and, in a dimension of tokens, its own.
+    """Where `new` belongs in the batch's tensor: its rows and, in a dimension of tokens, its own.
 
     A generation adds tokens to the prompts', hence the difference in length that both may have.
     """

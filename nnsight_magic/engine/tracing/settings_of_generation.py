@@ -1,4 +1,4 @@
-"""What a generation is really done with: what the call says, and what stands in the models."""
+"""What a generation is really done with: what the call says, and what the models' settings say."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A streamer of the user's: it is told every new token once, however often a text is written."""
+"""A streamer of the user's: it is given every new token once, however often a text is written."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ class Texts:
     """The ids of one run of `generate`, `(rows, tokens)`; a row is a text, or a beam of one.
 
     Attributes:
-        before: how many ids stand before the first new one; `None` until a token was written.
+        before: how many ids are before the first new one; `None` until a token was written.
 
     Args:
         reorders: beams are taken up and dropped, so that what a step knew of is no beginning of
@@ -37,17 +37,17 @@ class Texts:
     def prepare(self, step: int, ids: torch.Tensor) -> None:
         """Note what a step is about to be computed from."""
         if self._reorders or step == 0:
-            self._known.setdefault(step, ids)  # a model inside may be told again, of its own part
+            self._known.setdefault(step, ids)  # a model inside is prepared again, with its own part
 
     def add(self, written: torch.Tensor) -> int:
-        """Note what stands there behind a step; how many ids of each row are new."""
+        """Note the ids after a step. Returns how many of each row are new."""
         if self.before is None:
             self.before = written.shape[1] - 1
         self._written = written
         return written.shape[1] - self.before
 
     def at(self, step: int) -> torch.Tensor | None:
-        """The ids that a step was computed from; `None` where nobody has told."""
+        """The ids that a step was computed from; `None` where they are not known."""
         if step in self._known:
             return self._known[step]
         if self._written is None or self._reorders:
@@ -60,14 +60,14 @@ class LastToken(StoppingCriteria):
 
     Args:
         last: how many new tokens there are to be.
-        stands: the step that runs, and the one that the user waits for.
+        steps: gives the step that runs, and the one that the user waits for.
     """
 
-    def __init__(self, last: int, texts: Texts, stands: Callable[[], tuple[int, int]]):
-        self._last, self._texts, self._stands = last, texts, stands
+    def __init__(self, last: int, texts: Texts, steps: Callable[[], tuple[int, int]]):
+        self._last, self._texts, self._steps = last, texts, steps
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs) -> torch.Tensor:
-        new, (step, awaited) = self._texts.add(input_ids), self._stands()
+        new, (step, awaited) = self._texts.add(input_ids), self._steps()
         _check_one_token_a_step(new, step)
         over = new > self._last or (new == self._last and awaited < self._last)
         return torch.full((input_ids.shape[0],), over, dtype=torch.bool, device=input_ids.device)

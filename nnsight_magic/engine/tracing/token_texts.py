@@ -80,7 +80,7 @@ def _raw(token: str) -> bytes:
 class PromptRow:
     """One prompt's row of a batch.
 
-    `tokens[k]` stands in column `start + k` of the padded batch of `width` columns.
+    `tokens[k]` is in column `start + k` of the padded batch of `width` columns.
     """
 
     index: int
@@ -125,7 +125,7 @@ def position(text: str, row: PromptRow) -> int:
 
 
 def _spread(text: str, tokens: Sequence[str]) -> tuple[int, int] | None:
-    """The range of tokens that `text` is spread over, if it stands in the prompt at all."""
+    """The range of tokens that `text` is spread over, if the prompt has it at all."""
     wanted, pieces = _raw(text.strip()), [_raw(token) for token in tokens]
     begin = b"".join(pieces).find(wanted)
     if begin < 0 or not wanted:

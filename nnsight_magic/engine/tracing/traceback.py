@@ -94,7 +94,7 @@ def fold_frames(error: BaseException) -> None:
 def above(entry: TracebackType, below: TracebackType | None) -> TracebackType:
     """The same entry with another one below it.
 
-    What rises from outside, an alarm's exception, may rise at a step that stands on no line: then
+    What rises from outside, an alarm's exception, may rise where Python is on no line: then
     it is the first line of its function.
     """
     line = entry.tb_lineno or entry.tb_frame.f_code.co_firstlineno

@@ -92,7 +92,7 @@ class Tracer(OlderSpellings):
         self._parent: Tracer | None = None
         self._invokes = Invokes()
         self._invoked: list[Tracer] = []
-        self.reads: Callable[[Placed, str], None] | None = None  # is told what is read
+        self.reads: Callable[[Placed, str], None] | None = None  # called with all that is read
         self._caches: list[Callable[[Forward], None]] = []
         self.own_calls = OwnCalls()
         self._written_before: dict[Site, list[Change]] = {}
@@ -354,7 +354,7 @@ class Tracer(OlderSpellings):
             cls = Value
         value = pause.take(path, cls)
         if cls is Value and handle._called is not None and isinstance(value, Value):
-            value.where = pause.describe()  # whether or not it stands in a tuple
+            value.where = pause.describe()  # whether or not it is an item of a tuple
         return value
 
     def write(self, handle: Tree, kind: str, new: Any, path: tuple = (), raw: bool = False) -> None:
@@ -564,7 +564,7 @@ def _path_of_part(pause: Pause, place: NamedPart) -> tuple:
 
 
 def _first_argument(pause: Pause, handle: Placed) -> tuple:
-    """Where the first argument stands in `(args, kwargs)`: some modules are called by keyword."""
+    """Where the first argument is in `(args, kwargs)`: some modules are called by keyword."""
     path = path_of_first(*pause.part(()))
     if path is None:
         raise NeverRanError(f"{handle.name} is called without arguments, so it has no input.")

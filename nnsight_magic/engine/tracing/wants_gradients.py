@@ -1,4 +1,4 @@
-"""Whether the block of a trace needs gradients: told from the block itself.
+"""Whether the block of a trace needs gradients, by what is written in it.
 
 Recording costs half of a forward again, and what was recorded for nothing makes a training step
 later go backward through a graph that is gone. So it is not enough that somewhere in the cell or
@@ -65,7 +65,7 @@ def _block_says_so(frame: FrameType) -> bool:
 
 
 def _statement(frame: FrameType) -> tuple[ast.With, ast.AST] | None:
-    """The `with` statement that is being entered, and the function or module it stands in."""
+    """The `with` statement that is being entered, and the function or module it is in."""
     tree = _tree(frame)
     if tree is None:
         return None

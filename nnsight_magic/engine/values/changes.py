@@ -1,4 +1,4 @@
-"""What was written to a value: where in it, and what stands there now."""
+"""What was written to a value: where in it, and the new value there."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from nnsight_magic.engine.values.containers import rebuild
 from nnsight_magic.engine.values.laid_out import Layout
 from nnsight_magic.engine.values.value import own_copy
 
-# One change: where in the value (a path of keys, () for the whole) and what stands there now, or
-# a function that makes it from what stood there.
+# One change: where in the value (a path of keys, () for the whole) and the new value there, or
+# a function that makes it from the old one.
 Change = tuple[tuple, Any]
 
 

@@ -52,7 +52,7 @@ def first_argument(args: tuple, kwargs: dict[str, Any]) -> Any:
 
 
 def path_of_first(args: tuple, kwargs: dict[str, Any]) -> tuple[int, Any] | None:
-    """Where that stands in `(args, kwargs)`.
+    """Where that is in `(args, kwargs)`.
 
     >>> path_of_first((1, 2), {}), path_of_first((), {"hidden": 1}), path_of_first((), {})
     ((0, 0), (1, 'hidden'), None)

@@ -1,4 +1,4 @@
-"""Whether what a user writes fits what stands there."""
+"""Whether what a user writes fits the value that it replaces."""
 
 from __future__ import annotations
 

@@ -273,6 +273,6 @@ def _entered(code: CodeType) -> frozenset[int]:
         if each.opname.startswith("CALL") and (
             after[0] == "BEFORE_WITH" or after == ["COPY", "LOAD_SPECIAL"]
         ):
-            # While it runs, a frame stands at the call or in the cache behind it.
+            # While it runs, a frame is at the call or in the cache behind it.
             entered.update(range(each.offset, found[at + 1].offset))
     return frozenset(entered)

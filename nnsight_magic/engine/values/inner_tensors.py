@@ -1,4 +1,4 @@
-"""The tensors whose memory a tensor really stands in.
+"""The tensors whose memory a tensor really is in.
 
 Most tensors are their own. One of a subclass with a `__torch_dispatch__` of its own, such as
 quantised weights of torchao or a shard of a distributed model, has a shape and a dtype and no

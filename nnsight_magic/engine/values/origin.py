@@ -43,7 +43,7 @@ class Origin(Protocol):
 
 
 class Handed(Protocol):
-    """A value in the user's hands, as the memory that it stands in knows it."""
+    """A value in the user's hands, as its memory is known by."""
 
     path: tuple  # of keys, in the value of the site
     refusal: str  # why it is not to be written to

@@ -46,7 +46,7 @@ class HandedOut:
         """The value, if anybody has it still.
 
         Until torch 2.9 a tensor that only torch itself holds, as a view holds what it is a view
-        of, is given back by a weak reference only to be lost, unless torch is told.
+        of, is given back by a weak reference only to be lost, unless torch keeps it.
         """
         value = self.weak()
         if value is not None:
@@ -62,7 +62,7 @@ class HandedOut:
 
 
 class Pause:
-    """The forward stands still at `site`, with `current` about to flow on.
+    """A forward paused at `site`, with `current` about to flow on.
 
     The user gets copies (`take`) and may change them or put something else in their place
     (`put`). Before the forward moves on (`leave`), the copies are looked at again. `changes`
@@ -163,7 +163,7 @@ class Pause:
         return raw
 
     def put(self, path: tuple, new: Any, check: bool = True) -> None:
-        """Let `new` flow on in place of what stands at `path`; it must fit if `check` is on."""
+        """Let `new` flow on in place of the value at `path`; it must fit if `check` is on."""
         self._refuse_late_write()
         old = self.part(path)
         where = self._where(path)
@@ -191,7 +191,7 @@ class Pause:
         return current
 
     def _let_go(self, handed: HandedOut) -> None:
-        """Nothing that is written from here on flows; what torch does not refuse is told later."""
+        """Nothing that is written from here on flows; what torch lets pass is an error later."""
         value = handed.alive()
         if value is not None and handed.lent:
             handed.lent = checksum(value)

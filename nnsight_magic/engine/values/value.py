@@ -37,7 +37,7 @@ class Value(TensorOfValues):
     """A tensor read from a forward pass.
 
     It is a `torch.Tensor` in every respect. Results of operations on it are `Value`s too, so
-    that `.save()` may stand at the end of any expression.
+    that `.save()` may end any expression.
 
     >>> import torch
     >>> v = as_value(torch.zeros(2, 3))

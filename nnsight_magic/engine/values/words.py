@@ -25,7 +25,7 @@ def describe(value: Any) -> str:
 
 
 def index_text(index: Any) -> str:
-    """What stands in brackets, as a user writes it.
+    """What is in brackets, as a user writes it.
 
     >>> index_text((slice(None), -1))
     ':, -1'

@@ -20,7 +20,7 @@ PARTS = ("real", "imag", "abs", "angle")
 SAMPLE = 1 << 16
 EXACT_STATISTICS = 1 << 22  # values up to which statistics look at every one
 MOST_LOOKED_AT = 1 << 29  # values up to which they can be made to
-MOST_SORTED = 1 << 26  # values of a plane whose columns can stand by their norm
+MOST_SORTED = 1 << 26  # values of a plane whose columns can be ordered by their norm
 DRAWN = (256, 512)  # blocks of a picture, about
 SOME_PLANES, SOME_VALUES = 8, 1 << 22  # that are looked at for what pictures of a tensor show
 

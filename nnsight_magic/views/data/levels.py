@@ -80,7 +80,7 @@ def _nearest(borders: np.ndarray, flat: np.ndarray) -> np.ndarray:
 
 
 def choose_levels(finite: np.ndarray) -> np.ndarray:
-    """At most `LEVELS` ascending values that stand well for the given ones."""
+    """At most `LEVELS` ascending values near to the given ones."""
     if not len(finite):
         return np.empty(0)
     sample = np.sort(finite[:: max(1, len(finite) // SAMPLE)]).astype(np.float64)

@@ -27,7 +27,7 @@ class Kind:
     Attributes:
         class_name: of the module at its top.
         note: what the module says about itself, such as `in_features=576, out_features=1536`.
-        parameters, bytes: of the whole subtree. A tied parameter counts wherever it stands; only
+        parameters, bytes: of the whole subtree. A tied parameter counts wherever it is; only
             at the root it counts once.
         dtype, device: of its parameters, `mixed` where they differ, "" without parameters.
         children: name and kind of each child.
@@ -47,7 +47,7 @@ class ModuleTree:
     """All modules below one; build it with `describe`.
 
     Attributes:
-        kinds: the distinct subtrees; those of the children stand before that of the parent.
+        kinds: the distinct subtrees; those of the children come before that of the parent.
         root: the kind of the whole.
         size: how many modules there are.
         parameters, bytes: of the whole, a tied parameter counted once.
@@ -70,7 +70,7 @@ class ModuleTree:
             waiting.extendleft(reversed(below))
 
     def count_at(self, pattern: str) -> int:
-        """How many modules stand at such a place: `layers.*.mlp`, where `*` is any number."""
+        """How many modules there are at such a place: `layers.*.mlp`, where `*` is any number."""
         reached = {self.root: 1}
         for part in pattern.split("."):
             below: dict[int, int] = {}
@@ -256,7 +256,7 @@ def after_run(
 
 
 def packed_notes(notes: Mapping[str, ModuleNote], tree: ModuleTree) -> dict[str, NoteForm]:
-    """Notes by path; what most blocks have in common stands once, under `layers.*.mlp`.
+    """Notes by path; what most blocks have in common is written once, under `layers.*.mlp`.
 
     That speaks of every module at such a place, so there is none unless each of them has a note.
     """

@@ -1,4 +1,4 @@
-"""What the axes of a tensor stand for, as far as its shape and the model's sizes tell."""
+"""What the axes of a tensor mean, as far as its shape and the model's sizes tell."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TOKENS = (
     "to",
 )  # roles of the axes whose places are tokens
 ROWS = ("batch", "prompt")  # roles of the axis that tells whose tokens these are
-PADDING = "‹padding›"  # what stands in place of a token where a row of a batch has none
+PADDING = "‹padding›"  # in place of a token where a row of a batch has none
 
 
 @dataclass(frozen=True)

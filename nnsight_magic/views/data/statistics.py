@@ -52,7 +52,7 @@ def totals(chunks: Iterable[np.ndarray]) -> Statistics:
 
 
 def statistics_of(values: np.ndarray, size: int) -> Statistics:
-    """Statistics of `values`, which stand for `size` values; finite numbers only, for JSON."""
+    """Statistics of `values`, a sample of `size` values; finite numbers only, for JSON."""
     finite = values
     stats: Statistics = {"count": size, "looked_at": len(values)}
     if values.dtype.kind == "f":

@@ -70,7 +70,7 @@ class TokenStrip:
         """The numbers by their name, as they are from the beginning on."""
         return cast(Mapping[str, Sequence[float]], self.numbers)
 
-    # What shows a strip that a cell ends in; the live views, which stand above, put it here.
+    # What shows a strip that a cell ends in; the live views, a room above, put it here.
     show: ClassVar[Callable[[TokenStrip], None] | None] = None
 
     def _ipython_display_(self) -> None:
@@ -79,7 +79,7 @@ class TokenStrip:
         TokenStrip.show(self)
 
     def packed(self) -> StripForm:
-        """JSON: tokens that occur often stand once, numbers with four digits."""
+        """JSON: tokens that occur often are written once, numbers with four digits."""
         words = _Words()
         columns: dict[str, Sequence[float]] = {"KL": self.kl} if len(self.kl) else {}
         columns |= self.named
@@ -107,10 +107,10 @@ class TokenGrid:
     """The logit lens and its kin: a strip for each layer, all over the same tokens.
 
     Attributes:
-        tokens: what all rows stand over.
+        tokens: the columns of all rows.
         strips: one a row; its name is the row's, its `top` what is likeliest at each position,
             and any numbers of each position.
-        answer: a token that is followed through the rows: its rank stands among the numbers by the
+        answer: a token that is followed through the rows: its rank is among the numbers by the
             name `RANK`.
         settled: for each position the row from which on its last token stays the likeliest.
     """

@@ -87,7 +87,7 @@ Flat = list[int | float | None]  # a word's number and its probability, one pair
 
 
 class StripForm(TypedDict):
-    """A `TokenStrip`; tokens stand as numbers of `words`."""
+    """A `TokenStrip`; tokens are numbers of `words`."""
 
     name: str
     tokens: list[int]
@@ -100,7 +100,7 @@ class StripForm(TypedDict):
 
 
 class GridForm(TypedDict):
-    """A lens grid; tokens stand as numbers of `words`.
+    """A lens grid; tokens are numbers of `words`.
 
     `numbers` are by row and position. What a grid has none of is left out.
     """

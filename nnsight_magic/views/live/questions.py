@@ -60,7 +60,7 @@ class Questions(threading.local):
         self._aside[kind] = (question, older)
 
     def _turn(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Answers what was put aside, unless more has come and the time is not up."""
+        """Answers what was put aside, unless there are more questions and there is time left."""
         if self._seen != self._came and time.monotonic() < self._due:
             self._seen = self._came
             loop.call_later(TURN, self._turn, loop)

@@ -40,7 +40,7 @@ class TensorView(View):
         limits: the values at the ends of the colour scale, or empty for robust ones.
         palette: one of `PALETTES`.
         part: of a complex tensor, one of "real", "imag", "abs", "angle".
-        ordered: whether the columns stand by their norm.
+        ordered: whether the columns are ordered by their norm.
         cell: the index path of the selected value, or empty.
         opened: whether the controls are shown, or only the picture.
         scale: ends and marks that colours go by instead of the tensor's own `stats`.
@@ -89,7 +89,7 @@ class TensorView(View):
         """A view of `tensor`.
 
         Args:
-            axes: what the axes stand for, where it cannot be inferred.
+            axes: what the axes mean, where it cannot be inferred.
             tokens: the prompt's tokens, which label the token axes; of a batch a list for each of
                 its rows, of which the one that is looked at holds.
             vocabulary: the text of a token id: a function, such as `tokenizer.decode`, or a list;
@@ -214,7 +214,7 @@ class TensorView(View):
         return facts_of(plane), data
 
     def _text(self, asked: dict[str, Any]) -> Answer:
-        """One value exactly; with `ordered`, of the column that stands at that place."""
+        """One value exactly; with `ordered`, of the column at that place."""
         index = [int(each) for each in asked["index"]]
         if asked.get("ordered"):
             axes, at, part = _place(asked)

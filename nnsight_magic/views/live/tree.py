@@ -196,7 +196,7 @@ def _summary(name: str, tensor: Any) -> dict[str, Any]:
 
 
 def forward_source(module: Any) -> tuple[str, str]:
-    """The text of a module's `forward` and the file and line it stands at; "" where it has none."""
+    """The text of a module's `forward` and the file and line it is at; "" where it has none."""
     import torch
 
     forward = getattr(module.forward, "__func__", module.forward)

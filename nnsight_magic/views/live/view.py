@@ -94,7 +94,7 @@ def shared_layout() -> SharedLayout:
 class View(Routed, anywidget.AnyWidget):
     """Base of all views.
 
-    The traits that anywidget wants stand in the class: anywidget itself makes a class of its own
+    The traits that anywidget wants are in the class: anywidget itself makes a class of its own
     for every instance, which takes longer than all else that a view does.
     """
 
@@ -164,7 +164,7 @@ class View(Routed, anywidget.AnyWidget):
         if content.get("do") == "hello":
             return {}, []
         if content.get("do") == "code":
-            data, version = bundle.packed()
+            data, version = bundle.packed_code()
             return {"version": version}, [data]
         answer = self.answers.get(str(content.get("do")))
         if answer is None:
@@ -177,7 +177,7 @@ class View(Routed, anywidget.AnyWidget):
     # -- display ------------------------------------------------------------------------------
 
     def still(self) -> str:
-        """The view as static HTML: what stands in a saved notebook without a kernel."""
+        """The view as static HTML: what a saved notebook shows without a kernel."""
         return f"<p>{escape(self.text())}</p>"
 
     def still_png(self) -> bytes | None:

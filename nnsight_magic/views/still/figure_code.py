@@ -53,7 +53,7 @@ def _tokens(seen: Seen, axes: Sequence[AxisState]) -> list[Any]:
 
 
 def _state(seen: Seen) -> dict[str, Any]:
-    """What a new viewer is to be told, in the order in which one would write it."""
+    """The arguments of a new viewer, in the order in which one would write it."""
     cut, axes = cut_of(seen), axes_of(seen)
     limits, palette = colouring_of(seen, cut)
     state: dict[str, Any] = {"axes": [axis["role"] for axis in axes]}

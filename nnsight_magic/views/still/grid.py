@@ -17,10 +17,10 @@ NUMBER = 8  # characters of a number beside a row
 
 def html(grid: TokenGrid, title: str = "", note: str = "", position: int = -1) -> str:
     """The best token of each place, coloured by its probability; of a large grid the last rows and
-    positions, where the model's answer stands.
+    positions, where the model's answer is.
 
     Args:
-        position: whose numbers stand beside the rows.
+        position: whose numbers are beside the rows.
     """
     tokens, strips = grid.tokens, grid.strips[-ROWS:]
     above = len(grid.strips) - len(strips)
@@ -58,7 +58,7 @@ def _cell(grid: TokenGrid, strip: TokenStrip, row: int, at: int) -> str:
 
 
 def legend(grid: TokenGrid) -> str:
-    """What the marks in the cells stand for."""
+    """What the marks in the cells mean."""
     parts = [f"underlined: {grid.answer} is the likeliest token"] if grid.answer else []
     parts += ["┬: from here down the model's own token stays the likeliest"] if grid.settled else []
     return "; ".join(parts)
@@ -105,7 +105,7 @@ def _line(name: str, width: int, cells: list[str], beside: list[str]) -> str:
 
 
 def _left_out(rows: int, positions: int) -> str:
-    """What does not stand in a grid, in words."""
+    """What a grid leaves out, in words."""
     parts = [f"{n} {what}{'s' * (n > 1)}" for n, what in ((rows, "row"), (positions, "position"))]
     told = [part for part, n in zip(parts, (rows, positions), strict=True) if n]
     return f"the first {' and the first '.join(told)} left out" if told else ""

@@ -24,7 +24,7 @@ ROWS = 40  # of numbers at most: twenty lines
 ZOOMED = 40  # a small matrix is drawn larger, up to this many characters across and rows down
 FEW = 12  # so few numbers are better read than looked at
 GAP = 2  # characters between matrices
-PROMPTS, WORDS = 8, 200  # whose tokens are told, and how many of them
+PROMPTS, WORDS = 8, 200  # whose tokens are written, and how many of them
 
 
 def terminal_map(value: Any, axes: Sequence[Axis] = ()) -> str | None:

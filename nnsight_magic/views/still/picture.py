@@ -1,4 +1,4 @@
-"""A heat map as a PNG with its axes, its scale and, where it stands alone, its title.
+"""A heat map as a PNG with its axes, its scale and, where it is alone, its title.
 
 It is drawn at its own size, since what enlarges a picture where a page's styles are lost would
 blur it. Around the map it is transparent and its words are grey: on light ground and on dark.
@@ -39,7 +39,7 @@ INK = (125, 125, 125)
 
 @dataclass(frozen=True)
 class Names:
-    """What stands beside a plane: the axes' names, and names at places, in values."""
+    """What is beside a plane: the axes' names, and names at places, in values."""
 
     down: str
     across: str
@@ -192,7 +192,7 @@ class _Sheet:
         return file.getvalue()
 
     def _legend(self) -> Iterator[tuple[int, tuple[int, str]]]:
-        """What stands for NaN and infinities, each with its place."""
+        """The marks of NaN and infinities, each with its place."""
         x = 2
         for code, text in self.marks:
             yield x, (code, text)

@@ -1,4 +1,4 @@
-"""A tensor as it stands in a saved notebook: its facts in words, and the picture."""
+"""A tensor as a saved notebook shows it: its facts in words, and the picture."""
 
 from __future__ import annotations
 

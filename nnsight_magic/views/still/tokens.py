@@ -17,7 +17,7 @@ STRIPS = 8
 LEAST_KL = 0.1  # nats: a prediction that hardly moved is not to look as if it had
 SIGNS = "·⏎⇥␍∅"
 BAR = 10  # characters of a bar, where it is text
-LARGEST = 5  # tokens whose numbers are told where there are no colours
+LARGEST = 5  # tokens whose numbers are written where there are no colours
 
 # One tint for all, new ones another: what alternates reads as data. A gap ends a token.
 OLD, NEW = "rgba(128,128,128,.14)", "rgba(33,130,230,.18)"
