@@ -15,7 +15,12 @@ from nnsight_magic.results.record import PromptResult, RunRecord, SavedVariable
 from nnsight_magic.views.data.roles import PADDING, infer_axes
 
 Rows = list[list[str]]
-PATTERN = ["batch", "head", "query", "key"]
+# Roles of the axes of values that have a name of their own, by that name.
+NAMED = {
+    **dict.fromkeys(("pattern", "scores"), ("batch", "head", "query", "key")),
+    **dict.fromkeys(("q", "k", "v", "z", "q_rot", "k_rot"), ("batch", "token", "head", "size")),
+    "result": ("batch", "token", "head", "feature"),
+}
 
 
 def labels_of(record: RunRecord, saved: SavedVariable) -> dict[str, Any]:
@@ -46,7 +51,8 @@ def labels_for(
 ) -> dict[str, Any]:
     """The same of any tensor of a cell; `before` are roles of axes in front of `shape`."""
     sizes = sizes | ({"batch": len(prompts)} if len(prompts) > 1 else {})
-    names = PATTERN if where.endswith(".pattern") and len(shape) == len(PATTERN) else None
+    names = NAMED.get(where.rpartition(".")[2])
+    names = names if names is not None and len(names) == len(shape) else None
     axes, tokens = infer_axes(shape, names, None, sizes), None
     for rows in _candidates(prompts, where):
         try:

@@ -72,7 +72,8 @@ class Columns(Layout):
     size: int = field(kw_only=True)
 
     def take(self, raw: torch.Tensor) -> torch.Tensor:
-        if not isinstance(raw, torch.Tensor) or raw.ndim != 3 or raw.shape[-1] % self.groups:
+        known = isinstance(raw, torch.Tensor) and (raw.ndim == 3 or raw.shape[1:-2] == (1,))
+        if not known or raw.shape[-1] % self.groups:
             raise self.refuse(raw, "(batch, tokens, columns of all heads)")
         return self._columns(raw).unflatten(-1, (self.per, self.size)).flatten(-3, -2)
 
@@ -83,6 +84,8 @@ class Columns(Layout):
         return changed
 
     def _columns(self, raw: torch.Tensor) -> torch.Tensor:
+        if raw.ndim == 4:  # DeepSeek's, which holds a place for heads
+            raw = raw.squeeze(1)
         groups = raw.unflatten(-1, (self.groups, raw.shape[-1] // self.groups))
         return groups[..., self.start : self.start + self.per * self.size]
 
