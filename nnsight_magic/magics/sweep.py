@@ -221,7 +221,10 @@ def point_function(cell: Cell) -> tuple[OfPoint, Callable[..., dict[str, Any]]]:
     """The loop's body as a function of a point, and the names that it sees."""
     asked, loop = cell.asked, cell.loop
     exec(loop.function, asked.namespace)
-    body = asked.namespace.pop(POINT)
+    made = asked.namespace.pop(POINT)
+    # To a traceback it is the cell itself, as it is to the reader: not a function of that name.
+    code = made.__code__.replace(co_name="<module>", co_qualname="<module>")
+    body = FunctionType(code, made.__globals__)
     scope = OfPoint(cell.untraced, asked.namespace, cell.names, asked.show, CellGrid(), cell.main)
 
     def point(*places: Any, **references: Any) -> dict[str, Any]:

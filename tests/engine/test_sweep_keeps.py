@@ -7,6 +7,7 @@ import itertools
 import pytest
 import torch
 
+from nnsight_magic import LanguageModel
 from nnsight_magic.engine.sweeping import size
 from nnsight_magic.errors import BadInputError, NeverRanError, WrongValueError
 from tests.hooks import hooked_block
@@ -291,3 +292,32 @@ def test_a_generation_that_is_begun_in_a_point_and_returned_is_refused(model):
 
     with pytest.raises(WrongValueError, match="would run without what the function wrote"):
         model.sweep(IDS, change, [0], progress=False)
+
+
+STANDARD = (
+    "resid_pre", "resid_mid", "resid_post", "attn.added", "mlp.added", "attn.heads[1]",
+    "attn.heads[0:2]", "attn.heads[1].result", "attn.pattern", "attn.scores", "attn.q", "attn.k",
+    "attn.v", "attn.z", "mlp.neurons", "mlp.neurons_pre", "ops.add[0].output", "inputs[0][0]",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", STANDARD)
+def test_every_name_of_a_block_is_the_reference_s_own(tiny, name):
+    model = LanguageModel(tiny("llama"))
+    read = compile(f"on.layers[1].{name}", "read", "eval")
+    with model.trace(CLEAN):
+        expected = eval(read, {"on": model}).value
+
+    def change(_, clean):
+        model.layers[0].output[:] = 0
+        mine = model.logits[0, -1, 0]
+        return eval(read, {"on": clean}), mine
+
+    (found,) = model.sweep(IDS, change, [0], references={"clean": CLEAN}, progress=False)
+    torch.testing.assert_close(found[0], expected, atol=1e-5, rtol=1e-4)
+
+    def write(_, clean):
+        eval(read, {"on": clean})[:] = 0
+
+    with pytest.raises(WrongValueError, match="only reads"):
+        model.sweep(IDS, write, [0], references={"clean": CLEAN}, progress=False)
