@@ -163,6 +163,8 @@ def _as_function(loop: ast.For) -> ast.FunctionDef:
     for node in ast.walk(made.args):
         ast.copy_location(node, loop)
     ast.copy_location(made, loop)
+    # Where a module's code begins too: what shows errors counts a cell's lines from there.
+    made.lineno = 1
     ast.copy_location(own, last)
     return ast.fix_missing_locations(made)
 

@@ -180,6 +180,7 @@ def test_a_stopped_cell_keeps_its_points_and_goes_on(shell, flags, by_hand, erro
     flags.stop = error
     cell = one(STOPPING, "--batch 1")
     said = shell.fails(cell)
+    assert "raise flags.stop" in said
     assert "At the point layer=1, head=2. 6 of 12 points are finished" in said
     assert np.isfinite(shell.ns["logprob"].values).sum() == 6
     flags.ran.clear()
