@@ -8,6 +8,7 @@ guess, and says so once.
 from __future__ import annotations
 
 import ctypes
+import importlib
 from collections.abc import Callable, Hashable, Iterable
 from typing import Any
 
@@ -21,9 +22,18 @@ _FORGETS = "Nothing is remembered from one forward to the next: every forward ru
 
 
 def _inside(name: str) -> Any:
-    """What torch has under a dotted name; `None` where it has nothing."""
+    """What torch has under a dotted name; `None` where it has nothing.
+
+    A part of torch that nobody has imported yet is imported: which ones torch imports by itself
+    changes with its version.
+    """
     found: Any = torch
     for part in name.split(".")[1:]:
+        if not hasattr(found, part) and hasattr(found, "__path__"):
+            try:
+                importlib.import_module(f"{found.__name__}.{part}")
+            except ImportError:
+                return None
         found = getattr(found, part, None)
     return found
 
