@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from nnsight_magic import LanguageModel
-from nnsight_magic.errors import EditError
+from nnsight_magic.errors import EditError, ScanError
 
 IDS = torch.tensor([[1, 2, 3, 4, 5]])
 
@@ -100,7 +100,15 @@ def test_an_edit_that_is_accepted_can_be_carried_out(architecture, tiny):
         named = "The edit 'tried', " in said and "in brackets of its own: [" in said
         assert named or not said
         model.edits.clear()
-    assert refused or architecture == "t5"
+    # Mixtral and BERT of transformers 4 cannot be scanned: there nothing is known before it runs.
+    assert refused or architecture == "t5" or not can_be_scanned(model)
+
+
+def can_be_scanned(model):
+    try:
+        return bool(model.scan(IDS))
+    except ScanError:
+        return False
 
 
 def test_hasattr_outside_a_trace_is_an_answer(model):

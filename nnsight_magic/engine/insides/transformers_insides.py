@@ -139,6 +139,23 @@ def _captures_by_hooks() -> bool:
     return int(transformers.__version__.partition(".")[0]) >= 5
 
 
+# ── shapes without numbers ───────────────────────────────────────────────────────────────
+
+
+def without_a_look_at_padding(module: nn.Module) -> None:
+    """In a copy that runs on shapes alone: it shall not look for padding among its tokens.
+
+    Models of transformers 4 do so to warn where they were given no mask; those of 5 see that there
+    are no numbers.
+    """
+    if hasattr(module, "warn_if_padding_and_no_attention_mask"):
+        module.warn_if_padding_and_no_attention_mask = _no_warning  # type: ignore[assignment]
+
+
+def _no_warning(*_: Any, **__: Any) -> None:
+    """Warns of nothing."""
+
+
 # ── arguments ────────────────────────────────────────────────────────────────────────────
 
 # What the attention functions of transformers and its losses take, and no forward names.

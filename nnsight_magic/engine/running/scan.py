@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from nnsight_magic.engine.insides import torch_insides
+from nnsight_magic.engine.insides import torch_insides, transformers_insides
 from nnsight_magic.engine.running.inputs import Inputs
 from nnsight_magic.engine.values.containers import first_argument, is_container
 from nnsight_magic.engine.values.fit import fit
@@ -238,8 +238,8 @@ def scan(root: nn.Module, inputs: Inputs, arguments: dict[str, Any]) -> Scan:
             f"torch {torch.__version__} does not compute with shapes alone as earlier ones do.\n"
             "Run a trace instead: every value there has its .shape and .dtype."
         )
+    twin = _twin(root, mode)
     with mode:
-        twin = _twin(root)
         args, kwargs = _faked((inputs.args, {**inputs.kwargs, **arguments}), mode)
         if kwargs.get("attention_mask") is not None:
             del kwargs["attention_mask"]  # models look into it; the shapes are the same without
@@ -274,31 +274,38 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _twin(root: nn.Module) -> nn.Module:
+def _twin(root: nn.Module, mode: Any) -> nn.Module:
     """A copy of the module tree with fake weights and without anybody's hooks."""
     instead: dict[int, Any] = {}
     for module in root.modules():
         for hooks in _HOOKS:
             instead[id(module.__dict__.get(hooks))] = OrderedDict()
-        for tensors in (module._parameters, module._buffers):
+        for tensors in (module._parameters, module._buffers, vars(module)):
             for tensor in tensors.values():
-                if tensor is not None and id(tensor) not in instead:
-                    fake = torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu")
-                    if isinstance(tensor, nn.Parameter):
-                        fake = nn.Parameter(fake, requires_grad=False)
-                    instead[id(tensor)] = fake
+                if isinstance(tensor, torch.Tensor) and id(tensor) not in instead:
+                    instead[id(tensor)] = _fake(tensor, mode)
     instead.pop(id(None), None)
+    # Not under the mode: before torch 2.13 it lets no tensor be copied that is not in `instead`.
     twin = copy.deepcopy(root, instead)
     if any(hasattr(module, "_hf_hook") for module in twin.modules()):
         from accelerate.hooks import remove_hook_from_module
 
         remove_hook_from_module(twin, recurse=True)
     for module in twin.modules():
+        transformers_insides.without_a_look_at_padding(module)
         config: Any = getattr(module, "config", None)
         if getattr(config, "_experts_implementation", None) is not None:
             # The other ways to run experts look which tokens go where.
             config._experts_implementation = "batched_mm"
     return twin
+
+
+def _fake(tensor: torch.Tensor, mode: Any) -> torch.Tensor:
+    with mode:
+        fake = torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu")
+        if isinstance(tensor, nn.Parameter):
+            return nn.Parameter(fake, requires_grad=False)
+        return fake
 
 
 def _watch(path: str, module: nn.Module, scanned: dict[str, Scanned], finished: Iterator) -> None:
