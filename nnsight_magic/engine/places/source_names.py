@@ -226,11 +226,15 @@ def _calls_in(code: CodeType) -> list[Call]:
         tree = ast.parse(textwrap.dedent(inspect.getsource(code)))
     except (OSError, TypeError, SyntaxError):  # code without a file
         return []
-    nodes = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and _dotted(node.func)]
+    top = tree.body[0]
+    # What decorates a function, and its defaults, are calls of whoever defines it.
+    run = top.body if isinstance(top, ast.FunctionDef | ast.AsyncFunctionDef) else tree.body
+    inside = [node for statement in run for node in ast.walk(statement)]
+    nodes = [node for node in inside if isinstance(node, ast.Call) and _dotted(node.func)]
     nodes.sort(key=lambda node: (node.end_lineno, node.end_col_offset))  # inner ones run first
     assigned = {
         _dotted(target)
-        for node in ast.walk(tree)
+        for node in inside
         if isinstance(node, ast.Assign | ast.AnnAssign)
         for target in getattr(node, "targets", None) or [node.target]
     }
