@@ -361,8 +361,12 @@ class Tracer(OlderSpellings):
         """Let `new` flow on at a site; the model is run that far first."""
         pause = self._reach(handle, kind)
         if kind == "output" and not raw and handle.is_block:
-            one = isinstance(new, HiddenStates) or isinstance(pause.part(()), torch.Tensor)
-            if isinstance(new, tuple | list) and one:
+            returned = pause.part(())
+            one_item = isinstance(returned, tuple | list) and len(returned) == 1
+            alone = one_item or isinstance(
+                returned, torch.Tensor
+            )  # nothing beside the hidden states
+            if isinstance(new, tuple | list) and (alone or isinstance(new, HiddenStates)):
                 new = new[0]  # the tuple that a block of an older transformers would return
             if not isinstance(new, tuple | list):
                 path = _hidden_states(pause, path)
