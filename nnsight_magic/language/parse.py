@@ -100,11 +100,18 @@ def parse(
 
 def transformed(source: str, transform: Callable[[str], str]) -> str:
     """`transform(source)` with the blank lines at its head kept: IPython's transform drops them,
-    and every line number after them would be off."""
+    and every line number after them would be off.
+
+    What breaks the transform itself (in IPython 7 a line that ends in `= %`) is left to Python's
+    parser, which says where it is no Python.
+    """
     lines = source.split("\n")
     written = (k for k, line in enumerate(lines) if line.strip(" \t\f"))
     first = next(written, len(lines) - 1)
-    return "\n" * first + transform("\n".join(lines[first:]))
+    try:
+        return "\n" * first + transform("\n".join(lines[first:]))
+    except (IndexError, KeyError, AttributeError, TypeError):
+        return source
 
 
 def lines_of(source: str, first_line: int) -> list[str]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
 
 import pytest
 import torch
+from IPython import version_info
 
 MODULE = """
 def read(model, ids):
@@ -38,6 +40,10 @@ def write(tmp_path, monkeypatch):
     return write
 
 
+@pytest.mark.skipif(
+    version_info < (8,) and importlib.util.find_spec("imp") is None,
+    reason="IPython 7's %autoreload imports `imp`, which Python has no more from 3.12 on",
+)
 def test_a_trace_in_a_module_runs_its_new_code_after_an_edit(shell, write):
     write(block=0)
     shell.run("%load_ext autoreload\n%autoreload 2")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pexpect
 import pytest
+from IPython import version_info
 
 ROOT = Path(__file__).parents[2]
 VIEWERS = ("xdg-open", "display", "gm", "eog", "xv")  # programs that open a picture
@@ -52,6 +53,10 @@ def test_a_terminal_shows_a_map_and_opens_no_window(module, environment, tmp_pat
     child.sendline("exit")
     child.close(force=True)
     plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", before)
+    assert not (tmp_path / "opened").exists()
+    if module == "IPython" and version_info < (8,):  # its terminal asks for the repr alone
+        assert "<TensorView: numbers (6, 8) float32, cpu>" in plain
+        return
     assert "numbers (6, 8) float32, cpu" in plain
     drawn = [line for line in plain.splitlines() if set(line.strip()) == {"▀"}]
     assert len(drawn) >= 3
@@ -60,4 +65,3 @@ def test_a_terminal_shows_a_map_and_opens_no_window(module, environment, tmp_pat
     assert (
         len(colours) > 6
     )  # as many as there are numbers, nearly: more than eight names of colours
-    assert not (tmp_path / "opened").exists()

@@ -82,13 +82,17 @@ def test_a_result_without_views_comes_as_text_and_html(kernel):
 
 def test_completion_has_the_classes_in_its_metadata(kernel):
     reply = kernel.complete(HEAD + "x = layers[1].m")
+    if IPython.version_info < (8, 6):  # its completer takes nobody else's, and answers as ever
+        assert reply["status"] == "ok" and reply["matches"] == []
+        return
     assert reply["matches"] == ["mlp"]
     (item,) = reply["metadata"]["_jupyter_types_experimental"]
     assert item["type"].startswith("LlamaMLP")
 
 
 def test_completion_of_options(kernel):
-    assert "--full" in kernel.complete("%%trace --fu")["matches"]
+    matches = kernel.complete("%%trace --fu")["matches"]
+    assert ("--full" in matches) == (IPython.version_info >= (8, 6))
 
 
 def test_a_language_error_is_shown_as_exactly_its_lines(kernel):
