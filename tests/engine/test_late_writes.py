@@ -7,7 +7,7 @@ import torch
 
 from nnsight_magic import LanguageModel
 from nnsight_magic.errors import AlreadyRanError, WrongValueError
-from tests.hooks import hook_count
+from tests.hooks import hook_count, hooked_block
 
 IDS = torch.tensor([[1, 2, 3, 4, 5]])
 
@@ -20,17 +20,13 @@ def hf(request, tiny):
 def by_hand(model, path):
     """The logits where a plain hook zeroes the last position of what a module gives."""
 
-    def hook(module, args, output):
+    def zeroed(output):
         output = output.clone()
         output[:, -1] = 0
         return output
 
-    handle = model.module.get_submodule(path).register_forward_hook(hook)
-    try:
-        with torch.no_grad():
-            return model.module(IDS, use_cache=False).logits
-    finally:
-        handle.remove()
+    with hooked_block(model.module.get_submodule(path), zeroed), torch.no_grad():
+        return model.module(IDS, use_cache=False).logits
 
 
 def test_a_write_after_a_look_at_what_runs_before_flows_on(model):

@@ -75,6 +75,8 @@ def test_precision_in_the_new_spelling_raises_nowhere_and_is_part_of_the_key(
         setattr(where, name, value)
     except RuntimeError:  # not every backend has every precision
         return
+    if getattr(where, name) != value:  # torch 2.9 warns then, and leaves it as it was
+        return
     setattr(where, name, "none")  # whatever stood there: a change is looked for
     assert outcome_under(tiny, where, name, value) == 0
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+import re
 
 import pytest
 import torch
@@ -343,7 +344,13 @@ def test_proposed_tokens_are_refused_in_a_block_and_run_without_one(model, kind)
     with pytest.raises(BadInputError, match="no step would be one new token"):  # noqa: SIM117
         with model.generate(PROMPT, max_new_tokens=NEW, **options):
             pass
-    assert torch.equal(generate(model, **options).sequences, plain(model, **options))
+    try:
+        expected = plain(model, **options)
+    except ValueError as error:  # transformers 4 takes no minimal length beside an assistant
+        with pytest.raises(ValueError, match=re.escape(str(error)[:60])):
+            generate(model, **options).sequences  # noqa: B018
+        return
+    assert torch.equal(generate(model, **options).sequences, expected)
 
 
 def test_whatever_runs_the_model_more_than_once_a_token_is_refused(model):

@@ -8,7 +8,11 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+import transformers
 from torch import nn
+
+from nnsight_magic import LanguageModel
+from nnsight_magic.engine.places.operations import OperationHandle
 
 IDS = torch.tensor([[1, 2, 3, 4, 5]])
 
@@ -16,6 +20,12 @@ IDS = torch.tensor([[1, 2, 3, 4, 5]])
 def logits_of(hf: nn.Module, ids: torch.Tensor = IDS) -> torch.Tensor:
     with torch.no_grad():
         return hf(ids, use_cache=False).logits
+
+
+def tokens_and_positions(model: LanguageModel) -> OperationHandle:
+    """The sum that GPT-2 gives to its blocks; transformers 5 adds something before it too."""
+    ops = model.transformer.ops
+    return ops.add[1] if transformers.__version__ >= "5" else ops.add[0]
 
 
 @contextmanager

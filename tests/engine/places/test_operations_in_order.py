@@ -10,7 +10,7 @@ from nnsight_magic.engine.model.model import Model
 from nnsight_magic.errors import (
     AlreadyRanError,
 )
-from tests.engine.places.eager import IDS, InPlace, logits_of
+from tests.engine.places.eager import IDS, InPlace, logits_of, tokens_and_positions
 from tests.hooks import hooked
 
 
@@ -74,7 +74,7 @@ def test_a_write_before_the_blocks_is_not_lost_to_remembered_blocks(model, hf):
         with model.trace(IDS):
             _ = model.layers[2].output  # remembered
     with model.trace(IDS):
-        model.transformer.ops.add[1].output *= 2  # tokens + positions
+        tokens_and_positions(model).output *= 2
         logits = model.logits
     assert torch.equal(logits, expected)
 

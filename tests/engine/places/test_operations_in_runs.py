@@ -7,7 +7,7 @@ from copy import deepcopy
 import pytest
 import torch
 
-from tests.engine.places.eager import IDS, logits_of, replaced_softmax
+from tests.engine.places.eager import IDS, logits_of, replaced_softmax, tokens_and_positions
 
 
 def test_every_step_of_a_generation_has_its_operations(model, hf):
@@ -78,7 +78,7 @@ def test_a_sweep_over_operations_equals_a_loop_of_traces(model, place):
         if place == "inside a block":
             model.layers[1].attn.ops.softmax.output[:, part] = 0
         else:
-            model.transformer.ops.add[1].output[..., part] = 0
+            tokens_and_positions(model).output[..., part] = 0
         return model.logits[0, -1].clone()
 
     expected = []

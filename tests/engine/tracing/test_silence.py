@@ -48,8 +48,11 @@ def test_what_transformers_logs_in_a_forward_stays_there(tiny):
 
 def test_a_mamba_without_kernels_runs_in_silence():
     code = (
-        "import torch; from tests import tiny; from nnsight_magic import LanguageModel\n"
+        "import torch, transformers\n"
+        "from tests import tiny; from nnsight_magic import LanguageModel\n"
+        "transformers.logging.set_verbosity_error()\n"  # transformers 4 says it when it is made
         "model = LanguageModel(tiny.build('mamba'))\n"
+        "transformers.logging.set_verbosity_warning()\n"
         "with model.trace(torch.tensor([[1, 2, 3]])):\n"
         "    h = model.layers[0].output\n"
     )
