@@ -5,8 +5,9 @@
     python -m tests.versions newest    the newest releases
 
 Each has a file in tests/constraints, whose first line names the Python, and an environment of its
-own. Before the tests of `colab` it is asked of pip that installing the package there replaces
-nothing. Some minutes each and several gigabytes: for a release, see `make test-versions`.
+own. Before the tests it is asked of pip that installing the package there replaces nothing. Some
+minutes each and several gigabytes: for a release, see `make test-versions`. With `--write` each
+ring writes its line of the table in docs/versions.md: the versions, and what its tests gave.
 """
 
 from __future__ import annotations
@@ -17,12 +18,17 @@ import re
 import shlex
 import subprocess
 import sys
+import tempfile
+import xml.etree.ElementTree as ElementTree
+from datetime import date
 from pathlib import Path
 
 from tests.pythons import ROOT, environment, find_pythons, run
 
 CONSTRAINTS = ROOT / "tests" / "constraints"
 RINGS = ("tests/language", "tests/engine", "tests/magics")
+TABLE = ROOT / "docs" / "versions.md"
+SHOWN = ("torch", "transformers", "ipython", "ipykernel", "ipywidgets", "traitlets", "anywidget")
 NAMES = sorted(path.stem for path in CONSTRAINTS.glob("*.txt"))
 
 
@@ -61,10 +67,48 @@ def replaced_by_installing(own: Path) -> list[str]:
     return [name for name in names if name.lower() in here]
 
 
+def installed_versions(own: Path) -> dict[str, str]:
+    """The versions in an environment of its Python and of what the table shows."""
+    code = (
+        "import platform; from importlib.metadata import version\n"
+        f"print(platform.python_version(), *map(version, {SHOWN!r}))"
+    )
+    found = subprocess.run([own, "-c", code], capture_output=True, text=True, check=True)
+    return dict(zip(("python", *SHOWN), found.stdout.split(), strict=True))
+
+
+def counted(report: Path) -> str:
+    """What a run of pytest gave, out of the report that `--junit-xml` writes.
+
+    A report of 5 tests, of which 1 failed, 1 was an error and 1 was skipped, is
+    "2 passed, 2 failed, 1 skipped".
+    """
+    (suite,) = ElementTree.parse(report).getroot().iter("testsuite")
+    every, skipped = int(suite.get("tests", 0)), int(suite.get("skipped", 0))
+    failed = int(suite.get("failures", 0)) + int(suite.get("errors", 0))
+    return f"{every - failed - skipped:,} passed, {failed:,} failed, {skipped:,} skipped"
+
+
+def with_line(page: str, name: str, line: str) -> str:
+    """The page with the line of a ring in place of the one that it has."""
+    changed, count = re.subn(rf"(?m)^\| {name} \|.*$", lambda _: line, page)
+    if count != 1:
+        raise ValueError(f"docs/versions.md has {count} lines of {name!r} in its table, not one")
+    return changed
+
+
+def write_line(name: str, own: Path, report: Path) -> None:
+    """Write what a ring gave into the page of the documentation."""
+    found = installed_versions(own)
+    cells = [name, *found.values(), counted(report), f"{date.today():%d %B %Y}"]
+    TABLE.write_text(with_line(TABLE.read_text(), name, f"| {' | '.join(cells)} |"))
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="|".join(NAMES))
     parser.add_argument("--folder", type=Path, default=Path(sys.prefix, "versions"))
+    parser.add_argument("--write", action="store_true", help="write the table in docs/versions.md")
     options, arguments = parser.parse_known_args()
     if unknown := {*options.names} - {*NAMES}:
         parser.error(f"there is no {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
@@ -80,8 +124,13 @@ def main() -> int:
         if replaced := replaced_by_installing(own):
             print(f"Installing the package would replace {', '.join(replaced)}.")
             failed.append(name)
-        elif run(own, arguments, RINGS):
-            failed.append(name)
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            report = Path(folder, "report.xml")
+            if run(own, [*arguments, f"--junit-xml={report}"], RINGS):
+                failed.append(name)
+            if options.write and report.is_file():
+                write_line(name, own, report)
     print(f"Failed: {', '.join(failed)}" if failed else "All passed")
     return bool(failed)
 
