@@ -284,6 +284,9 @@ class _Recorder:
     def write_input(self, handle: Handle, new: Any) -> None:
         self.note(handle, "input", (), new)
 
+    def given_to(self, _handle: Any) -> None:
+        """Nothing: no forward runs, so no module is given anything."""
+
     def note(self, handle: Placed, kind: str, index: tuple, new: Any) -> None:
         if handle._operation is not None and not handle._takes_edits:
             raise EditError(
