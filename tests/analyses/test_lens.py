@@ -172,3 +172,27 @@ def test_a_figure_has_the_tokens_in_its_cells(model):
     assert len(written) == found.rank.size
     with pytest.raises(BadInputError, match="rank and logprob need an answer"):
         analyses.lens(model, "Hello world").figure("rank")
+
+
+@pytest.mark.demo
+@pytest.mark.parametrize(("of", "hook"), [("attn", "hook_attn_out"), ("mlp", "hook_mlp_out")])
+def test_what_a_half_adds_reads_as_in_transformer_lens(demo, bridge, of, hook):
+    found = analyses.lens(demo, "The Eiffel Tower", " Paris", of=of)
+    paris = demo.tokenizer.encode(" Paris")[0]
+    ids = demo.tokenizer("The Eiffel Tower", return_tensors="pt")["input_ids"]
+    with torch.no_grad():
+        _, cache = bridge.run_with_cache(ids, names_filter=lambda name: name.endswith(hook))
+        for block in (0, 17, 29):
+            logits = bridge.unembed(bridge.ln_final(cache[f"blocks.{block}.{hook}"]))[0]
+            expected = logits.log_softmax(-1)[:, paris].numpy()
+            own = found.logprob.sel(row=str(block)).values
+            np.testing.assert_allclose(own, expected, rtol=1e-3, atol=1e-3)
+            assert found.token.sel(row=str(block), place=0).values.tolist() == (
+                logits.argmax(-1).tolist()
+            )
+
+
+def test_what_a_half_adds_is_refused_in_words_where_there_is_no_such_half():
+    module, inputs = models.build("mamba")
+    with pytest.raises((BadInputError, AttributeError), match=r"attn|attention"):
+        analyses.lens(LanguageModel(module), inputs, of="attn")
