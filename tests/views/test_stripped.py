@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -14,6 +15,7 @@ from nnsight_magic.results.as_html import html as result_html
 from nnsight_magic.results.record import Extent, Prediction, PromptResult, RunModel, RunRecord
 from nnsight_magic.views import (
     GridView,
+    HeadsView,
     Step,
     StepsView,
     TensorView,
@@ -44,6 +46,9 @@ KINDS: dict[str, Callable[[], Any]] = {
     "tokens": lambda: tokens_view(strip(), "what"),
     "numbers": lambda: tokens_view(TokenStrip(TOKENS, numbers={"sign": [-1, float("nan"), 2]})),
     "grid": lambda: GridView([[GUESSES] * 3] * 4, TOKENS, title="lens"),
+    "heads": lambda: HeadsView(
+        np.full((2, 1, 3, 3), 0.25), [0, 4], TOKENS, {"first": np.array([[0.5], [0.25]])}, None, "h"
+    ),
     "steps": lambda: StepsView(TOKENS, [Step(" Paris", 0.46, GUESSES)], "text"),
     "trace": lambda: TraceView(
         "run 1",
@@ -116,6 +121,7 @@ def test_a_result_without_views_is_as_good() -> None:
     [
         ("tokens", "<TokensView: what: first: <s>|·a|·<b>x</b> → ·Paris 46.0%>"),
         ("grid", "<GridView: lens: 4 rows × 3 positions>"),
+        ("heads", "<HeadsView: h: 2 blocks of 1 heads, 3 tokens>"),
         ("steps", "<StepsView: text: <s> a <b>x</b> → Paris>"),
         ("trace", "<TraceView: run 1 · demo>"),
         ("compare", "<CompareView: first (9, 9) float32, cpu against second (9, 9) float32, cpu"),
