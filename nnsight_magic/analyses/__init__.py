@@ -18,12 +18,18 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nnsight_magic.analyses.ablation import ablate as ablate
     from nnsight_magic.analyses.attention_patterns import attention as attention
     from nnsight_magic.analyses.attention_shown import Attention as Attention
+    from nnsight_magic.analyses.attribution import attribute as attribute
+    from nnsight_magic.analyses.direct_attribution import dla as dla
     from nnsight_magic.analyses.lens_shown import Lens as Lens
     from nnsight_magic.analyses.logit_lens import lens as lens
     from nnsight_magic.analyses.metric import Metric as Metric
     from nnsight_magic.analyses.metric import metric_of as metric_of
+    from nnsight_magic.analyses.patching import normalized as normalized
+    from nnsight_magic.analyses.patching import patch as patch
+    from nnsight_magic.analyses.paths import path_patch as path_patch
     from nnsight_magic.analyses.points import Axis as Axis
     from nnsight_magic.analyses.points import Grid as Grid
     from nnsight_magic.analyses.points import grid as grid
@@ -42,9 +48,15 @@ _HOMES = {
     "Lens": "lens_shown",
     "Metric": "metric",
     "Result": "result",
+    "ablate": "ablation",
+    "attribute": "attribution",
+    "dla": "direct_attribution",
     "grid": "points",
     "lens": "logit_lens",
     "metric_of": "metric",
+    "normalized": "patching",
+    "patch": "patching",
+    "path_patch": "paths",
     "sweep": "swept",
     "with_axes": "result",
 }

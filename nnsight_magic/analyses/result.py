@@ -203,7 +203,8 @@ def largest(result: xarray.DataArray, count: int = LARGEST) -> Iterator[tuple[st
     flat = values.astype(np.float64).ravel()
     known = np.isfinite(flat)
     baseline = result.coords.get("baseline")
-    signed = known.any() and flat[known].min() < 0 < flat[known].max()
+    both = known.any() and flat[known].min() < 0 < flat[known].max()
+    signed = both or result.attrs.get("change")  # of a change, 0 is nothing
     size = np.abs(flat) if signed else flat
     if baseline is not None and not baseline.ndim:
         size = np.abs(flat - float(baseline))

@@ -11,6 +11,7 @@ from nnsight_magic.engine.running.inputs import WholeText
 from nnsight_magic.errors import OptionError
 from nnsight_magic.magics.options import Line
 from nnsight_magic.magics.prompts import prompts_of
+from nnsight_magic.near import did_you_mean
 
 Arguments = dict[str, Any]
 
@@ -23,11 +24,34 @@ class Kind:
         function: of `nnsight_magic.analyses`.
         arguments: what it is called with beside model and prompt, by the line.
         view: the arguments of the result's `view()`, by the line.
+        pair: whether it is of two prompts, `clean` and `corrupt`.
     """
 
     function: str
     arguments: Callable[[Line], Arguments]
     view: Callable[[Line], Arguments] = lambda line: {}
+    pair: bool = False
+
+
+@dataclass(frozen=True)
+class Variable:
+    """An argument that is a variable of the notebook, written by its name."""
+
+    name: str
+
+    def __repr__(self) -> str:
+        return self.name
+
+    def value(self, namespace: Mapping[str, Any]) -> Any:
+        """What it holds.
+
+        Raises:
+            OptionError: there is no such variable.
+        """
+        if self.name not in namespace:
+            near = did_you_mean(self.name, [n for n in namespace if not n.startswith("_")])
+            raise OptionError(f"no variable {self.name!r} in the notebook; {near or 'assign it'}")
+        return namespace[self.name]
 
 
 def _lens(line: Line) -> Arguments:
@@ -46,6 +70,55 @@ def _attention(line: Line) -> Arguments:
     return ({"induction": True} | made if line.induction else {}) | kept
 
 
+def _measured(line: Line) -> Arguments:
+    if line.answer is None:
+        raise OptionError('there is no answer to measure; give one: --answer " Paris"')
+    return _given(answer=line.answer, versus=line.versus)
+
+
+def _places(line: Line) -> Arguments:
+    by = None if line.by is None else tuple(each.strip() for each in line.by.split(","))
+    layers = None if line.layers is None else numbers_in(line.layers)
+    return {**_measured(line), **_given(site=line.site, by=by, layers=layers)}
+
+
+def _patch(line: Line) -> Arguments:
+    return {**_places(line), **_given(align=line.align, reverse=line.reverse or None)}
+
+
+def _ablate(line: Line) -> Arguments:
+    over = None if line.over is None else Variable(line.over)
+    own = _given(how=line.how, over=over, repeats=line.repeats, seed=line.seed)
+    return {**_places(line), **own}
+
+
+def _attribute(line: Line) -> Arguments:
+    own = _given(align=line.align, method=line.method, check=line.check)
+    return {**_places(line), **own}
+
+
+def _dla(line: Line) -> Arguments:
+    return {**_measured(line), **_given(by=line.by, position=line.position)}
+
+
+def numbers_in(text: str) -> list[int]:
+    """The numbers of `0,4-8`, in their order.
+
+    Raises:
+        OptionError: it is no such list.
+
+    >>> numbers_in("0,4-6")
+    [0, 4, 5, 6]
+    """
+    found: list[int] = []
+    for part in text.split(","):
+        ends = part.strip().split("-")
+        if not 1 <= len(ends) <= 2 or not all(end.isdigit() for end in ends):
+            raise OptionError(f"blocks are written 0,4-8; found {text!r}")
+        found += range(int(ends[0]), int(ends[-1]) + 1)
+    return found
+
+
 def _given(**arguments: Any) -> Arguments:
     """The arguments that the line has; the others are as they are by default."""
     return {name: value for name, value in arguments.items() if value is not None}
@@ -54,6 +127,10 @@ def _given(**arguments: Any) -> Arguments:
 KINDS: dict[str, Kind] = {
     "attention": Kind("attention", _attention, lambda line: _given(score=line.score)),
     "lens": Kind("lens", _lens, lambda line: {"settled": True} if line.settled else {}),
+    "patch": Kind("patch", _patch, pair=True),
+    "ablate": Kind("ablate", _ablate),
+    "attribute": Kind("attribute", _attribute, pair=True),
+    "dla": Kind("dla", _dla),
 }
 
 
@@ -157,10 +234,12 @@ def asked(magic: str, line: Line, variable: str, model: Any, namespace: Mapping[
     else:
         inputs, names = prompts_of(line, model, namespace)
     texts = isinstance(inputs, list) and bool(inputs) and all(isinstance(p, str) for p in inputs)
-    several = texts and (len(inputs) > 1 or bool(names))
+    several = texts and (len(inputs) > 1 or bool(names)) and not kind.pair
     prompts = tuple(inputs) if texts else (inputs,)
     if texts and not several:
         inputs = inputs[0]
+    if kind.pair:
+        prompts, names = _pair(magic, prompts, names), ()
     if line.output and not line.output.isidentifier():
         raise OptionError(f"{line.output!r} cannot be the name of a variable")
     return Call(
@@ -169,7 +248,7 @@ def asked(magic: str, line: Line, variable: str, model: Any, namespace: Mapping[
         variable,
         prompts,
         names,
-        _written(line, inputs, names),
+        ", ".join(map(_literal, prompts)) if kind.pair else _written(line, inputs, names),
         several,
         arguments,
         kind.view(line),
@@ -177,12 +256,29 @@ def asked(magic: str, line: Line, variable: str, model: Any, namespace: Mapping[
     )
 
 
-def run(call: Call) -> Found:
-    """Runs the analysis for each prompt."""
+def _pair(magic: str, prompts: tuple[Any, ...], names: tuple[str, ...]) -> tuple[Any, Any]:
+    """The clean prompt and the corrupt one."""
+    if len(prompts) != 2 or (names and set(names) != {"clean", "corrupt"}):
+        raise OptionError(f'%{magic} is of two prompts: clean="…" corrupt="…"')
+    by_name = dict(zip(names or ("clean", "corrupt"), prompts, strict=True))
+    return by_name["clean"], by_name["corrupt"]
+
+
+def run(call: Call, namespace: Mapping[str, Any]) -> Found:
+    """Runs the analysis for each prompt.
+
+    Raises:
+        OptionError: an argument is a variable that the notebook has not.
+    """
     from nnsight_magic import analyses
 
     function = getattr(analyses, call.kind.function)
-    found = [function(call.model, prompt, **call.arguments) for prompt in call.prompts]
+    arguments = {
+        name: value.value(namespace) if isinstance(value, Variable) else value
+        for name, value in call.arguments.items()
+    }
+    given = [call.prompts] if call.kind.pair else [(prompt,) for prompt in call.prompts]
+    found = [function(call.model, *prompts, **arguments) for prompts in given]
     names = call.names or tuple(str(k) for k in range(len(found)))
     each = dict(zip(names, found, strict=True))
     if not call.several:

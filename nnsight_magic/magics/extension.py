@@ -334,6 +334,30 @@ class NNsightMagic(Magics):
         __tracebackhide__ = True
         return self._analyse("attention", line)
 
+    @no_var_expand
+    @line_magic("patch")
+    def patch_magic(self, line: str) -> Any:
+        __tracebackhide__ = True
+        return self._analyse("patch", line)
+
+    @no_var_expand
+    @line_magic("ablate")
+    def ablate_magic(self, line: str) -> Any:
+        __tracebackhide__ = True
+        return self._analyse("ablate", line)
+
+    @no_var_expand
+    @line_magic("attribute")
+    def attribute_magic(self, line: str) -> Any:
+        __tracebackhide__ = True
+        return self._analyse("attribute", line)
+
+    @no_var_expand
+    @line_magic("dla")
+    def dla_magic(self, line: str) -> Any:
+        __tracebackhide__ = True
+        return self._analyse("dla", line)
+
     def _analyse(self, magic: str, line: str) -> Any:
         """Runs the analysis of that name; gives what it found, or `None` where nothing is shown."""
         __tracebackhide__ = True
@@ -349,7 +373,7 @@ class NNsightMagic(Magics):
             if read.code:
                 print(call.code)
                 return None
-            found = run(call)
+            found = run(call, self.shell.user_ns)
         if read.output:
             self.shell.user_ns[read.output] = found.value
         return None if read.quiet else found.shown(views=bool(read.view))
@@ -436,6 +460,7 @@ class NNsightMagic(Magics):
 
 for _name in ("trace", "generate"):
     getattr(NNsightMagic, _name).__doc__ = help_text(_name)
-_LINES = ("model", "models", "saved", "runs", "edits", "about", "attention", "lens")
-for _name in ("sweep", "edit", *_LINES):
+_LINES = ("model", "models", "saved", "runs", "edits", "about")
+_ANALYSES = ("ablate", "attention", "attribute", "dla", "lens", "patch")
+for _name in ("sweep", "edit", *_LINES, *_ANALYSES):
     getattr(NNsightMagic, f"{_name}_magic").__doc__ = help_text(_name)

@@ -69,6 +69,19 @@ SEED = Option(
 ANALYSIS = (*SHARED[:4], *SHARED[7:],
     Option("code", "flag", "print the Python that does the same, and run nothing"),
 )  # fmt: skip
+ANSWERS = (
+    Option("answer", "text", "what is measured: its log-probability", "a", "TEXT"),
+    Option("versus", "text", "measure the difference of both logits", metavar="TEXT"),
+)
+# Of analyses that go through places: blocks times positions or heads.
+PLACES = (
+    Option("site", "text", "resid_pre, resid_mid, resid_post, attn, mlp, heads, q, k, v, pattern, "
+           "neurons", metavar="SITE"),
+    Option("by", "text", "the axes beside the layer: position, head, or position,head",
+           metavar="AXES"),
+    Option("layers", "text", "the blocks (default: all)", metavar="0,4-8"),
+)  # fmt: skip
+ALIGN = Option("align", "text", "same: go by the tokens that both prompts have", metavar="same")
 
 CELLS = ("trace", "generate", "edit", "sweep")  # the magics of whole cells
 
@@ -124,6 +137,34 @@ OPTIONS: dict[str, tuple[Option, ...]] = {
         Option("settled", "flag", "mark from which row on the final token stays the likeliest"),
         *ANALYSIS,
     ),
+    "patch": (
+        *ANSWERS, *PLACES, ALIGN,
+        Option("reverse", "flag", "put the corrupt prompt's activations into the clean one"),
+        *ANALYSIS,
+    ),
+    "ablate": (
+        *ANSWERS, *PLACES,
+        Option("how", "text", "zero, mean or resample (default: zero)", metavar="HOW"),
+        Option("over", "variable", "a notebook variable with texts for mean and resample",
+               metavar="VAR"),
+        Option("repeats", "number", "texts that are drawn for each point", metavar="N"),
+        Option("seed", "number", "where the random numbers begin", metavar="N"),
+        *ANALYSIS,
+    ),
+    "attribute": (
+        *ANSWERS, *PLACES, ALIGN,
+        Option("method", "text", "how the gradient goes back: grad, norm or relp",
+               metavar="METHOD"),
+        Option("check", "number", "how many points are patched exactly (default: 20, and 20 more)",
+               metavar="N"),
+        *ANALYSIS,
+    ),
+    "dla": (
+        *ANSWERS,
+        Option("by", "text", "part or head (default: part)", metavar="PART"),
+        Option("position", "number", "whose prediction (default: the last)", metavar="N"),
+        *ANALYSIS,
+    ),
 }  # fmt: skip
 
 SUMMARY = {
@@ -138,6 +179,10 @@ SUMMARY = {
     "about": "Show what a module is: %about layers[3].mlp, or layers[3].mlp? in any cell.",
     "attention": 'What the heads attend to: %attention "Mary and John", %attention --induction',
     "lens": 'The logit lens of a prompt: %lens "The Eiffel Tower is in the city of" -a " Paris"',
+    "patch": 'Patch every place: %patch clean="…" corrupt="…" -a " Paris" --versus " Rome"',
+    "ablate": 'Take out every head: %ablate "The Eiffel Tower is in the city of" -a " Paris"',
+    "attribute": 'Estimate all patches at once: %attribute clean="…" corrupt="…" -a " Paris"',
+    "dla": 'What each part adds to a logit: %dla "The Eiffel Tower is in" -a " Paris"',
     "runs": "List the runs of this session, or compare two: %runs 3 5",
 }
 
@@ -405,6 +450,10 @@ def help_text(magic: str) -> str:
         "about": "%about PATH",
         "attention": '%attention "PROMPT" [options]   (or --induction instead of a prompt)',
         "lens": '%lens "PROMPT" [--answer TEXT] [options]',
+        "patch": '%patch clean="PROMPT" corrupt="PROMPT" --answer TEXT [options]',
+        "ablate": '%ablate "PROMPT" --answer TEXT [options]',
+        "attribute": '%attribute clean="PROMPT" corrupt="PROMPT" --answer TEXT [options]',
+        "dla": '%dla "PROMPT" --answer TEXT [--versus TEXT] [options]',
     }.get(magic, f"%{magic} [options]")
     lines = [SUMMARY[magic], "", usage, ""]
     lines += [f"{left.ljust(width)}{right}" for left, right in rows]

@@ -13,6 +13,21 @@ LINES = {
     "attention": (f'%attention "{PROMPT}" --keep', ["scores", "patterns"]),
     "induction": ("%attention --induction -n 5 --seed 2 --score duplicate", ["scores"]),
     "lens": (f'%lens "{PROMPT}" -a 7 -k 2', ["token", "entropy", "settled"]),
+    "patch": (
+        f'%patch clean="{PROMPT}" corrupt="{PROMPT[::-1]}" -a 7 --align same --layers 0,1-2',
+        ["values"],
+    ),
+    "patch-heads": (
+        '%patch "Hello world" "Hello there" -a 7 --versus 9 --site heads --by position,head'
+        " --align same --reverse",
+        ["values"],
+    ),
+    "ablate": (f'%ablate "{PROMPT}" -a 7 --how mean --over others', ["values"]),
+    "attribute": (
+        f'%attribute clean="{PROMPT}" corrupt="{PROMPT[::-1]}" -a 7 --align same --check 2',
+        ["values"],
+    ),
+    "dla": (f'%dla "{PROMPT}" -a 7 --versus 9 --by head', ["values"]),
 }
 
 
@@ -23,6 +38,7 @@ def numbers(found, names):
 @pytest.mark.parametrize("magic", LINES)
 def test_the_python_that_a_line_prints_gives_the_same_numbers(shell, magic):
     line, names = LINES[magic]
+    shell.ns["others"] = ["Hello world", "One, two"]
     shell.run(f"{line} -q -o by_magic")
     shell.run(f"{line} --code")
     code = shell.text
@@ -80,6 +96,15 @@ def test_prompts_come_from_variables_files_and_chats(shell, tmp_path):
         ('%attention "Hello" --score fame --no-view', "no score 'fame'"),
         ('%lens "Hello" -k many', "--top takes a whole number"),
         ('%lens "Hello" -o 3x', "'3x' cannot be the name of a variable"),
+        ('%patch "Hello" -a 7', "of two prompts"),
+        ('%patch a="Hello" b="World" -a 7', 'clean="…" corrupt="…"'),
+        ('%patch clean="Hello" corrupt="Hello world, all" -a 7', "align"),
+        ('%patch "Hello" "World"', "no answer to measure"),
+        ('%patch "Hello" "World" -a 7 --layers 0-x', "blocks are written 0,4-8"),
+        ('%patch "Hello" "World" -a 7 --site resid_pots', "Did you mean 'resid_post'"),
+        ('%ablate "Hello" -a 7 --how mean --over nothing', "no variable 'nothing'"),
+        ('%ablate "Hello" -a 7 --how banana', "'banana'"),
+        ('%dla "Hello" -a 7 --by layer', "found 'layer'"),
     ],
 )
 def test_what_is_wrong_with_a_line_is_said_at_it(shell, line, words):
