@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -116,7 +116,7 @@ class AroundPoints(Scope):
     def __init__(
         self,
         tracer: Any,
-        namespace: MutableMapping[str, Any],
+        namespace: dict[str, Any],
         names: tuple[str, ...],
         show: Callable[..., None],
         grid: Any,

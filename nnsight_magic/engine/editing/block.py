@@ -20,12 +20,12 @@ class Computed:
     """What arithmetic with a slot leaves behind, until it is assigned.
 
     Attributes:
-        operation: one that an edit has, `"set"`, `"add"` or `"scale"`.
+        operation: `"add"` or `"scale"`.
         value: the number or tensor.
-        of: the slot that it has to be assigned to; `None` for `"set"`.
+        of: the slot that it has to be assigned to.
     """
 
-    def __init__(self, operation: str, value: Any, of: Slot | None = None):
+    def __init__(self, operation: str, value: Any, of: Slot):
         self.operation, self.value, self.of = operation, value, of
 
     def check(self, handle: Placed, kind: str, index: tuple) -> None:
@@ -34,7 +34,7 @@ class Computed:
         Raises:
             EditError: it is another one.
         """
-        if self.of is not None and not self.of.is_at(handle, kind, index):
+        if not self.of.is_at(handle, kind, index):
             raise self.of.no_value("written elsewhere")
 
     def __getattr__(self, name: str) -> Any:

@@ -39,8 +39,7 @@ from nnsight_magic.errors import EditError, NoSuchEditError, NoSuchModuleError
 
 if TYPE_CHECKING:
     from nnsight_magic.engine.places.handle import Handle
-    from nnsight_magic.engine.places.ports import Placed, Root
-    from nnsight_magic.engine.running.forward import Forward
+    from nnsight_magic.engine.places.ports import Editable, Placed, Root
 
 OPERATIONS = ("set", "add", "scale")
 KINDS = ("output", "input", "inputs", *PARTS)
@@ -105,26 +104,29 @@ class Edit:
     def remove(self) -> None:
         """Take it out of the model's edits."""
         if self._model is not None:
-            self._model.edits._edits.pop(self.name, None)
+            self._model.edits._remove(self.name)
 
     def __enter__(self) -> Any:
-        self._recorder = _Recorder(self)
-        self._model._begin(self._recorder, None)
+        model = self._model
+        if model is None:
+            raise EditError(f"{self.name!r} belongs to no model.\nBegin one with model.edit().")
+        recorder = self._recorder = _Recorder(self)
+        model._begin(recorder, None)
         if self._in_place:
             return self
-        self._copy = self._model._edited_copy()
-        self._copy._begin(self._recorder, None)
-        return self._copy
+        copy = self._copy = model._edited_copy()
+        copy._begin(recorder, None)
+        return copy
 
     @watched_exit
     def __exit__(self, kind, error, traceback) -> None:
-        recorder, copy = self._recorder, self._copy
+        recorder, model = self._recorder, self._copy or self._model
         self._abandon()
         self._copy = None
-        if kind is None:
+        if kind is None and recorder is not None and model is not None:
             recorder.check_written()
-            self._model = copy or self._model
-            self._model.edits._add(self)
+            self._model = model
+            model.edits._add(self)
 
     def _abandon(self) -> None:
         if self._recorder is not None:
@@ -225,7 +227,7 @@ class Edits(Mapping):
                 f"{error}\nNothing of it was loaded."
             ) from None
 
-    def tell(self, forward: Forward) -> None:
+    def tell(self, forward: Editable) -> None:
         """Have a forward carry out the edits in force."""
         for edit in self.in_force:
             for write in edit.writes:
@@ -248,6 +250,9 @@ class Edits(Mapping):
 
     def _add(self, edit: Edit) -> None:
         self._edits[edit.name] = edit
+
+    def _remove(self, name: str) -> None:
+        self._edits.pop(name, None)
 
 
 class _Recorder:
@@ -293,16 +298,18 @@ class _Recorder:
                 f"{handle.name} is an operation inside a module; an edit writes to what modules "
                 "give and take.\nWrite to the module's output or input, or to it in every trace."
             )
-        change = new if isinstance(new, Computed) else Computed("set", new)
-        change.check(handle, kind, index)
-        self.changes = [each for each in self.changes if each is not change]
+        operation, value = "set", new
+        if isinstance(new, Computed):
+            operation, value = new.operation, new.value
+            new.check(handle, kind, index)
+            self.changes = [each for each in self.changes if each is not new]
         check_index(handle, kind, index)
         if handle._called is not None and handle.is_block and index and type(index[0]) is int:
             index = ((index[0],), *index[1:])  # a row, and not the `[0]` of a block's output
         index = tuple(map(frozen, index))
         path = handle.handle.path if isinstance(handle, NamedPart) else handle.path
-        value, inside = _data(change.value), handle._operation
-        write = Write(path, kind, index, change.operation, value, handle.call, inside)
+        data, inside = _data(value), handle._operation
+        write = Write(path, kind, index, operation, data, handle.call, inside)
         self._edit.writes.append(_checked(write))
 
     def call(self, handle: Handle, args: tuple, kwargs: dict[str, Any]) -> Any:

@@ -27,7 +27,7 @@ class StoredWrite(NamedTuple):
 
     path: str
     kind: str
-    index: tuple
+    index: tuple  # pyright: ignore[reportIncompatibleMethodOverride] - which tuples have too
     operation: str
     value: Any
     call: int

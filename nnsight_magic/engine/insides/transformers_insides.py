@@ -11,6 +11,7 @@ import importlib.util
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache, lru_cache
+from types import CodeType
 from typing import Any
 
 import torch
@@ -61,9 +62,15 @@ def keys_and_values(cache: Any) -> Keys:
     if layers is None:
         unlike("transformers.DynamicCache.layers", "The variants of a sweep run all their tokens.")
         return []
-    found = [(getattr(layer, "keys", None), getattr(layer, "values", None)) for layer in layers]
-    usual = all(isinstance(t, torch.Tensor) and t.ndim == 4 for pair in found for t in pair)
-    return found if usual else []
+    found: Keys = []
+    for layer in layers:
+        keys, values = getattr(layer, "keys", None), getattr(layer, "values", None)
+        if not (isinstance(keys, torch.Tensor) and isinstance(values, torch.Tensor)):
+            return []
+        if keys.ndim != 4 or values.ndim != 4:
+            return []
+        found.append((keys, values))
+    return found
 
 
 # ── attention ────────────────────────────────────────────────────────────────────────────
@@ -114,7 +121,8 @@ def put_forwards_back(root: nn.Module) -> None:
     if _captures_by_hooks():
         return
     for module in root.modules():
-        forward = found = module.__dict__.get("forward")
+        forward = module.__dict__.get("forward")
+        found: Any = forward
         while _notes_outputs(found):
             found = found.__wrapped__
         if found is forward:
@@ -128,7 +136,8 @@ def put_forwards_back(root: nn.Module) -> None:
 def _notes_outputs(forward: Any) -> bool:
     code = getattr(forward, "__code__", None)
     return (
-        getattr(code, "co_name", None) == "wrapped_forward"
+        isinstance(code, CodeType)
+        and code.co_name == "wrapped_forward"
         and "transformers" in code.co_filename
         and hasattr(forward, "__wrapped__")
     )

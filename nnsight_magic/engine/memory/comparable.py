@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 from nnsight_magic.engine.values.inner_tensors import inner_tensors
-from nnsight_magic.engine.values.plainly import plainly
+from nnsight_magic.engine.values.plainly import TENSOR, plainly
 
 _COMPARED = 256  # items of a container; longer ones are labels and vocabularies
 _DEEP = 5  # containers and objects in one another
@@ -33,7 +33,7 @@ of_tensor = attrgetter("_version", "dtype")  # of one that is no subclass of tor
 
 def of_any_tensor(tensor: torch.Tensor) -> tuple:
     """The same of whatever subclass, which is not asked."""
-    get = torch.Tensor._version.__get__, torch.Tensor.dtype.__get__
+    get = TENSOR._version.__get__, TENSOR.dtype.__get__
     return tuple(plainly(each, tensor) for each in get)
 
 

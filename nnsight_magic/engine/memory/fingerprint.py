@@ -29,6 +29,7 @@ from nnsight_magic.engine.memory.comparable import (
     of_tensor,
 )
 from nnsight_magic.engine.memory.model_code import code_of
+from nnsight_magic.engine.places.standard_names import blocks_at
 from nnsight_magic.engine.running.bypass import own_forward
 from nnsight_magic.engine.values.inner_tensors import are_plain, inner_tensors
 
@@ -184,7 +185,7 @@ class _Part:
 
 
 def _parts_of(root: nn.Module, layers: str | None) -> list[_Part]:
-    blocks = [] if layers is None else [*root.get_submodule(layers)]
+    blocks = [] if layers is None else [*blocks_at(root, layers)]
     inside = [[*block.modules()] for block in blocks]
     in_a_block = {module for modules in inside for module in modules}
     outside = [module for module in root.modules() if module not in in_a_block]

@@ -42,6 +42,7 @@ def code_of(classes: Iterable[type]) -> list[Any]:
     return [known, *known.changing]
 
 
+_got: Any = call  # to a checker it takes a function of any parameters, which `map` cannot fill
 _MOST = 64  # sets of classes that are remembered
 _followed: dict[tuple[type, ...], _Followed] = {}
 
@@ -84,7 +85,7 @@ class _Followed(Same):
         """Whether all of it is where it was."""
         try:
             return (
-                all(map(is_, map(call, self._getters, self._names), self._there))
+                all(map(is_, map(_got, self._getters, self._names), self._there))
                 and all(map(is_, map(_code, self._functions), self._codes))
                 and all(map(is_, map(_content, self._cells), self._held))
                 and [*map(len, self._owns)] == self._sizes

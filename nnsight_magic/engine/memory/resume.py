@@ -143,18 +143,23 @@ class Resume:
         Args:
             code: look at the code of the blocks' classes too.
         """
-        if key.age != self._age or torch_insides.any_dispatch_mode():
+        fingerprint, state = self._fingerprint, self._state
+        if key.age != self._age or fingerprint is None or state is None:
+            return False
+        if torch_insides.any_dispatch_mode():
             return False
         if key.settings != settings() or key.arguments != _arguments(args, kwargs):
             return False
-        then = (self._state[0], *self._state[blocks.start + 1 : blocks.stop + 1])
-        return self._fingerprint.still(then, type(forward), blocks, code)
+        then = (state[0], *state[blocks.start + 1 : blocks.stop + 1])
+        return fingerprint.still(then, type(forward), blocks, code)
 
     def weights_hold(self, blocks: range, start: bool) -> bool:
         """Whether the weights of these blocks are those known; if not, everything is forgotten.
 
         At the start of a forward also those outside of all blocks, which are used before them.
         """
+        if self._fingerprint is None:
+            return False  # nothing is known
         if self._weights is None:
             self._weights = Weights(self._fingerprint.modules)
         if self._weights.hold([0] * start + [block + 1 for block in blocks]):
@@ -163,10 +168,17 @@ class Resume:
         return False
 
     def state(self) -> Hashable:
-        """The state noted last, for those who remember by it; with the weights as they are."""
-        weights = self._weights = self._weights or Weights(self._fingerprint.modules)
-        numbers = (each for part in range(len(self._state)) for each in weights.now(part))
-        return hash(self._state), hash(tuple(n.cpu().numpy().tobytes() for n in numbers))
+        """The state noted last, for those who remember by it; with the weights as they are.
+
+        Raises:
+            LookupError: none was noted since the start, or since `clear`.
+        """
+        fingerprint, state = self._fingerprint, self._state
+        if fingerprint is None or state is None:
+            raise LookupError("no state was noted")
+        weights = self._weights = self._weights or Weights(fingerprint.modules)
+        numbers = (each for part in range(len(state)) for each in weights.now(part))
+        return hash(state), hash(tuple(n.cpu().numpy().tobytes() for n in numbers))
 
     def best(self, key: Key, before: int, after: int) -> tuple[int, torch.Tensor] | None:
         """The last remembered output of a block in `range(after, before)`."""

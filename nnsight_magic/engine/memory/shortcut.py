@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from nnsight_magic.engine.memory.resume import Key, Resume
+from nnsight_magic.engine.places.standard_names import blocks_at
 from nnsight_magic.engine.running.block_layout import in_block_layout, learn
 from nnsight_magic.engine.running.bypass import Produce, hidden_of
 from nnsight_magic.engine.running.forward import Forward
@@ -39,7 +40,10 @@ class Shortcut:
     ):
         self._memory, self._root, self._names = memory, root, names
         self._args, self._kwargs = args, kwargs
-        self._count = len(root.get_submodule(names.layers))
+        if names.layers is None:
+            raise ValueError("a model without blocks has none to leave out")
+        self._layers = names.layers
+        self._count = len(blocks_at(root, self._layers))
 
     def take(self, forward: Forward, touch: Touch, report: RunReport) -> None:
         """Leave out what is known on the way to `touch`, and have the last block recorded."""
@@ -60,10 +64,10 @@ class Shortcut:
             return
         if before is None or start is None or start >= target:
             return
-        blocks = self._root.get_submodule(self._names.layers)
+        blocks = blocks_at(self._root, self._layers)
         if found is not None:
             last, output = found
-            for block in list(blocks)[start:last]:
+            for block in [*blocks][start:last]:
                 bypass_once(forward, block, hidden_of)
             bypass_once(forward, blocks[last], lambda args, kwargs: own_copy(output))
             self._count_as_passed(forward, touch, report, range(start, last + 1))
@@ -75,8 +79,10 @@ class Shortcut:
     def _about_to_run(self, forward: Forward, touch: Touch, start: int | None) -> range:
         """The blocks of which a part at least comes before the touched site; more do no harm."""
         first, pause = start or 0, forward.pause
-        if first and (pause.site.kind != "output" or not self._names.is_block(_path(pause.touch))):
-            first -= 1  # it is paused inside that one
+        at = None if pause is None else pause.touch
+        if first and pause is not None and at is not None:
+            is_behind = pause.site.kind == "output" and self._names.is_block(_path(at))
+            first -= not is_behind  # it is paused inside that one
         path = _path(touch)
         if path == self._names.embed:
             return range(first, first)
@@ -137,7 +143,7 @@ class Shortcut:
     def _remember(
         self, key: Key, index: int, raw: Any, args: tuple, kwargs: dict[str, Any]
     ) -> None:
-        block = self._root.get_submodule(self._names.layers)[index]
+        block = blocks_at(self._root, self._layers)[index]
         hidden = self.hidden_alone(block, raw, (*args, *kwargs.values()))
         if hidden is not None:
             self._memory.remember(key, index, hidden)
@@ -169,9 +175,9 @@ class Shortcut:
         if index is not None:
             return index
         behind = path in (names.norm, names.unembed) or (
-            kind == "output" and (path == "" or names.layers.startswith(path + "."))
+            kind == "output" and (path == "" or self._layers.startswith(path + "."))
         )
-        return len(self._root.get_submodule(names.layers)) if behind else None
+        return len(blocks_at(self._root, self._layers)) if behind else None
 
     def _blocks_begun(self, pause: Pause | None) -> int | None:
         if pause is None or pause.touch is None:
@@ -184,8 +190,10 @@ class Shortcut:
 
     def _line(self, index: int) -> list[nn.Module]:
         ancestry = [self._root]
-        for part in [*self._names.layers.split("."), str(index)]:
-            ancestry.append(ancestry[-1]._modules[part])
+        for part in [*self._layers.split("."), str(index)]:
+            below = ancestry[-1]._modules[part]
+            assert below is not None, "the list of blocks is a module"
+            ancestry.append(below)
         return ancestry
 
 

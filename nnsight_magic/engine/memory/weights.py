@@ -119,7 +119,7 @@ def _shift(width: int) -> int:
             greater, less = less, greater % less
         if greater == 1:
             found[shift] = largest
-    return min(found, key=found.get, default=1)
+    return min(found, key=found.__getitem__, default=1)
 
 
 def _tensors_of(modules: list[nn.Module]) -> Iterator[torch.Tensor]:

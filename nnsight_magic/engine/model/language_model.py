@@ -11,7 +11,6 @@ from torch import nn
 from nnsight_magic.engine.model.model import Model
 from nnsight_magic.engine.model.prompt_tokens import Tokens, tokens_of
 from nnsight_magic.engine.model.travel import state_of
-from nnsight_magic.engine.places.handle import Handle
 from nnsight_magic.engine.places.place import touching
 from nnsight_magic.engine.places.spellings import without_foreign_options
 from nnsight_magic.engine.running.filled import filled_among
@@ -119,7 +118,12 @@ class LanguageModel(Model):
         if self.loaded:
             return
         original = self.__dict__.get("_shares_with")
-        root = self._source.weights(**self._placement) if original is None else original.module
+        if original is not None:
+            root = original.module
+        elif self._source is not None:
+            root = self._source.weights(**self._placement)
+        else:
+            return  # a model in memory has them
         self.__dict__.update(_root=root, loaded=True, _as_loaded=state_of(root))
 
     def trace(
@@ -324,9 +328,10 @@ class LanguageModel(Model):
 
     @logits.setter
     def logits(self, new: Any) -> None:
-        self._speaker().output.logits = new
+        output: Any = self._speaker().output
+        output.logits = new
 
-    def _speaker(self) -> Handle:
+    def _speaker(self) -> Any:
         """The module that gives logits in the run that goes on."""
         tracer = self._tracer(self, "logits")
         return tracer.speaker if isinstance(tracer, GenerationTracer) else self

@@ -26,7 +26,8 @@ def by_name(model: Root) -> tuple:
     Raises:
         CannotTravelError: the model has no name, or is no longer the model of that name.
     """
-    recipe = model.__dict__.get("_recipe")
+    own = vars(model)
+    recipe = own.get("_recipe")
     if recipe is None:
         raise CannotTravelError(
             "This model is in memory and has no name by which another process could load it.\n"
@@ -34,7 +35,7 @@ def by_name(model: Root) -> tuple:
             "in this process: copy.deepcopy(model)."
         )
     _refuse_attached(model)
-    if model.loaded and state_of(model._root) != model._as_loaded:
+    if own["loaded"] and state_of(model._root) != own["_as_loaded"]:
         raise CannotTravelError(
             f"The weights of {recipe['source']!r} were changed since they were loaded; where they "
             "are loaded by that name they are the old ones.\n"
@@ -69,9 +70,9 @@ def _made(kind: type, recipe: dict[str, Any], edits: list[Any]) -> Any:
 
 
 def _like(model: Root, root: nn.Module) -> Any:
-    options = {"block_index_zero": model.block_index_zero, "rename": model._rename}
-    if "_given_tokenizer" in model.__dict__:
-        options["tokenizer"] = model._given_tokenizer
+    options: dict[str, Any] = {"block_index_zero": model.block_index_zero, "rename": model._rename}
+    if "_given_tokenizer" in vars(model):
+        options["tokenizer"] = vars(model)["_given_tokenizer"]
     return with_edits(class_of(model)(root, **options), edits_of(model))
 
 

@@ -47,6 +47,7 @@ class HeadValue(Value):
 def with_result(value: Any, heads: HasResults, index: int) -> Any:
     """A head's part of a value, as one that knows its head; what is no tensor stays as it is."""
     if type(value) is Value:
-        value.__class__ = HeadValue
-        value._heads, value._head = heads, index
+        own: Any = value
+        own.__class__ = HeadValue
+        own._heads, own._head = heads, index
     return value

@@ -73,19 +73,19 @@ def has_heads(handle: Any) -> bool:
 
 
 def _at(module: nn.Module, path: str) -> nn.Module | None:
+    found: nn.Module | None = module
     for part in path.split("."):
-        module = module._modules.get(part)
-        if module is None:
+        found = found._modules.get(part)
+        if found is None:
             return None
-    return module
+    return found
 
 
 def _width(projection: nn.Module | None) -> int | None:
     """The number of input features: of a `Linear`, or of GPT-2's transposed `Conv1D`."""
-    if projection is None:
-        return None
-    if hasattr(projection, "in_features"):
-        return projection.in_features
+    wide: Any = projection
+    if hasattr(wide, "in_features"):
+        return wide.in_features
     weight = getattr(projection, "weight", None)
     return weight.shape[0] if weight is not None and hasattr(projection, "nf") else None
 

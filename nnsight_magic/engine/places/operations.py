@@ -79,7 +79,9 @@ class OperationHandle(Place):
     writes into a tensor (`add_`, `setitem`) has that tensor as its output.
     """
 
-    __slots__ = ("_called", "_operation")
+    # Other places may have none; this is one.
+    __slots__ = ("_called", "_operation")  # pyright: ignore[reportIncompatibleVariableOverride]
+    _operation: Operation
 
     def __init__(self, place: Placed, name: str, index: int = 0, called: str | None = None):
         super().__init__(place._model, place.path, place.call)

@@ -7,14 +7,13 @@ called, no attribute of ours hides it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from torch import nn
 
     from nnsight_magic.engine.places.standard_names import StandardNames
-    from nnsight_magic.engine.running.forward import Forward
     from nnsight_magic.engine.sites.site import Operation
 
 
@@ -57,6 +56,7 @@ class Tree(Placed, Protocol):
 
     @property
     def ops(self) -> Any: ...
+    def __getitem__(self, key: Any, /) -> Any: ...
     def children(self) -> Mapping[str, Any]: ...
     def _children(self) -> list[str]: ...
     def _child(self, name: str) -> Any: ...
@@ -92,17 +92,33 @@ class Trace(Protocol):
         ...
 
 
+class Editable(Protocol):
+    """A forward, as far as edits go; one of a sweep carries them out for each variant."""
+
+    def edit(
+        self,
+        ancestry: list[nn.Module],
+        kind: str,
+        change: Callable[[Any, int, int], Any],
+        inside: Operation | None = None,
+        /,
+    ) -> None: ...
+
+
 class InForce(Protocol):
     """The edits of a model."""
 
     @property
     def in_force(self) -> list[Any]: ...
-    def tell(self, forward: Forward) -> None:
+    def values(self) -> Iterable[Any]: ...
+    def _add(self, edit: Any, /) -> None: ...
+    def _remove(self, name: str, /) -> None: ...
+    def tell(self, forward: Editable) -> None:
         """Have a forward carry out those that are switched on."""
         ...
 
 
-class Root(Protocol):
+class Root(Tree, Protocol):
     """A wrapped model, as places, edits, traces and sweeps know it."""
 
     _root: nn.Module  # as it stands there, with or without weights

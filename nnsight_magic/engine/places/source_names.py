@@ -193,14 +193,14 @@ class Attended(list):
     The pattern is `None` where attention runs fused, as it is in the model.
     """
 
-    def __init__(self, attention: Tree):
+    def __init__(self, attention: Any):  # a handle that finds `heads` when asked
         config = getattr(attention.module, "config", None)
         eager = transformers_insides.attention_of(config) == "eager"
         weights = attention.pattern if eager else None  # which runs first
         super().__init__((attention.heads[:], weights))
         self._attention = attention
 
-    def __setitem__(self, index: int, new: Any) -> None:
+    def __setitem__(self, index: Any, new: Any) -> None:
         if index != 0:
             raise SpellingError(
                 "The weights of attention are written before they are used. "
@@ -236,13 +236,13 @@ def _calls_in(code: CodeType) -> list[Call]:
         _dotted(target)
         for node in inside
         if isinstance(node, ast.Assign | ast.AnnAssign)
-        for target in getattr(node, "targets", None) or [node.target]
+        for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
     }
     above, found, counts = code.co_firstlineno - 1, [], Counter()
     for node in nodes:
         parts = _dotted(node.func)
         number = None if parts in assigned else str(counts[parts])
-        lines = range(node.lineno + above, node.end_lineno + above + 1)
+        lines = range(node.lineno + above, (node.end_lineno or node.lineno) + above + 1)
         found.append(Call(code, parts, lines, number))
         counts[parts] += 1
     return found

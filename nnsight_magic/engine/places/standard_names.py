@@ -9,7 +9,9 @@ the final norm stands beside the blocks.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 
@@ -60,7 +62,17 @@ class StandardNames:
 
     def is_block(self, path: str) -> bool:
         """Whether `path` is one whole block."""
-        return self.block_index(path) is not None and path.count(".") == self.layers.count(".") + 1
+        if self.layers is None or self.block_index(path) is None:
+            return False
+        return path.count(".") == self.layers.count(".") + 1
+
+
+def blocks_at(root: nn.Module, layers: str) -> Sequence[nn.Module]:
+    """The decoder blocks of a model, which stand in the list at this path."""
+    found: Any = root
+    for name in layers.split("."):
+        found = found._modules[name]
+    return found
 
 
 ROOT_NAMES = ("layers", "embed", "norm", "unembed")

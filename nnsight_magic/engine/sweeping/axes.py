@@ -159,11 +159,10 @@ def _probe(model: Root, site: Site, path: tuple, ndim: int, batch: PromptBatch) 
     other = _resized(inputs, prompts, tokens, change)
     if other is None or "input_ids" not in inputs:
         return MIXED
-    seen = [
-        _seen(model, site, path, given)
-        for given in (inputs, other, _one_prompt_more(inputs, prompts))
-    ]
-    if any(each is None or each.ndim != ndim for each in seen):
+    given = (inputs, other, _one_prompt_more(inputs, prompts))
+    found = [_seen(model, site, path, each) for each in given]
+    seen = [each for each in found if each is not None and each.ndim == ndim]
+    if len(seen) < len(found):
         return MIXED
     now, resized, more = seen
     by_token = [(b - a) * change for a, b in zip(now.shape, resized.shape, strict=True)]

@@ -38,6 +38,8 @@ class Variant:
         result: what the function returned.
     """
 
+    touch: Touch  # set where it stops; who `waits` has stopped
+
     def __init__(self, change: Callable[..., Any], variant: Any, clean: CleanRun):
         self.arguments = arguments = variant if isinstance(variant, tuple) else (variant,)
         self.coroutine = coroutine(lambda: self._finish(change(*arguments)))
@@ -46,7 +48,6 @@ class Variant:
         self.wants: WantedOfShared | None = None
         self.error: BaseException | None = None
         self.keeps_errors = False
-        self.touch: Touch | None = None
         self.ancestry: list[nn.Module] = []
         self.touches: list[Touch] = []
         self.written: dict[Site, list[Change]] = {}
@@ -77,12 +78,13 @@ class Variant:
             pause: what it waits for; an error is raised where it waits.
             gather: stop at touches of references too, and leave them in `wants`.
         """
-        self.coroutine.parent = current()
+        own: Any = self.coroutine  # greenlets or threadlets: all are of one kind
+        own.parent = current()
         try:
-            self.coroutine.switch(pause)
+            own.switch(pause)
             while self.wants is not None and not gather:
                 wanted, self.wants = self.wants, None
-                self.coroutine.switch(wanted.pause_or_error())
+                own.switch(wanted.pause_or_error())
         except BaseException as error:
             self.error = error
             if not (self.keeps_errors and isinstance(error, Exception)):

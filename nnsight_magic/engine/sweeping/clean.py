@@ -188,6 +188,7 @@ class CleanRun:
         prompt = self.prompt
         kept = prompt.inputs.get("logits_to_keep", 0)
         kept = min(kept, prompt.tokens)
+        assert prompt.cache is not None, "only what takes keys and values is packed"
         return Packed(prompt.tokens, starts, self._keys, prompt.cache, kept)
 
     def close(self) -> None:

@@ -238,7 +238,8 @@ def reach(old: Any, new: Any, lengths: set[int]) -> int | None:
         if ours.keys() != theirs.keys():
             return None
         reaches = [reach(item, theirs[key], lengths) for key, item in ours.items()]
-        return None if None in reaches else max(reaches, default=0)
+        known = [each for each in reaches if each is not None]
+        return None if len(known) < len(reaches) else max(known, default=0)
     if not isinstance(old, torch.Tensor) or not isinstance(new, torch.Tensor):
         return 0 if new is old else None
     if old.shape != new.shape or old.dtype != new.dtype:

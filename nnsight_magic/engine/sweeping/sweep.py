@@ -256,11 +256,14 @@ class Sweep(Tracer):
         if shared is not None:
             return shared
         variant = self._by_coroutine.get(current())
-        if variant is None or variant.alone is not None:
-            return (self._course if variant is None else variant.alone).reach(touch, ancestry)
+        if variant is None:
+            return self._course.reach(touch, ancestry)
+        if variant.alone is not None:
+            return variant.alone.reach(touch, ancestry)
         if variant.pause is not None and variant.pause.site == touch.site:
             return variant.pause
         variant.touch, variant.ancestry = touch, ancestry
+        assert self._scheduler is not None, "variants run while the sweep does"
         pause = self._scheduler.switch()
         if pause is None:  # its batch has left the site behind
             return self._go_alone(variant).reach(touch, ancestry)
@@ -326,8 +329,9 @@ class Sweep(Tracer):
             kind = "operation"
         else:
             kind = touch.kind
-            if kind == "output" and names.is_block(path) and touch.site.call == 0:
-                return names.block_index(path) + 1  # the block itself is known as well
+            index = names.block_index(path) if names.is_block(path) else None
+            if kind == "output" and index is not None and touch.site.call == 0:
+                return index + 1  # the block itself is known as well
         shortcut = Shortcut(self.model.resume, self._module, names, (), {})
         return shortcut.blocks_before(path, kind) or 0
 
@@ -353,7 +357,8 @@ class Sweep(Tracer):
     def _first_changed(self, value: Any, changes: list[Change]) -> int:
         """The first token that differs from the clean run's, 0 where that cannot be told."""
         written = [reach(value_at(value, path), new, {self.tokens}) for path, new in changes]
-        return 0 if None in written else self.tokens - max(1, *written, 1)
+        known = [each for each in written if each is not None]
+        return 0 if len(known) < len(written) else self.tokens - max(1, *known, 1)
 
     def _worth_packing(self, variants: list[Variant]) -> list[Variant]:
         """Those of a batch that may be packed, none where it would gain little."""
@@ -420,7 +425,12 @@ class Sweep(Tracer):
             grad=False,
         )
         self._forwards.append(forward)
-        self.model.edits.tell(forward if layout is None else EachVariant(forward, layout))
+        if layout is None:
+            self.model.edits.tell(forward)
+        elif isinstance(layout, Rows):
+            self.model.edits.tell(EachVariant(forward, layout))
+        else:
+            assert not self.model.edits.in_force, "with edits in force nothing is packed"
         return forward
 
     def _call_on(self, args: tuple, kwargs: dict[str, Any]) -> Callable[[], Any]:

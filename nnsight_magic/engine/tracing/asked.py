@@ -112,7 +112,7 @@ class _Answers:
 
 def _made(value: Any) -> _Own | _Watching | _Answers:
     package = type(value).__module__.partition(".")[0]
-    kinds = {"transformers": _Own, __package__.partition(".")[0]: _Watching}
+    kinds = {"transformers": _Own, __name__.partition(".")[0]: _Watching}
     return kinds.get(package, _Answers)(value)
 
 

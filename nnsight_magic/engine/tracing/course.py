@@ -197,9 +197,11 @@ class Course:
             raise NeverRanError(never_ran(touch))
         self._pass_in_others(forward, touch)
         pause.passer = self._passer(forward)
+        main = self._main
+        assert main is not None, "a second forward is begun behind a first"
         # An operation of a module that is under way is not counted from the start there.
-        under_way = operation is not None and not self._main.finished and pause.passer is None
-        if self._main.finished or pause.passer is None:
+        under_way = operation is not None and not main.finished and pause.passer is None
+        if main.finished or pause.passer is None:
             self._take_over(forward)
         else:
             if self._behind is not None:
@@ -240,7 +242,8 @@ class Course:
         The old main forward would not repeat what is written at this one's pause: it has passed
         that site already, or does not see it.
         """
-        self._main.cancel()
+        if self._main is not None:
+            self._main.cancel()
         self._main = forward
         if self._behind is forward:
             self._behind = None
@@ -289,6 +292,7 @@ class Course:
         drawing = self._drawing
         if drawing is not None and self._forwards:
             drawing = Redrawing(drawing)
+        assert self._call is not None, "no forward begins when the trace is over"
         forward = Forward(
             self._call,
             self.root,
@@ -367,6 +371,7 @@ class Course:
     def _too_late(self, pause: Pause) -> str:
         touches, touch = self.report.touches, pause.touch
         passer = pause.passer
+        assert touch is not None, "what was written was handed out"
         if passer is None and touch in touches:
             later = touches[touches.index(touch) + 1 :]
             passer = next((t for t in later if (t.site, touch.site) not in self._order), None)
@@ -420,20 +425,20 @@ class Course:
     def describe_extent(self, names: StandardNames, blocks: int) -> None:
         """Fill in how far the main forward came, told from where it stands."""
         report = self.report
-        report.blocks = blocks
-        if self._main is None:
+        report.blocks, main = blocks, self._main
+        if main is None:
             report.stopped_at = "the start"
         else:
-            reached = range(self._blocks_reached(names))
-            known = [block for block in reached if block in self._main.left_out]
-            report.ran = tuple(block for block in reached if block not in self._main.left_out)
+            reached = range(self._blocks_reached(main, names))
+            known = [block for block in reached if block in main.left_out]
+            report.ran = tuple(block for block in reached if block not in main.left_out)
             report.blocks_run, report.blocks_skipped = len(report.ran), len(known)
             if known:
                 after = known[-1] + 1
                 report.resumed_at = f"layers[{after}]" if after < blocks else "norm"
 
-    def _blocks_reached(self, names: StandardNames) -> int:
-        pause, report = self._main.pause, self.report
+    def _blocks_reached(self, main: Forward, names: StandardNames) -> int:
+        pause, report, layers = main.pause, self.report, names.layers
         at_operation = pause is not None and pause.site.operation is not None
         if pause is None or (
             pause.site.module is self.root and pause.site.kind == "output" and not at_operation
@@ -447,17 +452,15 @@ class Course:
             inside = at_operation or not names.is_block(path)
             return index + (inside or pause.site.kind == "output")
         if self._counted:
-            fired, step = self._main.fired, pause.site.step
+            fired, step = main.fired, pause.site.step
             ran = [Site(block, "output", step, 0) in fired for block in self._counted]
             return sum(ran)
-        holds_blocks = names.layers is not None and (
-            not path or names.layers.startswith(f"{path}.")
-        )
-        if at_operation and holds_blocks and touch:
-            below = names.layers.split(".")[len(touch.parts) :]
+        holds_blocks = layers is not None and (not path or layers.startswith(f"{path}."))
+        if at_operation and layers is not None and holds_blocks and touch:
+            below = layers.split(".")[len(touch.parts) :]
             paths = ((*below, str(block)) for block in range(report.blocks))
             module = pause.site.module
-            return sum(self._main.has_left(pause.site, each, module) for each in paths)
+            return sum(main.has_left(pause.site, each, module) for each in paths)
         behind = path in (names.norm, names.unembed) or (
             holds_blocks and pause.site.kind == "output" and not at_operation
         )

@@ -17,6 +17,7 @@ _STEPS = ("matmul", "bmm", "baddbmm", "dropout")  # of fused attention, besides 
 def no_such_operation(touch: Touch, counts: Counter[str]) -> str:
     """What to tell about an operation that a module's forward did not issue."""
     operation = touch.site.operation
+    assert operation is not None, "the touch is one of an operation"
     name, index = Operation("softmax", 0) if operation in (PATTERN, SCORES) else operation
     where = touch.name.removesuffix(f".ops.{name}[{index}]")
     kind = type(touch.site.module).__name__

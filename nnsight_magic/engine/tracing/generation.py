@@ -40,7 +40,7 @@ from nnsight_magic.errors import (
 )
 
 if TYPE_CHECKING:
-    from nnsight_magic.engine.places.ports import Root, Tree
+    from nnsight_magic.engine.places.ports import Placed, Root, Tree
 
 DEFAULT_NEW_TOKENS = 20
 # Options of `generate` with which a forward is not one new token.
@@ -236,7 +236,7 @@ class GenerationTracer(Tracer):
         texts = self._plan.texts.get(self._course.main)
         return texts.at(index) if texts is not None else None
 
-    def _reach(self, handle: Tree, kind: str) -> Pause:
+    def _reach(self, handle: Placed, kind: str) -> Pause:
         try:
             return super()._reach(handle, kind)
         except NeverRanError:
@@ -440,13 +440,13 @@ class Generation:
             pass
 
     # `isinstance(ids, torch.Tensor)` is what tokenizers ask before they decode.
-    __class__ = property(lambda self: torch.Tensor)
+    __class__ = property(lambda self: torch.Tensor)  # pyright: ignore[reportIncompatibleMethodOverride]
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") and name != "__array__":
             raise AttributeError(name)
         if name == "sequences":  # it has raised an AttributeError of the model's own
-            raise self._error
+            raise self._error or AttributeError(name)
         return getattr(self.sequences, name)
 
     @classmethod

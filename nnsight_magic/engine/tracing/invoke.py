@@ -53,8 +53,8 @@ class Invokes:
                 "invoke() without a prompt runs the prompts of the invokes before it as one batch, "
                 "and there is none before it.\nGive it a prompt: with tracer.invoke(prompt)."
             )
-        texts = [invoke.prompts for invoke in own]
-        if any(text is None for text in texts):
+        texts = [invoke.prompts for invoke in own if invoke.prompts is not None]
+        if len(texts) < len(own):
             raise BadInputError(
                 "invoke() without a prompt needs the invokes before it to be given text, so that "
                 "they can be padded into one batch."
@@ -66,6 +66,7 @@ class Invokes:
         merged: dict[Site, list[Change]] = {}
         first = 0
         for invoke in self._ended:
+            assert invoke.prompts is not None, "else they are in no batch: see `prompts`"
             count = len(invoke.prompts)
             if invoke.of_all_prompts:
                 rows = slice(0, count)  # those that there were by then

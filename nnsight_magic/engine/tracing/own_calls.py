@@ -97,7 +97,7 @@ class _CalledPause(Pause):
 
 
 def _late_write(pause: Pause) -> str:
-    name = pause.touch.name
+    name = "the module" if pause.touch is None else pause.touch.name
     return (
         f"{pause.describe()} cannot be written: {name} runs in your own code, and has run.\n"
         f"Change what it gave you: y = {name}(x); y[…] = 0. Or what you give it."

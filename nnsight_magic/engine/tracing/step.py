@@ -24,8 +24,8 @@ class Step(int):
         step._tokens = tokens
         return step
 
-    def __getnewargs__(self) -> tuple[int, torch.Tensor | None]:
-        return int(self), self._tokens
+    def __reduce__(self) -> tuple[type[Step], tuple[int, torch.Tensor | None]]:
+        return type(self), (int(self), self._tokens)
 
     @property
     def tokens(self) -> torch.Tensor:

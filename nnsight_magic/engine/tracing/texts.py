@@ -50,7 +50,7 @@ class Texts:
         """The ids that a step was computed from; `None` where they are not known."""
         if step in self._known:
             return self._known[step]
-        if self._written is None or self._reorders:
+        if self._written is None or self.before is None or self._reorders:
             return None
         return self._written[:, : self.before + step]
 

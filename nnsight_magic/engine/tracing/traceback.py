@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import traceback
 from types import TracebackType
+from typing import Any
 
 import accelerate
 import torch
@@ -15,6 +16,7 @@ from nnsight_magic.engine.sites.caller import PACKAGE
 _LIBRARIES = tuple(
     os.path.dirname(os.path.abspath(module.__file__)) + os.sep
     for module in (torch, transformers, accelerate)
+    if module.__file__ is not None
 )
 
 
@@ -81,7 +83,8 @@ def fold_frames(error: BaseException) -> None:
     shown = [entry for entry in entries if not _hidden(entry)]
     if len(shown) == len(entries) or not shown:
         return
-    error.full_traceback = FullTraceback(error, full)
+    shown_too: Any = error
+    shown_too.full_traceback = FullTraceback(error, full)
     module = _failing_module(entries)
     if module is not None and hasattr(error, "add_note"):
         error.add_note(f"Raised in the forward of {module}. Whole traceback: error.full_traceback.")

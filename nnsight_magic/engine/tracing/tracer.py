@@ -122,7 +122,7 @@ class Tracer(OlderSpellings):
     def _running(self) -> Self:
         """The invoke that is running, where this trace has no run of its own; else this trace."""
         active = self.model._active
-        is_invoke = isinstance(active, Tracer) and active._parent is self
+        is_invoke = isinstance(active, type(self)) and active._parent is self
         return active if is_invoke and self._call is None else self
 
     @property
@@ -454,7 +454,7 @@ class Tracer(OlderSpellings):
             layout = None if raw is None else learn(block, raw)
         given = len(value) if isinstance(value, tuple | list) else 1
         missing = [] if layout is None else [place for place in layout.more if place >= given]
-        if missing:
+        if layout is not None and missing:
             raise WrongValueError(
                 f"{handle.name} returns a tuple of {layout.length}, and the blocks behind it use "
                 f"more of it than the hidden states: item {', '.join(map(str, missing))} too.\n"

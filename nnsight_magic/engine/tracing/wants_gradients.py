@@ -150,11 +150,11 @@ def _comes_from(node: ast.AST, bound: set[str]) -> bool:
             return _comes_from(node.left, bound) or _comes_from(node.right, bound)
         case ast.List() | ast.Tuple():
             return any(_comes_from(each, bound) for each in node.elts)
-        case ast.Call(func=ast.Attribute()):
-            root: ast.AST = node.func
+        case ast.Call(func=ast.Attribute() as function):
+            root: ast.AST = function
             while isinstance(root, ast.Attribute):
                 root = root.value
             if isinstance(root, ast.Name) and root.id in _TRANSPARENT:
                 return any(_comes_from(each, bound) for each in node.args)
-            return _comes_from(node.func.value, bound)
+            return _comes_from(function.value, bound)
     return False
