@@ -66,9 +66,10 @@ class Value(TensorOfValues):
         if any(result is arg for arg in args):
             return result
         if type(result) is torch.Tensor:
-            result.__class__ = Value
-            result._texts = next((each._texts for each in args if isinstance(each, Value)), None)
-            return result
+            own: Any = result
+            own.__class__ = Value
+            own._texts = next((each._texts for each in args if isinstance(each, Value)), None)
+            return own
         if isinstance(result, tuple | list):
             return _as_values(result)
         if lends(func):
