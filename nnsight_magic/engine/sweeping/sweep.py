@@ -181,7 +181,8 @@ class Sweep(Tracer):
                 yield
             return
         for variant in self._variants.values():
-            variant.go_on(gather=True)
+            # One alone is served as it goes: what it reads in order is read in one forward.
+            variant.go_on(gather=len(self._variants) > 1)
         while waiting := [(v, v.wants) for v in self._variants.values() if v.wants is not None]:
             for run in dict.fromkeys(wanted.run for _, wanted in waiting):
                 run.learn((w.touch, w.ancestry) for _, w in waiting if w.run is run)
