@@ -188,10 +188,7 @@ def test_state_that_jupyterlab_itself_stored_shows_the_views(lab: Lab, tab: Any)
     assert reopened.errors == []
 
 
-@pytest.mark.parametrize("slower", [1, 6])
-def test_notebook_7_shows_the_same(lab: Lab, tab: Any, with_state: Path, slower: int) -> None:
-    """Where the browser is slow, cells are filled before they are in the page."""
-    tab.context.new_cdp_session(tab).send("Emulation.setCPUThrottlingRate", {"rate": slower})
+def test_notebook_7_shows_the_same(lab: Lab, tab: Any, with_state: Path) -> None:
     tab.goto(f"{lab.url}/notebooks/state.ipynb?token={lab.token}")
     heat = tab.get_by_label("tensor attention", exact=True)
     expect(heat.get_by_role("img").first).to_be_visible(timeout=60_000)
