@@ -76,7 +76,7 @@ class Value(TensorOfValues):
             return _noted_loan(args[0], result)
         return result
 
-    def __getitem__(self, index: Any) -> Any:
+    def __getitem__(self, index: Any) -> Value:
         if self._texts is not None:
             index = self._texts.numbers(index, self)
         return super().__getitem__(index)
