@@ -85,6 +85,10 @@ class WrongKindError(WrongValueError, TypeError):
     """What was written is nothing that can stand there."""
 
 
+class TwoInDispatchError(NnsightError, RuntimeError):
+    """Two forwards of a thread would be paused in calls of `torch.ops` at the same time."""
+
+
 class GraphError(NnsightError, RuntimeError):
     """A gradient was asked for, and what it needs was not recorded, or is gone."""
 

@@ -16,7 +16,7 @@ from matplotlib.colors import ListedColormap, Normalize
 from PIL import Image
 
 from nnsight_magic.views.data.pooling import numbers
-from nnsight_magic.views.data.seen import colouring_of, place_of
+from nnsight_magic.views.data.seen import colouring_of, cut_of
 from nnsight_magic.views.data.tensor import STORED
 from nnsight_magic.views.data.words import number
 from nnsight_magic.views.still.colours import scale
@@ -78,7 +78,7 @@ def exported(page: Any, place: int) -> np.ndarray:
 @functools.cache
 def plane_of(view: Any) -> np.ndarray:
     """What is drawn, value by value, float64."""
-    place = place_of(view.seen)
+    place = cut_of(view.seen)
     return numbers(view.array.slice(place.drawn, place.index, place.part)).astype(np.float64)
 
 
@@ -158,7 +158,7 @@ def _most(values: np.ndarray, around: list[Any], near: list[int]) -> np.ndarray:
 @pytest.mark.parametrize("name", TENSORS)
 def test_live(shown: dict[str, Shown], name: str) -> None:
     one = shown[name]
-    limits, palette = colouring_of(one.view.seen, place_of(one.view.seen))
+    limits, palette = colouring_of(one.view.seen, cut_of(one.view.seen))
     assert [_read(end) for end in one.live.ends] == pytest.approx(list(limits), rel=2e-3)
     plane = plane_of(one.view)
     holds(values_of(one.live.pixels, limits, palette), plane, limits, palette, CODED)
@@ -198,7 +198,7 @@ def test_still(shown: dict[str, Shown], name: str) -> None:
     assert still is not None
     pixels = np.asarray(Image.open(io.BytesIO(still.png)).convert("RGBA"))[..., :3]
     left, top, width, height = still.plot
-    limits, palette = colouring_of(view.seen, place_of(view.seen))
+    limits, palette = colouring_of(view.seen, cut_of(view.seen))
     values = values_of(pixels[top : top + height, left : left + width], limits, palette)
     blocks = still.drawn.values.shape
     holds(values, plane_of(view), limits, palette, CODED, blocks=blocks)
@@ -208,7 +208,7 @@ def test_still(shown: dict[str, Shown], name: str) -> None:
 @pytest.mark.parametrize("name", TENSORS)
 def test_figure(shown: dict[str, Shown], name: str) -> None:
     view = shown[name].view
-    limits, palette = colouring_of(view.seen, place_of(view.seen))
+    limits, palette = colouring_of(view.seen, cut_of(view.seen))
     figure = view.figure()
     values = values_of(figure_pixels(figure), limits, palette)
     left, right, bottom, top = figure.axes[0].images[0].get_extent()
@@ -236,7 +236,7 @@ def test_small_planes_are_as_matplotlib_draws_them(shown: dict[str, Shown]) -> N
     """Where no value is pooled every pixel of the live view has matplotlib's own colour."""
     for name in ("attention of 9 tokens", "a small map", "integers", "NaN and infinities"):
         view, pixels = shown[name].view, shown[name].live.pixels
-        (low, high), palette = colouring_of(view.seen, place_of(view.seen))
+        (low, high), palette = colouring_of(view.seen, cut_of(view.seen))
         plane = plane_of(view)
         colours = ListedColormap(scale(palette) / 255)
         plain = ScalarMappable(Normalize(low, high), colours).to_rgba(plane, bytes=True)[..., :3]

@@ -22,7 +22,7 @@ import numpy as np
 from PIL import Image
 
 from nnsight_magic.views import TensorView, bundle, show
-from nnsight_magic.views.data.seen import drawn_by, place_of
+from nnsight_magic.views.data.seen import cut_of, drawn_by
 from nnsight_magic.views.page import models_of
 from nnsight_magic.views.still.half_blocks import text_of
 from nnsight_magic.views.still.style import whole
@@ -138,7 +138,7 @@ def plain_figure(view: TensorView) -> str:
     from nnsight_magic.views.data.pooling import numbers
     from nnsight_magic.views.still.colours import scale
 
-    drawn, place = drawn_by(view.seen, (400, 400)), place_of(view.seen)
+    drawn, place = drawn_by(view.seen, (400, 400)), cut_of(view.seen)
     values = numbers(view.array.slice(place.drawn, place.index, place.part)).astype(float)
     figure = Figure(figsize=(6, 3))
     axes = figure.subplots()

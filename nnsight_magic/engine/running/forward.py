@@ -19,6 +19,7 @@ from nnsight_magic.engine.insides import torch_insides
 from nnsight_magic.engine.running.bypass import RUNS, Bypasses, Produce
 from nnsight_magic.engine.running.called_again import called_again
 from nnsight_magic.engine.running.coroutine import Coroutine, coroutine, current, own_thread
+from nnsight_magic.engine.running.dispatch import alone_in_dispatch
 from nnsight_magic.engine.running.hooks import take_away
 from nnsight_magic.engine.running.interrupt import uninterrupted, watch
 from nnsight_magic.engine.running.operation_mode import Listing, OperationMode
@@ -425,7 +426,11 @@ class Forward:
         listing = self._listings[module, step, call] = Listing()
 
         def arrive(operation: Operation, kind: str, raw: Any) -> Any:
-            return self._stand(Site(module, kind, step, call, operation), raw)
+            site = Site(module, kind, step, call, operation)
+            if watched.dispatched is None or site not in self._awaited:
+                return self._stand(site, raw)
+            with alone_in_dispatch(watched.dispatched):
+                return self._stand(site, raw)
 
         def wanted(*operations: Operation) -> bool:
             kinds = ("input", "output")

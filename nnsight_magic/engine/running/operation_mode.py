@@ -23,6 +23,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from nnsight_magic.engine.insides import torch_insides
+from nnsight_magic.engine.running.dispatch import is_dispatched
 from nnsight_magic.engine.running.fused import FUSED, by_heads, in_steps, put_by_heads
 from nnsight_magic.engine.running.head_counts import head_count
 from nnsight_magic.engine.running.multiplied import multiplied
@@ -153,6 +154,7 @@ class OperationMode(TorchFunctionMode):
         self._arrive, self._listing, self._wanted = arrive, listing, wanted
         self._counts: dict[str, int] = {}
         self._forward: FrameType | None = None
+        self.dispatched: Any = None  # what is being called, if it is one of `torch.ops`
         self._has_multiplied = self._has_scaled = False
 
     def run(self, forward: Callable, args: tuple, kwargs: dict[str, Any]) -> Any:
@@ -161,7 +163,7 @@ class OperationMode(TorchFunctionMode):
         try:
             result = forward(*args, **kwargs)
         finally:
-            self._forward = None
+            self._forward = self.dispatched = None
         if not isinstance(result, torch.Tensor) or not self._wanted(BOTH):
             return result
         return self._arrive(BOTH, "output", (first_argument(args, kwargs), result))[1]
@@ -173,6 +175,7 @@ class OperationMode(TorchFunctionMode):
         if name is None or place is None:
             return func(*args, **kwargs)
         operation = self._issue(name, place)
+        self.dispatched = func if is_dispatched(func) else None
         softmax = self._issue("softmax", place) if name == FUSED else None
         del place  # it would keep the model's tensors alive while the user holds this frame
         given = (args, kwargs)
