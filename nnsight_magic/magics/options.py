@@ -170,7 +170,7 @@ OPTIONS: dict[str, tuple[Option, ...]] = {
 SUMMARY = {
     "trace": 'Run a cell inside one forward pass: %%trace "The Eiffel Tower is in the city of"',
     "generate": 'Run a cell inside a generation: %%generate "Once upon a time" -n 20',
-    "sweep": 'Run a loop over points in few forwards: %%sweep "The Eiffel Tower is in the city of"',
+    "sweep": 'Run a loop over points in few forwards: %%sweep "The Eiffel Tower is in"',
     "model": "Load a model, or adopt one of the notebook: %model demo",
     "saved": "List what traces have saved, with sizes; --drop deletes: %saved --drop resid",
     "models": "List the models of the notebook.",

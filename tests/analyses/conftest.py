@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from torch import nn
+from transformers import logging
 
 from nnsight_magic import LanguageModel
 from tests.hooks import hook_count
@@ -29,8 +30,10 @@ def demo(wrapped: LanguageModel) -> Any:
 @pytest.fixture(scope="session")
 def bridge(demo_model: nn.Module, demo_tokenizer: Any) -> Any:
     """TransformerLens' own wrapping of a copy of the demo model."""
+    verbosity = logging.get_verbosity()
     from transformer_lens.model_bridge import TransformerBridge
 
+    logging.set_verbosity(verbosity)  # importing it silences transformers for the whole process
     return TransformerBridge.boot_transformers(
         NAME, hf_model=copy.deepcopy(demo_model), tokenizer=demo_tokenizer, device="cpu"
     )

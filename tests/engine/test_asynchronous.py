@@ -26,6 +26,7 @@ from nnsight_magic.engine.memory.weights import Weights
 from nnsight_magic.engine.running.forward import Forward
 from nnsight_magic.engine.sites.caller import PACKAGE
 from nnsight_magic.engine.tracing.turn import Turn
+from tests.handled import hands_over
 from tests.hooks import hook_count
 
 IDS = torch.tensor([[1, 2, 3, 4, 5]])
@@ -129,7 +130,7 @@ class Steps:
         return self._inside
 
     def _inside(self, frame, event, argument):
-        if event == "opcode":
+        if event == "opcode" and not hands_over(frame):
             self._step()
         return self._inside
 

@@ -15,7 +15,7 @@ NOTEBOOK = ROOT / "notebooks" / "quickstart.ipynb"
 RUN = ROOT / "notebooks" / "run.py"
 
 # What differs by machine and moment: times, the last digits of probabilities, and the bars of them.
-FLEETING = re.compile(r"· [\d.,]+ m?s\b|[▏▎▍▌▋▊▉█ ]|[\d.]+(?=%)")
+FLEETING = re.compile(r"·\s+[\d.,]+\s+m?s\b|[▏▎▍▌▋▊▉█ ]|[\d.]+(?=%)")
 
 
 def play(path: Path, *options: str) -> subprocess.CompletedProcess[str]:

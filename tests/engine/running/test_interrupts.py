@@ -17,6 +17,7 @@ from torch import nn
 import nnsight_magic
 from nnsight_magic.engine.model.model import Model
 from tests.engine.undisturbed import IDS, WORK, assert_untouched, forward, trace_and_write
+from tests.handled import hands_over
 
 pytestmark = pytest.mark.usefixtures("ctrl_c", "gradients_on")
 
@@ -84,7 +85,7 @@ def interrupt_at_each(work, model, stride):
         # Python looks for signals at calls and loops alone: never where a `try` begins, or between
         # the body of a `with` and its end. A traced line may be there.
         line = linecache.getline(code.co_filename, frame.f_lineno)
-        if line.strip() == "try:" or "DisableTorchFunctionSubclass" in line:
+        if line.strip() == "try:" or "DisableTorchFunctionSubclass" in line or hands_over(frame):
             return watch
         if event in ("call", "line"):
             left -= 1
