@@ -102,6 +102,45 @@ def test_the_rules_change_no_number_of_the_forward(name: str, method: Any) -> No
     assert hook_count(hf) == 0
 
 
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_relp_is_the_gradient_of_a_model_written_so(
+    attention: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Scales, patterns and slopes held by hand, in the modules themselves."""
+    hf = tiny.build("llama")
+    hf.set_attn_implementation(attention)
+    model = LanguageModel(hf)
+    found = analyses.attribute(
+        model, CLEAN, CORRUPT, ANSWER, VERSUS, site="mlp", method="relp", check=0
+    )
+    names = [f"model.layers.{k}.mlp" for k in range(tiny.LAYERS)]
+    clean: dict[str, torch.Tensor] = {}
+    with model.trace(CLEAN):
+        for k, name in enumerate(names):
+            clean[name] = model.layers[k].mlp.output.value
+
+    def norm(self: Any, x: torch.Tensor) -> torch.Tensor:
+        return (
+            self.weight * x * (x.square().mean(-1, True) + self.variance_epsilon).rsqrt().detach()
+        )
+
+    def mlp(self: Any, x: torch.Tensor) -> torch.Tensor:
+        gate, up = self.gate_proj(x), self.up_proj(x)
+        product = gate * gate.sigmoid().detach() * up
+        return self.down_proj(product.detach() + (product - product.detach()) / 2)
+
+    block = hf.model.layers[0]
+    monkeypatch.setattr(type(block.input_layernorm), "forward", norm)
+    monkeypatch.setattr(type(block.mlp), "forward", mlp)
+    softmax = nn.functional.softmax
+    monkeypatch.setattr(nn.functional, "softmax", lambda *a, **k: softmax(*a, **k).detach())
+    hf.set_attn_implementation("eager")
+    for layer, name in enumerate(names):
+        here, slope = with_gradient(hf, name, False)
+        expected = ((clean[name] - here) * slope).sum((0, 2))
+        assert torch.allclose(torch.tensor(found.values[layer]), expected, atol=1e-4)
+
+
 def test_it_checks_itself_by_patching(llama: LanguageModel) -> None:
     found = analyses.attribute(llama, CLEAN, CORRUPT, ANSWER, VERSUS, check=5)
     exact = analyses.patch(llama, CLEAN, CORRUPT, ANSWER, VERSUS)

@@ -250,8 +250,8 @@ class OperationMode(TorchFunctionMode):
     def _show(self, named: Operation, value: torch.Tensor) -> torch.Tensor:
         """What is to flow on in place of a value with a name; itself where it was not changed."""
         new = self._arrive(named, "output", value)
-        if new is value or new.requires_grad:
-            return new
+        if new is value or new.requires_grad or value.requires_grad:
+            return new  # the same numbers with another graph, or with none, are a change
         return value if same_bits(value, new) else new
 
     def _issue(self, name: str, place: FrameType) -> Operation:
