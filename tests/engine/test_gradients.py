@@ -133,3 +133,17 @@ def test_gradients_can_be_asked_for_explicitly(model):
             return loss_of(model.logits)
 
     assert read().requires_grad
+
+
+def test_where_a_forward_is_run_again_it_is_said_that_no_gradient_leads_there(model, hf):
+    with model.trace(IDS) as tracer:
+        late = model.layers[1].mlp.output
+        early = model.layers[0].mlp.output
+        model.logits[0, -1].logsumexp(-1).backward()
+    assert late.grad is not None
+    assert early.grad is None
+    assert "No gradient leads" in tracer.report.notices[0]
+    with model.trace(IDS) as tracer:
+        model.layers[1].mlp.output.save()
+        model.layers[0].mlp.output.save()
+    assert "gradient" not in tracer.report.notices[0]

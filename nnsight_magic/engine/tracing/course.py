@@ -30,6 +30,12 @@ from nnsight_magic.engine.values.gradients import NOT_RECORDED
 from nnsight_magic.engine.values.pause import Pause
 from nnsight_magic.errors import AlreadyRanError, NeverRanError, NoSuchOperationError
 
+# Each forward has a graph of its own.
+NO_GRADIENT_BETWEEN = (
+    " No gradient leads from one of the two to the other; to have them, read in the order in which "
+    "the model runs."
+)
+
 
 class Course:
     """The forwards of one trace, and the order in which sites were touched.
@@ -214,6 +220,7 @@ class Course:
             after = "when its module was running, and operations are counted from the start of it"
         self.report.notices.append(
             f"{touch.where} was read {after}: the forward was run again as far as there."
+            + (NO_GRADIENT_BETWEEN if self._grad else "")
         )
         return pause
 
