@@ -24,7 +24,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True, scope="module")
 def threads(request: pytest.FixtureRequest) -> None:
-    torch.set_num_threads(1 if request.path.parent.name in ONE_THREAD else 2)
+    one = not set(ONE_THREAD).isdisjoint(request.path.relative_to(request.config.rootpath).parts)
+    torch.set_num_threads(1 if one else 2)
 
 
 @pytest.fixture

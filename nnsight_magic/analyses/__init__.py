@@ -14,8 +14,9 @@ module in the function's place here.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from nnsight_magic.lazy import homes
 
 if TYPE_CHECKING:
     from nnsight_magic.analyses.ablation import ablate as ablate
@@ -63,11 +64,7 @@ _HOMES = {
 __all__ = sorted(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll]
 
 
-def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{home}"), name)
+__getattr__ = homes(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

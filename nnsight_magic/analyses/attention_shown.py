@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnsight_magic.analyses.result import Along, Result
+from nnsight_magic.analyses.shows_itself import ShowsItself
 from nnsight_magic.errors import BadInputError
 from nnsight_magic.views.data.words import number
 
@@ -34,8 +35,8 @@ def check_score(name: str, *, repeated: bool) -> None:
         raise BadInputError(f"There is no score {name!r}: there are {', '.join(there)}{why}.")
 
 
-@dataclass(frozen=True)
-class Attention:
+@dataclass(frozen=True, repr=False)
+class Attention(ShowsItself):
     """What the heads of a model attend to, on one prompt.
 
     Attributes:
@@ -141,14 +142,3 @@ class Attention:
         if self.sinks is not None:
             lines.append(f"{'sink':>9}  mean {number(float(self.sinks.mean()))}")
         return "\n".join(lines)
-
-    def __repr__(self) -> str:
-        return self.text()
-
-    def _ipython_display_(self) -> None:
-        from nnsight_magic.views.display import in_notebook
-
-        if in_notebook():
-            self.view()._ipython_display_()
-        else:
-            print(self.text())

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnsight_magic.analyses.result import Result
+from nnsight_magic.analyses.shows_itself import ShowsItself
 from nnsight_magic.errors import BadInputError
 from nnsight_magic.views.data.strips import RANK, Guess, TokenGrid
 from nnsight_magic.views.data.words import visible
@@ -20,8 +21,8 @@ WRITTEN = 600  # cells of a figure up to which their tokens are written
 LETTERS = 7  # of a token in a cell of a figure
 
 
-@dataclass(frozen=True)
-class Lens:
+@dataclass(frozen=True, repr=False)
+class Lens(ShowsItself):
     """What the lens saw.
 
     Attributes:
@@ -92,17 +93,6 @@ class Lens:
     def text(self) -> str:
         """The grid in words, with the answer's best row."""
         return _text(self)
-
-    def __repr__(self) -> str:
-        return self.text()
-
-    def _ipython_display_(self) -> None:
-        from nnsight_magic.views.display import in_notebook
-
-        if in_notebook():
-            self.view()._ipython_display_()
-        else:
-            print(self.text())
 
 
 def _view(lens: Lens, settled: bool) -> GridView:

@@ -33,6 +33,21 @@ class Watcher(Protocol):
         ...
 
 
+class CellText(Protocol):
+    """The text of a cell, and what is known when it is read."""
+
+    @property
+    def body(self) -> str: ...
+    @property
+    def place(self) -> CellPlace: ...
+    @property
+    def model(self) -> Any: ...
+    @property
+    def namespace(self) -> dict[str, Any]: ...
+    @property
+    def transform(self) -> Callable[[str], str] | None: ...
+
+
 @dataclass(frozen=True)
 class Asked:
     """A cell as it stands in the notebook, and what it is to run on.
@@ -150,14 +165,13 @@ class Finished:
 def prepare(asked: Asked) -> Prepared:
     """Reads and checks the cell. Raises `CellError` with everything that is wrong with it."""
     inputs, names = prompts_of(asked.line, asked.model, asked.namespace)
+    return Prepared(asked, program_of(asked, names), inputs, names)
+
+
+def program_of(asked: CellText, names: tuple[str, ...], *rules: Any, **how: Any) -> Program:
+    """The text of a cell, read and checked. Further arguments are those of `language.read.read`."""
     place = asked.place
-    program = read(
-        asked.body,
-        asked.model,
-        asked.namespace,
-        names,
-        place.filename,
-        place.first_line,
-        asked.transform,
+    where = place.filename, place.first_line
+    return read(
+        asked.body, asked.model, asked.namespace, names, *where, asked.transform, *rules, **how
     )
-    return Prepared(asked, program, inputs, names)

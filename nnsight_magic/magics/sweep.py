@@ -27,8 +27,8 @@ from nnsight_magic.language.grid_scope import (
 from nnsight_magic.language.keep import Notebook, without_run
 from nnsight_magic.language.problems import Problem, Span, cell_error, on_written_lines
 from nnsight_magic.language.program import GridLoop, Program
-from nnsight_magic.language.read import read
 from nnsight_magic.language.run import bound_scope
+from nnsight_magic.magics.cell import program_of
 from nnsight_magic.magics.options import Line
 from nnsight_magic.magics.prompts import prompts_of
 from nnsight_magic.magics.where import CellPlace
@@ -115,18 +115,7 @@ def prepare(asked: Asked) -> Cell:
         CellError: with everything that is wrong with it.
     """
     inputs, names = prompts_of(asked.line, asked.model, asked.namespace)
-    place = asked.place
-    program = read(
-        asked.body,
-        asked.model,
-        asked.namespace,
-        names,
-        place.filename,
-        place.first_line,
-        asked.transform,
-        partial(problems_of_prompts, names=names),
-        sweeps=True,
-    )
+    program = program_of(asked, names, partial(problems_of_prompts, names=names), sweeps=True)
     with asked.model.trace(inputs) as tracer:
         ids, mask, prompts = tracer.input_ids, tracer.attention_mask, tracer.prompts
     if ids is None:

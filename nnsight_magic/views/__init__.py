@@ -10,8 +10,9 @@ They know values only: tensors, texts and the dataclasses of this package.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from nnsight_magic.lazy import homes
 
 if TYPE_CHECKING:
     from nnsight_magic.views.data.modules import ModuleNote as ModuleNote
@@ -62,11 +63,7 @@ _HOMES = {
 __all__ = sorted(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll]
 
 
-def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{home}"), name)
+__getattr__ = homes(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

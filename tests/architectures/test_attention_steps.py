@@ -25,14 +25,6 @@ PLAIN = [n for n in ROTARY if n not in ("gemma2", "codegen", "gptj", "falcon", "
 LOOSE = {"half": 3e-2}
 
 
-@pytest.fixture(autouse=True)
-def one_core():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(params=ATTENDING)
 def case(request):
     module, inputs = models.build(request.param)

@@ -19,14 +19,6 @@ NO_QUERIES = ("jetmoe",)  # whose queries come from experts
 NORM_BEHIND = ("llama4",)  # the norm of queries follows the rotary embedding
 
 
-@pytest.fixture(autouse=True)
-def one_core():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 class Attended(TorchFunctionMode):
     """Notes what every attention multiplies: queries and keys, and values, by head."""
 

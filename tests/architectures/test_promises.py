@@ -14,14 +14,6 @@ from tests.hooks import hook_count
 TEXT = [*families.FAMILIES, "gpt2", "llama", "gpt_neox", "mixtral", "mamba", "t5", "jamba"]
 
 
-@pytest.fixture(autouse=True)
-def one_core():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(params=TEXT)
 def case(request):
     module, inputs = models.build(request.param)

@@ -23,14 +23,6 @@ PROMPTS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def one_core():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def padded(module):
     """The prompts with their positions, which a forward does not tell from a mask."""
     return with_positions(PROMPTS, module)

@@ -53,14 +53,6 @@ NAMES = {
 }
 
 
-@pytest.fixture(autouse=True)
-def one_core():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(params=models.CASES)
 def case(request):
     """(wrapped model, the module, its inputs)"""

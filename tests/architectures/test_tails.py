@@ -9,7 +9,7 @@ from nnsight_magic import LanguageModel
 from nnsight_magic.engine.editing.edits import EditError
 from nnsight_magic.errors import WrongValueError
 from tests.architectures import models, reference
-from tests.architectures.test_promises import TEXT, one_core  # noqa: F401
+from tests.architectures.test_promises import TEXT
 from tests.hooks import hook_count
 
 WHOLE = [name for name in TEXT if name != "gemma3n"]  # whose blocks give four streams

@@ -257,14 +257,7 @@ def _of_falcon(module: Any, heads: int, width: int) -> _Columns | None:
             "k": (groups, per * size, 1, size),
             "v": (groups, (per + 1) * size, 1, size),
         }
-    if not module.multi_query:
-        return _head_by_head(module, heads, width)
-    size = width // (heads + 2)
-    return {
-        "q": (1, 0, heads, size),
-        "k": (1, heads * size, 1, size),
-        "v": (1, (heads + 1) * size, 1, size),
-    }
+    return _of_big_code(module, heads, width)
 
 
 def _of_codegen(module: Any, heads: int, width: int) -> _Columns | None:
@@ -278,6 +271,7 @@ def _of_codegen(module: Any, heads: int, width: int) -> _Columns | None:
 
 
 def _of_big_code(module: Any, heads: int, width: int) -> _Columns | None:
+    """All heads may share one key and one value, behind the queries."""
     if not module.multi_query:
         return _head_by_head(module, heads, width)
     size = width // (heads + 2)
