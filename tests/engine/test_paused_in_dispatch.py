@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -60,3 +64,31 @@ def test_a_second_one_that_would_stand_in_them_is_refused_and_the_first_goes_on(
     assert torch.equal(last, torch.full((2,), 7.0))
     with two.trace(X):  # and nothing is left behind
         assert torch.equal(two.b.ops.mul[0].output, torch.full((2,), 6.0))
+
+
+INTERLEAVED = """
+import torch
+from tests.engine.test_paused_in_dispatch import X, Net
+from nnsight_magic import Model
+
+one, two = Model(Net()), Model(Net())
+with one.trace(X):
+    first = one.a.ops.mul[0].output
+    with two.trace(X):
+        beside = two.a.ops["add.Tensor"][0].output
+        later = one.b.ops.mul[0].output
+        last = two.b.ops.mul[0].output
+print([each.tolist()[0] for each in (first, beside, later, last)])
+"""
+
+
+def test_where_each_forward_has_a_thread_of_its_own_they_take_turns():
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", INTERLEAVED],
+        env={**os.environ, "NNSIGHT_MAGIC_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split("\n")[0] == "[2.0, 3.0, 6.0, 6.0]"
