@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from nnsight_magic.views.live.tensor import TensorView
 
 LARGEST = 5  # points that are told in words
+AUTOMATIC = {"limits": [], "palette": "auto"}  # the colours of any tensor
 TEXTS = "_text"  # behind an axis' name: the words at its places
 
 
@@ -78,17 +79,37 @@ class Result(xarray.DataArray):
         from nnsight_magic.views.live.tensor import TensorView
 
         words = {axis.name: _words(axis) for axis in axes(self)}
-        finite = self.values[np.isfinite(self.values)] if self.dtype.kind == "f" else self.values
-        if finite.size and finite.max() <= 0 and finite.min() < 0:
-            # Log-probabilities: one scale that ends at 0, not two of which one is empty.
-            state = {"limits": [float(finite.min()), 0.0], "palette": "sequential"} | state
         return TensorView(
             as_numbers(self),
             self.title,
             axes=[str(name) for name in self.dims],
             words=words,
-            **state,
+            **(self.colours() | state),
         )
+
+    def refill(self, view: TensorView, before: Result) -> None:
+        """Shows these values in the view of others, of which they are more.
+
+        Args:
+            view: what `before.view()` gave; colours that the user chose since stay.
+            before: what the view shows.
+
+        Raises:
+            BadInputError: they are of another shape.
+        """
+        shown = AUTOMATIC | before.colours()
+        if {name: getattr(view, name) for name in shown} == shown:
+            for name, value in (AUTOMATIC | self.colours()).items():
+                setattr(view, name, value)
+        view.refill(as_numbers(self))
+
+    def colours(self) -> dict[str, Any]:
+        """Limits and palette where they are others than a tensor's own: of log-probabilities one
+        scale that ends at 0, not two of which one is empty."""
+        finite = self.values[np.isfinite(self.values)] if self.dtype.kind == "f" else self.values
+        if finite.size and finite.max() <= 0 and finite.min() < 0:
+            return {"limits": [float(finite.min()), 0.0], "palette": "sequential"}
+        return {}
 
     def figure(self, **state: Any) -> Any:
         """A matplotlib figure with labelled axes, of vectors where the file format has them.

@@ -26,6 +26,7 @@ class Filling:
 
     def __init__(self, name: str, total: int, *, live: bool, quiet: bool, known: int = 0):
         self.view: Any = None
+        self._drawn: Any = None  # the result that the view shows
         self._name, self._live, self._last = name, live and not quiet, 0.0
         self._bar = progress_bar(total=total, initial=known, delay=DELAY, disable=quiet)
 
@@ -50,7 +51,8 @@ class Filling:
             self.view = result.view()
             show_live(self.view)
         else:
-            self.view.refill(found.stacked(self._name))
+            result.refill(self.view, self._drawn)
+        self._drawn = result
 
     def close(self, found: Swept | None) -> None:
         """The sweep is over, or was stopped: the map as it is, and its still twin."""

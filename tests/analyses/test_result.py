@@ -111,3 +111,25 @@ def test_every_name_is_at_home_and_no_file_is_called_as_a_function():
         assert getattr(analyses, name) is not None
     files = {path.stem for path in Path(str(analyses.__file__)).parent.glob("*.py")}
     assert not files & set(dir(analyses))
+
+
+def test_a_map_that_fills_is_coloured_by_what_it_has_now() -> None:
+    along = [Along("layer", [0, 1]), Along("head", [0, 1])]
+    first, more, last = (
+        with_axes(values, along, "logprob")
+        for values in (
+            [[-0.5, float("nan")], [float("nan")] * 2],
+            [[-0.5, -3.0], [-1.0, float("nan")]],
+            [[-0.5, -3.0], [-1.0, 2.0]],
+        )
+    )
+    view = first.view()
+    assert view.limits == [-0.5, 0]
+    more.refill(view, first)
+    assert (view.limits, view.palette) == ([-3, 0], "sequential")
+    last.refill(view, more)
+    assert (view.limits, view.palette) == ([], "auto")
+    assert view.stats["max"] == 2
+    view.limits = [-1, 1]  # the user's
+    last.refill(view, last)
+    assert view.limits == [-1, 1]
