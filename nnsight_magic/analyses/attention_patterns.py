@@ -7,30 +7,21 @@ patterns do, as in Olsson et al. 2022, "In-context Learning and Induction Heads"
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
+from nnsight_magic.analyses.attention_blocks import Again, Block, Head, blocks_of
 from nnsight_magic.analyses.attention_shown import Attention
 from nnsight_magic.analyses.prompt import model_words, notices_of, positions_of, run_on
-from nnsight_magic.analyses.result import Along, with_axes
+from nnsight_magic.analyses.result import Along, Result, with_axes
 from nnsight_magic.engine.running.text_config import text_config
-from nnsight_magic.engine.values.value import plain
-from nnsight_magic.errors import (
-    BadInputError,
-    NeverRanError,
-    NoSuchModuleError,
-    NoSuchOperationError,
-)
-from nnsight_magic.views.data.pooling import pool
+from nnsight_magic.errors import BadInputError
 
 KEPT = 1 << 22  # values of all patterns up to which they are kept, 16 MB
-SMALL = 16  # rows and columns of a small multiple
 REPEATED = 25  # random tokens that are repeated
-NO_PATTERN = (NoSuchModuleError, NoSuchOperationError, NeverRanError, AttributeError)
+SINK = -1  # the place of a sink on the axis of the tokens attended to
 
 
 def attention(
@@ -66,18 +57,17 @@ def attention(
         raise BadInputError(
             "Give a prompt, or ask for induction, which makes one of random tokens: one of them."
         )
-    ids = repeated_tokens(model, repeated, seed) if induction else None
-    blocks: list[_Block] = []
-    with torch.no_grad(), model.trace(run_on(prompt) if ids is None else ids) as tracer:
-        for layer, pattern in _patterns(model):
-            few = pattern.numel() * len(model.layers) <= KEPT
-            sink = hasattr(model.layers[layer].attn.module, "sinks")
-            blocks.append(_block(layer, pattern, ids, repeated, whole=keep or few, sink=sink))
+    ran = repeated_tokens(model, repeated, seed) if induction else run_on(prompt)
+    second = repeated if induction else 0
+    best: dict[str, Head] = {}
+    with torch.no_grad(), model.trace(ran) as tracer:
+        blocks = list(blocks_of(model, second, best, keep=keep, few=KEPT))
         if not blocks:
             raise BadInputError("No block of this model attends with heads that are known.")
-        positions = positions_of(model, tracer, blocks[0].queries)
+        positions = positions_of(model, tracer, torch.empty(1, blocks[0].size[1], 0))
     told = "repeated random tokens" if induction else prompt
-    return _assembled(model, told, blocks, positions, prompt if ids is None else ids)
+    again = Again(model, ran, blocks, second)
+    return _assembled(model, told, blocks, positions, again, list(best.values()))
 
 
 def repeated_tokens(model: Any, count: int, seed: int = 0) -> torch.Tensor:
@@ -102,102 +92,71 @@ def repeated_tokens(model: Any, count: int, seed: int = 0) -> torch.Tensor:
     return torch.cat([*first, drawn, drawn])[None]
 
 
-# -- one block at a time --------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Block:
-    """What is kept of one block's patterns `(heads, tokens, tokens)`."""
-
-    layer: int
-    scores: dict[str, np.ndarray]
-    sinks: np.ndarray | None
-    small: np.ndarray
-    whole: torch.Tensor | None
-    queries: torch.Tensor
-
-
-def _patterns(model: Any) -> Iterator[tuple[int, torch.Tensor]]:
-    """The blocks that attend, each with its pattern `(heads, tokens, keys)`."""
-    for layer, block in enumerate(model.layers):
-        try:
-            pattern = plain(block.attn.pattern)
-        except NO_PATTERN:
-            continue
-        if pattern.ndim == 4 and len(pattern) == 1:
-            yield layer, pattern[0].float().cpu()
-
-
-def _block(
-    layer: int,
-    pattern: torch.Tensor,
-    ids: torch.Tensor | None,
-    repeated: int,
-    *,
-    whole: bool,
-    sink: bool,
-) -> _Block:
-    """Scores and a small picture of one block's patterns.
-
-    Args:
-        sink: whether the heads have one: it takes weight and gives no value (gpt-oss), and is what
-            the weights on the tokens lack.
-    """
-    tokens = pattern.shape[1]
-    own = pattern[..., :tokens]
-    sinks = (1 - own.sum(-1)).mean(-1).numpy() if sink else None
-    scores = {
-        "previous": _mean_at(own, 1, range(1, tokens)),
-        "first": own[:, 1:, 0].mean(-1).numpy() if tokens > 1 else np.zeros(len(own)),
-    }
-    if ids is not None:
-        second = range(tokens - repeated, tokens)
-        scores["induction"] = _mean_at(own, repeated - 1, second)
-        scores["duplicate"] = _mean_at(own, repeated, second)
-    side = -(-tokens // SMALL)
-    small = np.stack([pool(head, side, side)[1] for head in own])
-    return _Block(layer, scores, sinks, small, own if whole else None, own[:1])
-
-
-def _mean_at(pattern: torch.Tensor, back: int, queries: range) -> np.ndarray:
-    """The mean weight on the token `back` places before, `(heads,)`."""
-    if not len(queries):
-        return np.zeros(len(pattern))
-    at = torch.tensor(queries)
-    return pattern[:, at, at - back].mean(-1).numpy()
+# -- all blocks together --------------------------------------------------------------------------
 
 
 def _assembled(
-    model: Any, told: Any, blocks: list[_Block], positions: Along, run_again: Any
+    model: Any,
+    told: Any,
+    blocks: list[Block],
+    positions: Along,
+    again: Again,
+    best: list[Head],
 ) -> Attention:
-    heads = max(len(block.small) for block in blocks)
+    heads = max(block.size[0] for block in blocks)
+    keys = max(block.size[2] for block in blocks)
     down = Along("layer", [block.layer for block in blocks])
     across = Along("head", range(heads))
     attrs = {"title": "attention", **model_words(model, told)}
-    names = list(blocks[0].scores)
-    values = [[_filled(block.scores[name], heads) for block in blocks] for name in names]
-    scores = with_axes(np.array(values), [Along("score", names), down, across], "scores", attrs)
+    names = list(dict.fromkeys(name for block in blocks for name in block.scores))
+    values = np.array([[_score(block, name, heads) for block in blocks] for name in names])
+    known = [name for name in names if name != "sink"]
+    scores = with_axes(values[: len(known)], [Along("score", known), down, across], "scores", attrs)
     sinks = None
-    if any(block.sinks is not None for block in blocks):
-        rows = [_filled(np.zeros(0) if b.sinks is None else b.sinks, heads) for b in blocks]
-        told_of = attrs | {"title": "weight on the sink"}
-        sinks = with_axes(np.array(rows), [down, across], "sinks", told_of)
+    if "sink" in names:
+        title = attrs | {"title": "weight on the sink"}
+        sinks = with_axes(values[names.index("sink")], [down, across], "sinks", title)
     query = Along("from", positions.places, positions.words)
-    key = Along("to", positions.places, positions.words)
+    key = _keys(positions, sink=keys > len(positions.places))
     patterns = None
-    if all(block.whole is not None and len(block.whole) == heads for block in blocks):
-        stacked = torch.stack([block.whole for block in blocks if block.whole is not None])
+    if all(block.whole is not None and block.size[0] == heads for block in blocks):
+        stacked = torch.stack([_wide(block.whole, keys) for block in blocks])
         patterns = with_axes(stacked, [down, across, query, key], "pattern", attrs)
-    small = np.stack([_filled(block.small, heads) for block in blocks])
+    columns = max(block.small.shape[2] for block in blocks)
+    small = np.stack([_filled(_wide(block.small, columns), heads) for block in blocks])
 
-    def again(layer: int) -> Any:
-        with torch.no_grad(), model.trace(run_on(run_again)):
-            pattern = plain(model.layers[layer].attn.pattern)[0].float()
+    def pattern_of(layer: int, pattern: torch.Tensor) -> Result:
         own = Along("head", range(len(pattern)))
         title = attrs | {"title": f"attention of block {layer}"}
-        return with_axes(pattern[..., : pattern.shape[1]], [own, query, key], "pattern", title)
+        return with_axes(_wide(pattern, keys), [own, query, key], "pattern", title)
 
-    return Attention(scores, sinks, patterns, small, positions, notices_of(model), again)
+    notices = notices_of(model)
+    return Attention(
+        scores, sinks, patterns, small, positions, key, notices, again, pattern_of, best
+    )
+
+
+def _score(block: Block, name: str, heads: int) -> np.ndarray:
+    return _filled(block.scores.get(name, np.zeros(0)), heads)
+
+
+def _keys(positions: Along, *, sink: bool) -> Along:
+    """The axis of what is attended to: the tokens, and behind them the sink."""
+    if not sink:
+        return Along("to", positions.places, positions.words)
+    words = positions.words or [str(each) for each in positions.places]
+    return Along("to", [*positions.places, SINK], [*words, "sink"])
+
+
+def _wide(values: Any, columns: int) -> Any:
+    """With as many columns as there are anywhere: NaN where a block has no sink."""
+    missing = columns - values.shape[-1]
+    if not missing:
+        return values
+    nothing = np.full((*values.shape[:-1], missing), np.nan, np.float32)
+    if isinstance(values, torch.Tensor):
+        return torch.cat([values, torch.from_numpy(nothing)], -1)
+    return np.concatenate([values, nothing], -1)
 
 
 def _filled(values: np.ndarray, heads: int) -> np.ndarray:

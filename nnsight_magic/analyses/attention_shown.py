@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nnsight_magic.analyses.attention_blocks import Again, Head
 from nnsight_magic.analyses.result import Along, Result
 from nnsight_magic.analyses.shows_itself import ShowsItself
 from nnsight_magic.errors import BadInputError
+from nnsight_magic.views.data.in_blocks import InBlocks
 from nnsight_magic.views.data.words import number
 
 if TYPE_CHECKING:
+    import torch
+
     from nnsight_magic.views.live.heads import HeadsView
 
 SCORES, OF_REPEATED = ("previous", "first"), ("induction", "duplicate")
@@ -44,9 +48,11 @@ class Attention(ShowsItself):
             repeated tokens also on the token behind the earlier occurrence (*induction*) and on
             that occurrence itself (*duplicate*), over the queries of the second copy.
         sinks: `(layer, head)`, the mean weight that a sink takes; `None` where there is none.
-        patterns: `(layer, head, from, to)`; `None` where they are too many to be kept.
+        patterns: `(layer, head, from, to)`; `None` where they are too many to be kept. Where heads
+            have a sink it is the last place of `to`, -1.
         small: pooled patterns `(layers, heads, rows, columns)`, the greatest of several tokens.
         positions: the prompt's tokens.
+        keys: what is attended to: the tokens, and a sink.
         notices: what the reader should know.
     """
 
@@ -55,8 +61,11 @@ class Attention(ShowsItself):
     patterns: Result | None
     small: np.ndarray = field(repr=False)
     positions: Along = field(repr=False)
+    keys: Along = field(repr=False)
     notices: tuple[str, ...]
-    _again: Callable[[int], Result] = field(repr=False)
+    _again: Again = field(repr=False)
+    _labelled: Callable[[int, torch.Tensor], Result] = field(repr=False)
+    _best: list[Head] = field(repr=False)
 
     @property
     def tokens(self) -> list[str]:
@@ -90,10 +99,14 @@ class Attention(ShowsItself):
         return [(layers[row], head, float(found.values[row, head])) for row, head in order]
 
     def block(self, layer: int) -> Result:
-        """The patterns of one block `(head, from, to)`; run again where they were not kept."""
+        """The patterns of one block `(head, from, to)`; run again where they were not kept.
+
+        Raises:
+            BadInputError: the model gives other patterns now.
+        """
         if self.patterns is not None:
             return self.patterns.sel(layer=layer)
-        return self._again(layer)
+        return self._labelled(layer, self._again(layer))
 
     # -- forms --------------------------------------------------------------------------------
 
@@ -113,12 +126,28 @@ class Attention(ShowsItself):
             layers,
             self.tokens,
             {each: self.scores.sel(score=each).values for each in self.names} | self._sinks(),
-            None if self.patterns is None else self.patterns.values,
+            self._in_blocks(layers) if self.patterns is None else self.patterns.values,
+            sink=self.sinks is not None,
             title=str(self.scores.attrs["title"]),
             note="; ".join(self.notices),
             score=name,
             at=[layers.index(layer), head],
         )
+
+    def _in_blocks(self, layers: list[int]) -> InBlocks:
+        """The patterns as the view reads them, a block at a time."""
+        heads, again = self.scores.sizes["head"], self._again.weakly()
+        shape = (len(layers), heads, len(self.positions.places), len(self.keys.places))
+        known = {(layers.index(each.layer), each.head): each.pattern for each in self._best}
+
+        def read(block: int) -> torch.Tensor:
+            if again.is_busy:
+                raise BadInputError(
+                    "The model is running in a cell; look again at this head when it has ended."
+                )
+            return again(layers[block])
+
+        return InBlocks(shape, read, known)
 
     def _sinks(self) -> dict[str, np.ndarray]:
         return {} if self.sinks is None else {"sink": self.sinks.values}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -12,20 +13,50 @@ from nnsight_magic.language.tokens import token_texts
 
 
 def run_on(prompt: Any) -> Any:
-    """The prompt, out of a list of it alone.
+    """The prompt, out of a list of it alone, and without padding around its tokens.
 
     Raises:
-        BadInputError: these are several, or none.
+        BadInputError: these are several, or none, or padding stands between its tokens.
     """
+    if isinstance(prompt, Mapping):
+        return _without_padding(prompt)
     if isinstance(prompt, list | tuple) and len(prompt) == 1 and isinstance(prompt[0], str):
         return prompt[0]
     several = isinstance(prompt, list | tuple) and any(isinstance(each, str) for each in prompt)
     if several or (isinstance(prompt, torch.Tensor) and prompt.ndim == 2 and len(prompt) != 1):
-        raise BadInputError(
-            f"This analysis is of one prompt; found {len(prompt)}.\n"
-            "Run it for each: [analyses.lens(model, prompt) for prompt in prompts]."
-        )
+        raise _several(len(prompt))
     return prompt
+
+
+def _without_padding(inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a model takes, with the columns alone that hold tokens of its one prompt."""
+    ids, mask = inputs.get("input_ids"), inputs.get("attention_mask")
+    if isinstance(ids, torch.Tensor) and ids.ndim == 2 and len(ids) != 1:
+        raise _several(len(ids))
+    if not isinstance(ids, torch.Tensor) or not isinstance(mask, torch.Tensor):
+        return inputs
+    if mask.shape != ids.shape or bool(mask.all()) or "decoder_input_ids" in inputs:
+        return inputs
+    held = mask[0].nonzero()[:, 0]
+    if not len(held) or len(held) != int(held[-1] - held[0]) + 1:
+        raise BadInputError(
+            "The attention mask leaves out tokens between others, or all of them; this analysis "
+            "is of a prompt as it stands. Leave them out of input_ids."
+        )
+    own = slice(int(held[0]), int(held[-1]) + 1)
+    columns = {
+        name: value[:, own]
+        for name, value in inputs.items()
+        if isinstance(value, torch.Tensor) and value.shape == ids.shape
+    }
+    return {**inputs, **columns}
+
+
+def _several(count: int) -> BadInputError:
+    return BadInputError(
+        f"This analysis is of one prompt; found {count}.\n"
+        "Run it for each: [analyses.lens(model, prompt) for prompt in prompts]."
+    )
 
 
 def positions_of(model: Any, tracer: Any, logits: torch.Tensor) -> Along:

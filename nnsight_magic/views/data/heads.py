@@ -11,6 +11,8 @@ import numpy as np
 from nnsight_magic.errors import BadInputError
 from nnsight_magic.views.data.words import brief
 
+SINK = "sink"  # how its column is labelled
+
 
 @dataclass(frozen=True)
 class Heads:
@@ -21,12 +23,14 @@ class Heads:
         layers: the numbers of the blocks.
         tokens: the prompt's.
         scores: by their name, `(blocks, heads)` each.
+        sink: whether the last column of the patterns is the weight on a sink.
     """
 
     small: np.ndarray
     layers: Sequence[int]
     tokens: Sequence[str]
     scores: Mapping[str, np.ndarray]
+    sink: bool = False
 
     def __post_init__(self) -> None:
         if self.small.ndim != 4 or len(self.small) != len(self.layers):

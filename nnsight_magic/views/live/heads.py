@@ -10,7 +10,8 @@ import numpy as np
 import traitlets
 
 from nnsight_magic.errors import BadInputError
-from nnsight_magic.views.data.heads import Heads
+from nnsight_magic.views.data.heads import SINK, Heads
+from nnsight_magic.views.data.in_blocks import InBlocks
 from nnsight_magic.views.data.levels import pack
 from nnsight_magic.views.data.wire import packed_json
 from nnsight_magic.views.live.tensor import TensorView
@@ -43,8 +44,10 @@ class HeadsView(View):
         layers: Sequence[int],
         tokens: Sequence[str],
         scores: Mapping[str, np.ndarray],
-        patterns: np.ndarray | None = None,
+        patterns: np.ndarray | InBlocks | None = None,
         title: str = "",
+        *,
+        sink: bool = False,
         **state: Any,
     ) -> None:
         """A view of patterns.
@@ -54,21 +57,23 @@ class HeadsView(View):
             layers: the numbers of the blocks.
             tokens: the prompt's.
             scores: by their name, `(blocks, heads)` each.
-            patterns: `(blocks, heads, from, to)`; without them the pooled ones are drawn large.
+            patterns: `(blocks, heads, from, to)`, or what reads them a block at a time; without
+                them the pooled ones are drawn large.
+            sink: whether the last column of every pattern is the weight on a sink.
 
         Raises:
             BadInputError: these do not fit each other.
         """
-        self.heads = Heads(np.asarray(small), layers, tokens, scores)
+        self.heads = Heads(np.asarray(small), layers, tokens, scores, sink)
         state.setdefault("score", next(iter(scores), ""))
         if state["score"] and state["score"] not in scores:
             raise BadInputError(f"there is no score {state['score']!r} among {list(scores)}")
         whole = self.heads.small if patterns is None else patterns
-        words = {"layer": [str(each) for each in layers], **self._words(whole.shape[-1])}
+        words = {"layer": [str(each) for each in layers], **self._words(whole.shape)}
         selection = state.pop("selection", None) or Selection()
         at = state.get("at", [0, 0])
         large = TensorView(
-            np.ascontiguousarray(whole),
+            whole if isinstance(whole, InBlocks) else np.ascontiguousarray(whole),
             "pattern",
             axes=AXES,
             words=words,
@@ -91,14 +96,14 @@ class HeadsView(View):
         self.observe(self._enlarge, "at")
         large.observe(self._follow, "index")
 
-    def _words(self, places: int) -> dict[str, list[str]]:
+    def _words(self, shape: Sequence[int]) -> dict[str, list[str]]:
         """The tokens at the places of the large pattern; of pooled ones the first of several."""
-        tokens = self.heads.tokens
+        tokens, places = self.heads.tokens, shape[2]
         each = -(-len(tokens) // max(1, places))
         words = [
             f"{k * each}… {tokens[k * each]}" if each > 1 else tokens[k] for k in range(places)
         ]
-        return {"from": words, "to": words}
+        return {"from": words, "to": [*words, SINK] if self.heads.sink else words}
 
     @traitlets.validate("at")
     def _check_at(self, proposal: Any) -> list[int]:

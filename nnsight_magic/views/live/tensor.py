@@ -89,6 +89,7 @@ class TensorView(View):
         """A view of `tensor`.
 
         Args:
+            tensor: what holds numbers, or the `Array` that reads them.
             axes: what the axes mean, where it cannot be inferred.
             tokens: the prompt's tokens, which label the token axes; of a batch a list for each of
                 its rows, of which the one that is looked at holds.
@@ -102,10 +103,13 @@ class TensorView(View):
             stored: how many values are stored with the view.
             state: any of the attributes, as they are to be at first.
         """
-        if not weak:
-            tensor = as_tensor(tensor)
-            HELD.keep(tensor)
-        array = Array(tensor, weak=True)
+        if isinstance(tensor, Array):
+            array = tensor
+        else:
+            if not weak:
+                tensor = as_tensor(tensor)
+                HELD.keep(tensor)
+            array = Array(tensor, weak=True)
         if vocabulary is not None and not callable(vocabulary):
             sizes = {"vocabulary": len(vocabulary), **(sizes or {})}
         places = with_words(infer_axes(array.shape, axes, tokens, sizes), words or {})
@@ -263,12 +267,12 @@ class TensorView(View):
         return next((n for n, v in list(names) if v is tensor and not n.startswith("_")), "")
 
     def _npy(self, asked: dict[str, Any]) -> Answer:
+        tensor = self.array.tensor.detach()
         if self.array.bytes > DOWNLOAD:
             raise BadInputError(
                 f"{self.array.bytes / 1e6:.0f} MB are too many for the browser; save it from a "
                 f"cell: numpy.save('tensor.npy', {self.expression or 'tensor'}.numpy())"
             )
-        tensor = self.array.tensor.detach()
         values = tensor.resolve_conj().cpu().numpy() if tensor.is_complex() else numbers(tensor)
         file = io.BytesIO()
         np.save(file, values)
