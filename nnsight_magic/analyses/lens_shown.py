@@ -11,6 +11,7 @@ import numpy as np
 from nnsight_magic.analyses.result import Result
 from nnsight_magic.analyses.shows_itself import ShowsItself
 from nnsight_magic.errors import BadInputError
+from nnsight_magic.terminal import fitted
 from nnsight_magic.views.data.strips import RANK, Guess, TokenGrid
 from nnsight_magic.views.data.words import visible
 
@@ -116,7 +117,8 @@ def _text(lens: Lens) -> str:
     from nnsight_magic.views.still.grid import text
 
     grid = TokenGrid.of(guesses(lens), lens.tokens, lens.rows, _beside(lens), lens.answer)
-    return "\n".join([lens.title, *lens.notices, *answer_in_words(lens), text(grid)])
+    said = fitted("\n".join([lens.title, *lens.notices, *answer_in_words(lens)]))
+    return f"{said}\n{text(grid)}"
 
 
 def _beside(lens: Lens) -> dict[str, list[list[float]]]:

@@ -165,7 +165,7 @@ class Result(xarray.DataArray):
             Axis(str(name), size, each)
             for (name, size), each in zip(self.sizes.items(), words, strict=True)
         ]
-        return terminal_map(tensor, shown)
+        return terminal_map(tensor, shown, **self.colours())
 
 
 def with_axes(

@@ -63,6 +63,30 @@ def test_it_is_a_map_of_half_blocks_in_a_terminal(effect, monkeypatch):
     assert "layer ↓  head →" in large.text()
 
 
+@pytest.mark.parametrize("as_view", [False, True])
+def test_log_probabilities_in_a_terminal_have_one_scale_that_ends_at_0(monkeypatch, as_view):
+    """Each square's colour is matplotlib's for the same number on that scale."""
+    import re
+
+    from matplotlib.colors import ListedColormap, Normalize, to_hex
+
+    from nnsight_magic import terminal
+    from nnsight_magic.views.still.colours import scale
+
+    monkeypatch.setattr(terminal, "in_terminal", lambda: True)
+    monkeypatch.setenv("COLORTERM", "truecolor")
+    values = -np.linspace(0.5, 12, 20).reshape(2, 10)[:, ::-1]
+    found = with_axes(values, [Along("row", range(2)), Along("position", range(10))], "logprob")
+    shown = found.view().on_terminal() if as_view else found.text()
+    assert "-12 " in shown and " 0\n" in re.sub(r"\x1b\[[0-9;]*m", "", shown)
+    squares = re.findall(r"38;2;(\d+);(\d+);(\d+);48;2;[\d;]+m(▀+)", shown)
+    colours = [f"#{int(r):02x}{int(g):02x}{int(b):02x}" for r, g, b, run in squares for _ in run]
+    share = Normalize(-12, 0)(values[0])
+    ours = ListedColormap(scale("sequential") / 255)
+    upper = [to_hex(ours(int(each * 255 + 0.5))) for each in share]
+    assert [colours[k] for k in range(0, 40, 4)] == upper
+
+
 def test_the_heat_map_is_a_tensor_view_with_the_labels_of_the_axes(effect):
     view = effect.view()
     assert [axis["role"] for axis in view.axes] == ["layer", "position"]

@@ -6,7 +6,9 @@ import html
 import re
 
 import pytest
+from rich.cells import cell_len
 
+import nnsight_magic.terminal as terminal
 from nnsight_magic.errors import BadInputError
 from nnsight_magic.views import GridView, TokenStrip, TokensView, tokens_view
 from nnsight_magic.views.still.grid import CELLS, COLUMNS, ROWS
@@ -45,6 +47,16 @@ def test_a_grid_in_words_has_every_row_and_the_last_positions(tokens, title):
         assert f"r{row}p{tokens - 1}" in text
     assert ("left out" in text) == (tokens == 60)
     assert "GridView" in repr(view)
+
+
+@pytest.mark.parametrize("columns", [60, 80, 200])
+def test_a_grid_in_a_terminal_is_as_wide_as_the_terminal(monkeypatch, columns):
+    monkeypatch.setattr(terminal, "in_terminal", lambda: True)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    widest = max(map(cell_len, grid(30, 60).text().splitlines()))
+    assert columns - 20 < widest <= columns
+    chinese = GridView([[[("中文中文中文", 0.5)]] * 30], [f"第{k}" for k in range(30)], ["0"])
+    assert max(map(cell_len, chinese.text().splitlines())) <= columns
 
 
 def test_many_prompts_fold_in_words_and_still():

@@ -322,7 +322,7 @@ class TensorView(View):
         from nnsight_magic.views.still.half_blocks import terminal_map
 
         try:
-            drawn = terminal_map(self.array.tensor, self.labels.axes)
+            drawn = terminal_map(self.array.tensor, self.labels.axes, self.limits, self.palette)
         except GoneError:
             drawn = None
         return "\n".join([super().on_terminal(), *([drawn] if drawn else [])])

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 
+from rich.cells import set_cell_size
+
 from nnsight_magic.printable import escape
+from nnsight_magic.terminal import shown_width
 from nnsight_magic.views.data.strips import TokenGrid, TokenStrip
 from nnsight_magic.views.data.words import number, percent, visible
 from nnsight_magic.views.still.colours import shade, shade_rules
 from nnsight_magic.views.still.style import frame
 
 ROWS, COLUMNS, CELLS = 100, 40, 2000  # of a grid, at most
-LINE, CELL = 100, 9  # characters of a line and of a token in a grid's text
+CELL = 9  # characters of a token in a grid's text
 NUMBER = 8  # characters of a number beside a row
 
 
@@ -75,7 +78,7 @@ def text(grid: TokenGrid, title: str = "") -> str:
     names = [visible(strip.name) for strip in grid.strips]
     width = max(map(len, names), default=0)
     columns = list(grid.strips[0].named) if grid.strips else []
-    room = LINE - width - sum(max(NUMBER, len(name)) + 1 for name in columns)
+    room = shown_width() - width - sum(max(NUMBER, len(name)) + 1 for name in columns)
     first = max(0, len(grid.tokens) - max(1, room // (CELL + 1)))
     heads = [visible(token) for token in grid.tokens[first:]]
     lines = [_line("", width, heads, [f"{name:>{NUMBER}}" for name in columns])]
@@ -100,7 +103,7 @@ def _word(grid: TokenGrid, strip: TokenStrip, row: int, at: int) -> str:
 
 
 def _line(name: str, width: int, cells: list[str], beside: list[str]) -> str:
-    shown = (f"{each[:CELL]:<{CELL}}" for each in cells)
+    shown = (set_cell_size(each, CELL) for each in cells)  # a sign of CJK takes two cells
     return " ".join([f"{name:>{width}}", *shown, *beside]).rstrip()
 
 

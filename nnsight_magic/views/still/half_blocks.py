@@ -27,19 +27,29 @@ GAP = 2  # characters between matrices
 PROMPTS, WORDS = 8, 200  # whose tokens are written, and how many of them
 
 
-def terminal_map(value: Any, axes: Sequence[Axis] = ()) -> str | None:
+def terminal_map(
+    value: Any, axes: Sequence[Axis] = (), limits: Sequence[float] = (), palette: str = "auto"
+) -> str | None:
     """A matrix, or several of one size, as a small map in a terminal; `None` for all else.
 
-    `axes` are named below it, with the words that they have.
+    Args:
+        axes: named below it, with the words that they have.
+        limits, palette: of the colours, where they are not the tensor's own.
     """
     if not hasattr(value, "untyped_storage") or not terminal.in_terminal():
         return None
     width = terminal.width()
-    drawn = text_of(value, width, axes)
+    drawn = text_of(value, width, axes, limits, palette)
     return None if drawn is None else terminal.printed(drawn, width, colour=True)
 
 
-def text_of(tensor: Any, width: int, axes: Sequence[Axis] = ()) -> Text | None:
+def text_of(
+    tensor: Any,
+    width: int,
+    axes: Sequence[Axis] = (),
+    limits: Sequence[float] = (),
+    palette: str = "auto",
+) -> Text | None:
     """A real tensor as a map: of rank 1 as one line, of rank 3 as several maps, beside each other
     where they are narrow, else below each other; axes of size 1 aside.
 
@@ -57,9 +67,11 @@ def text_of(tensor: Any, width: int, axes: Sequence[Axis] = ()) -> Text | None:
     columns = -(-shape[-1] // across)
     fit = max(1, (width + GAP) // (columns + GAP))
     shown = fit if fit > 1 else max(1, ROWS * down // shape[-2])
-    ends = [pool(plane, down, across)[:2] for plane in planes[:shown]]
-    low, high = (np.stack(each) for each in zip(*ends, strict=True))
-    scale_of = _limits(low, high, pooled=down * across > 1)
+    pairs = [pool(plane, down, across)[:2] for plane in planes[:shown]]
+    low, high = (np.stack(each) for each in zip(*pairs, strict=True))
+    fitted = _limits(low, high, pooled=down * across > 1)
+    ends = (float(limits[0]), float(limits[1])) if len(limits) == 2 else fitted[0]
+    scale_of = ends, fitted[1] if palette == "auto" else palette
     small = standing_out(low, high, *scale_of)
     drawn = [_colours(_zoomed(each, len(planes)), *scale_of) for each in small]
     text = _head(tensor, low, high, scale_of)
