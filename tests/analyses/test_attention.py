@@ -203,6 +203,28 @@ def test_a_view_reads_the_block_that_is_looked_at_and_no_other(model, few):
         )
 
 
+def test_links_of_a_token_are_its_row_and_column_of_one_head_or_the_mean_of_several(model, few):
+    kept = analyses.attention(model, "Hello world, this is a test", keep=True).patterns.values
+    view = analyses.attention(model, "Hello world, this is a test").view()
+    for heads in ([[1, 2]], [[1, 2], [0, 3], [2, 0]]):
+        mean = np.mean([kept[block, head] for block, head in heads], axis=0)
+        for token in (0, 4):
+            _, (row, column) = view.answers["links"]({"heads": heads, "token": token})
+            np.testing.assert_allclose(np.frombuffer(row, np.float32), mean[token], atol=1e-6)
+            np.testing.assert_allclose(np.frombuffer(column, np.float32), mean[:, token], atol=1e-6)
+    view.chosen = [[0, 1], [2, 3]]
+    for wrong in ([[0, 4]], [[3, 0]], [[-1, 0]]):
+        with pytest.raises(Exception, match="no heads"):
+            view.chosen = wrong
+        with pytest.raises(BadInputError, match="no heads"):
+            view.answers["links"]({"heads": wrong, "token": 0})
+    assert view.chosen == [[0, 1], [2, 3]]
+    with pytest.raises(BadInputError, match="no token 99"):
+        view.answers["links"]({"heads": [[0, 0]], "token": 99})
+    with pytest.raises(BadInputError, match="pairs of numbers"):
+        view.answers["links"]({"heads": None, "token": 0})
+
+
 def test_a_bright_cell_is_seen_however_far_one_is_away():
     from nnsight_magic.analyses.attention_blocks import pooled
     from nnsight_magic.views.data.in_blocks import InBlocks

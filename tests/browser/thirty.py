@@ -13,7 +13,7 @@ import contextlib
 import io
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from PIL import Image
 
 from nnsight_magic.views import TensorView, bundle, show
 from nnsight_magic.views.data.seen import cut_of, drawn_by
+from nnsight_magic.views.live.view import View
 from nnsight_magic.views.page import models_of
 from nnsight_magic.views.still.half_blocks import text_of
 from nnsight_magic.views.still.style import whole
@@ -40,17 +41,21 @@ import views from "./views.js";
 import { modelsFrom } from "./page.js";
 const states = JSON.parse(document.getElementById("states").textContent);
 const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
-states.forEach(({ root, models }, place) => {
-  const model = modelsFrom(models).get(root);
+const answered = (model, id) => {
   const heard = [];
   const on = model.on.bind(model);
   model.on = (event, callback) =>
     event === "msg:custom" ? heard.push(callback) : on(event, callback);
   model.send = (content) =>
-    window.asked(place, content).then(([reply, data]) => {
+    window.asked(id, content).then(([reply, data]) => {
       const buffers = data.map((each) => new DataView(bytes(each).buffer));
       heard.forEach((callback) => callback(reply, buffers));
     });
+};
+states.forEach(({ root, models }, place) => {
+  const all = modelsFrom(models);
+  all.forEach(answered);
+  const model = all.get(root);
   views.render({ model, el: document.getElementById(`view${place}`) });
 });
 </script>"""
@@ -65,8 +70,11 @@ def views_of_thirty() -> dict[str, tuple[Any, TensorView]]:
 
 
 @contextlib.contextmanager
-def live(browser: Any, views: list[TensorView], dark: bool = False) -> Iterator[Any]:
-    """A page with the views on it, in the elements `#view0` and so on, once nothing is pending."""
+def live(browser: Any, views: Sequence[View], dark: bool = False) -> Iterator[Any]:
+    """A page with the views on it, in the elements `#view0` and so on, once nothing is pending.
+
+    Each has one map; the views inside of others are answered too.
+    """
     states = [{"root": view.model_id, "models": models_of(view)} for view in views]
     places = "".join(f'<div id="view{k}"></div>' for k in range(len(views)))
     text = PAGE.replace("LIGHT", json.dumps(not dark)).replace("PLACES", places)
@@ -76,10 +84,12 @@ def live(browser: Any, views: list[TensorView], dark: bool = False) -> Iterator[
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))
 
-    def answer(place: int, content: dict[str, Any]) -> list[Any]:
+    known = dict(inner for view in views for inner in _with_all_inside(view))
+
+    def answer(model: str, content: dict[str, Any]) -> list[Any]:
         heard: list[Any] = []
-        views[place].send = lambda reply, data=(): heard.append([reply, list(data)])
-        views[place]._asked(None, content, [])
+        known[model].send = lambda reply, data=(): heard.append([reply, list(data)])
+        known[model]._asked(None, content, [])
         reply, data = heard[0]
         return [reply, [base64.b64encode(each).decode() for each in data]]
 
@@ -97,6 +107,15 @@ def live(browser: Any, views: list[TensorView], dark: bool = False) -> Iterator[
     yield page
     page.close()
     assert errors == []
+
+
+def _with_all_inside(view: View) -> Iterator[tuple[str, View]]:
+    """A view and those that it holds, by the ids of their models."""
+    yield view.model_id, view
+    for name in view.keys:
+        inner = getattr(view, name)
+        if isinstance(inner, View):
+            yield from _with_all_inside(inner)
 
 
 @dataclass(frozen=True)

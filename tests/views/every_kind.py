@@ -37,10 +37,15 @@ QUESTIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "kinds": ("tree", {"numbers": [0]}),
     "details": ("tree", {"path": "1"}),
     "stop": ("steps", {}),
+    "links": ("heads", {"heads": [[0, 0]], "token": 1}),
 }
 # What the bytes of a trait or of an answer are, beside JSON.
 NUMBERS = {"levels": "<f8", "codes": "<u1", "small": "<u1"}
-BUFFERS = {"plane": ("<f8", "<u1", "<i4"), "margins": ("<f4", "<f4", "<f4", "<f4")}
+BUFFERS = {
+    "plane": ("<f8", "<u1", "<i4"),
+    "margins": ("<f4", "<f4", "<f4", "<f4"),
+    "links": ("<f4", "<f4"),
+}
 
 
 class Doubled(torch.nn.Module):

@@ -3,7 +3,7 @@ import { describe, expect, it } from "vitest";
 import { followed, placeOf, tokenAt } from "../src/tensor/following";
 import { type Axis, PADDING } from "../src/tensor/labels";
 import { pathAt, roughly } from "../src/tensor/readout";
-import { fitting, labelsOf, marksIn, roomFor, stepped, titleOf } from "../src/tensor/scene";
+import { fitting, labelsOf, marksIn, roomFor, titleOf } from "../src/tensor/scene";
 
 const axis = (role: string, size: number, labels: string[] = []): Axis => ({ role, size, labels });
 const AXES = [axis("step", 5), axis("head", 9), axis("token", 3, [PADDING, "a", "b"]), axis("axis", 4)];
@@ -51,33 +51,6 @@ describe("words", () => {
     expect(marksIn({ count: 3, nan: 2 }, "nan", "NaN")).toBe("2 NaN");
     expect(marksIn({ count: 3, some: ["inf"] }, "inf", "±∞")).toBe("±∞");
     expect(marksIn({ count: 3 }, "nan", "NaN")).toBe("");
-  });
-});
-
-describe("a key", () => {
-  const go = (key: string, from: [number, number] = [5, 5], shiftKey = false) =>
-    stepped({ key, shiftKey }, from, [20, 30]);
-  it("leads one value on, with Shift ten, and to the ends", () => {
-    expect([go("ArrowUp"), go("ArrowDown"), go("ArrowLeft"), go("ArrowRight")]).toEqual([
-      [4, 5],
-      [6, 5],
-      [5, 4],
-      [5, 6],
-    ]);
-    expect(go("ArrowRight", [5, 5], true)).toEqual([5, 15]);
-    expect([go("Home"), go("End"), go("PageUp"), go("PageDown")]).toEqual([
-      [5, 0],
-      [5, 29],
-      [0, 5],
-      [19, 5],
-    ]);
-  });
-  it("leads nowhere outside", () => {
-    expect(go("ArrowUp", [0, 0], true)).toEqual([0, 0]);
-    expect(go("ArrowDown", [19, 29], true)).toEqual([19, 29]);
-  });
-  it("that means nothing here is left to others", () => {
-    for (const key of ["a", "Enter"]) expect(go(key)).toBeNull();
   });
 });
 

@@ -15,7 +15,7 @@ const READ_BY = {
   compare: ["compare/compare.tsx"],
   tokens: ["tokens/tokens.tsx"],
   grid: ["tokens/grid.tsx"],
-  heads: ["heads/heads.tsx"],
+  heads: ["heads/heads.tsx", "heads/strip.tsx"],
   steps: ["steps/steps.tsx"],
   trace: ["trace/trace.tsx"],
 };

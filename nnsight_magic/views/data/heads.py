@@ -54,11 +54,27 @@ class Heads:
             "heads": self.small.shape[1],
             "size": list(self.small.shape[2:]),
             "tokens": [str(each) for each in self.tokens],
+            "sink": self.sink,
             "scores": {
                 name: [[brief(value) for value in row] for row in values.tolist()]
                 for name, values in self.scores.items()
             },
         }
+
+    def known(self, heads: Any) -> list[tuple[int, int]]:
+        """Places of heads, `(block, head)` each, as a page may ask for them.
+
+        Raises:
+            BadInputError: there are none, or none such.
+        """
+        blocks, count = self.small.shape[:2]
+        try:
+            found = [(int(block), int(head)) for block, head in heads]
+        except (TypeError, ValueError):
+            raise BadInputError(f"heads are pairs of numbers; found {heads!r}") from None
+        if not found or not all(0 <= b < blocks and 0 <= h < count for b, h in found):
+            raise BadInputError(f"no heads {heads!r} in {blocks} blocks of {count} heads")
+        return found
 
     def ranked(self, name: str, count: int) -> list[tuple[int, int]]:
         """The heads with the highest scores of that name: places among the blocks, and heads."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import ipywidgets
@@ -13,9 +13,10 @@ from nnsight_magic.errors import BadInputError
 from nnsight_magic.views.data.heads import SINK, Heads
 from nnsight_magic.views.data.in_blocks import InBlocks
 from nnsight_magic.views.data.levels import pack
+from nnsight_magic.views.data.links import Links
 from nnsight_magic.views.data.wire import packed_json
 from nnsight_magic.views.live.tensor import TensorView
-from nnsight_magic.views.live.view import Selection, ShownText, View
+from nnsight_magic.views.live.view import Answer, Selection, ShownText, View
 
 STORED = 1 << 18  # values of the patterns that are stored, as bytes
 AXES = ("layer", "head", "from", "to")
@@ -27,7 +28,9 @@ class HeadsView(View):
     Attributes:
         score: the name of the score that heads are ranked by.
         at: the head that is large: the place of its block, and its number in it.
+        chosen: heads whose mean the tokens show, as `at` each; without any the large one alone.
         large: the viewer of the patterns, from the attending token down to the one attended across.
+        selection.token: the token whose links are shown.
     """
 
     title = ShownText().tag(sync=True)
@@ -36,6 +39,7 @@ class HeadsView(View):
     small = traitlets.Bytes().tag(sync=True)
     score = traitlets.Unicode().tag(sync=True)
     at = traitlets.List(traitlets.Int(), minlen=2, maxlen=2, default_value=[0, 0]).tag(sync=True)
+    chosen = traitlets.List(traitlets.List(traitlets.Int(), minlen=2, maxlen=2)).tag(sync=True)
     large = traitlets.Instance(TensorView).tag(sync=True, **ipywidgets.widget_serialization)
 
     def __init__(
@@ -93,6 +97,7 @@ class HeadsView(View):
             selection=selection,
             **state,
         )
+        self.links = Links(large.array)
         self.observe(self._enlarge, "at")
         large.observe(self._follow, "index")
 
@@ -111,6 +116,25 @@ class HeadsView(View):
         if not all(0 <= k < n for k, n in zip(at, self.heads.small.shape[:2], strict=True)):
             raise traitlets.TraitError(f"there is no head {at}: {self.heads.small.shape[:2]}")
         return at
+
+    @traitlets.validate("chosen")
+    def _check_chosen(self, proposal: Any) -> list[list[int]]:
+        chosen = [list(each) for each in proposal["value"]]
+        if chosen:
+            try:
+                self.heads.known(chosen)
+            except BadInputError as error:
+                raise traitlets.TraitError(error.message) from None
+        return chosen
+
+    @property
+    def answers(self) -> dict[str, Callable[[dict[str, Any]], Answer]]:
+        return {"links": self._links}
+
+    def _links(self, asked: dict[str, Any]) -> Answer:
+        """The weights of a token's row and of its column, float32."""
+        row, column = self.links.of(self.heads.known(asked.get("heads")), int(asked["token"]))
+        return {}, [row.tobytes(), column.tobytes()]
 
     def _enlarge(self, change: Any) -> None:
         if list(self.large.index[:2]) != list(change["new"]):

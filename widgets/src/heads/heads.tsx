@@ -1,7 +1,7 @@
 // Attention of all heads: small multiples, blocks down and heads across, one head large, and heads by
 // their score.
 import { useEffect, useRef, useState } from "preact/hooks";
-import { cachedScale } from "../core/colour";
+import { cachedScale, type Ground } from "../core/colour";
 import { number } from "../core/format";
 import { inflate } from "../core/kernel";
 import { useReferred, useTrait } from "../core/model";
@@ -10,8 +10,10 @@ import { Notice } from "../core/parts";
 import { useSelected } from "../core/selection";
 import { useGround } from "../core/theme";
 import { View } from "../core/view";
+import { walker } from "../core/walk";
 import type { Model } from "../core/widget";
-import { cellOf, type HeadsForm, type Place, type Ranked, ranked, stepTo } from "./sizes";
+import { cellOf, type HeadsForm, isSame, named, type Place, type Ranked, ranked, toggled } from "./sizes";
+import { TokenStrips } from "./strip";
 
 const ROOM = 330; // pixels across for the small multiples
 const RANKED = 14;
@@ -49,25 +51,38 @@ function Parts({ model, large, form, selection }: PartsProps) {
   const [score, setScore] = useTrait<string>(model, "score");
   const [index, setIndex] = useTrait<number[]>(large, "index");
   const [, setAt] = useTrait<number[]>(model, "at");
+  const [chosen, setChosen] = useTrait<Place[]>(model, "chosen");
   const [, setHead] = useSelected(selection, "head");
+  const root = useRef<HTMLDivElement>(null);
+  const ground = useGround(() => root.current);
   const place = index.slice(0, 2) as Place;
   const go = (to: Place) => {
     setIndex([...to, ...index.slice(2)]);
     setAt(to);
     setHead(to[1]);
   };
+  const toggle = (head: Place) => setChosen(toggled(chosen, head));
   return (
-    <div class="nnv-heads-parts">
-      <Small model={model} form={form} at={place} onSelect={go} />
+    <div class="nnv-heads-parts" ref={root}>
+      <TokenStrips model={model} large={large} form={form} at={place} ground={ground} selection={selection} />
+      <Small model={model} form={form} at={place} chosen={chosen} ground={ground} onSelect={go} onToggle={toggle} />
       <div class="nnv-heads-large">
         <div class="nnv-facts">
-          <b>
-            head {form.layers[place[0]]}.{place[1]}
-          </b>
-          <span class="nnv-dim">from the attending token (down) to the one attended (across)</span>
+          <b>head {named(form, place)}</b>
+          <span class="nnv-dim">
+            from: the token that attends, the query (down) · to: the one attended to, the key (across)
+          </span>
         </div>
         <View model={large} selected={selection} />
-        <Table form={form} score={score} onScore={setScore} at={place} onSelect={go} />
+        <Table
+          form={form}
+          score={score}
+          onScore={setScore}
+          at={place}
+          chosen={chosen}
+          onSelect={go}
+          onToggle={toggle}
+        />
       </div>
     </div>
   );
@@ -77,13 +92,16 @@ interface SmallProps {
   model: Model;
   form: HeadsForm;
   at: Place;
+  chosen: Place[];
+  ground: Ground;
   onSelect(place: Place): void;
+  onToggle(place: Place): void;
 }
 
-/** Every head's pattern, small; a click or an arrow key takes one. */
-function Small({ model, form, at, onSelect }: SmallProps) {
+/** Every head's pattern, small; a click or an arrow key takes one, with Ctrl or the space bar it is one
+ * of those whose mean the tokens show. */
+function Small({ model, form, at, chosen, ground, onSelect, onToggle }: SmallProps) {
   const canvas = useRef<HTMLCanvasElement>(null);
-  const ground = useGround(() => canvas.current);
   const [codes, setCodes] = useState<Uint8Array | null>(null);
   const [down, across] = cellOf(form.size, form.heads, ROOM);
   useEffect(() => {
@@ -101,16 +119,24 @@ function Small({ model, form, at, onSelect }: SmallProps) {
     const box = canvas.current!.getBoundingClientRect();
     const block = Math.floor((event.clientY - box.top) / down);
     const head = Math.floor((event.clientX - box.left) / across);
-    onSelect([Math.min(blocks - 1, Math.max(0, block)), Math.min(form.heads - 1, Math.max(0, head))]);
+    const to: Place = [Math.min(blocks - 1, Math.max(0, block)), Math.min(form.heads - 1, Math.max(0, head))];
+    if (event.ctrlKey || event.metaKey || event.shiftKey) onToggle(to);
+    else onSelect(to);
   };
-  const keys = (event: KeyboardEvent) => {
-    const to = stepTo(event.key, at, [blocks, form.heads]);
-    if (!to) return;
-    onSelect(to);
-    event.preventDefault();
-  };
+  const keys = walker({ at, size: [blocks, form.heads], go: onSelect, others: { " ": () => onToggle(at) } });
+  const mark = ([block, head]: Place) => ({
+    top: `${block * down - 1}px`,
+    left: `${head * across - 1}px`,
+    width: `${across}px`,
+    height: `${down}px`,
+  });
   return (
-    <div class="nnv-heads-small" tabIndex={0} role="region" aria-label="all heads; arrow keys walk" onKeyDown={keys}>
+    <div
+      class="nnv-heads-small"
+      tabIndex={0}
+      role="region"
+      aria-label={`all heads, at ${named(form, at)}; arrow keys walk, the space bar chooses for the mean`}
+      onKeyDown={keys}>
       <div class="nnv-dim nnv-heads-across" style={{ gridTemplateColumns: `repeat(${form.heads}, ${across}px)` }}>
         {Array.from({ length: form.heads }, (_, k) => (
           <span key={k}>{k}</span>
@@ -128,15 +154,10 @@ function Small({ model, form, at, onSelect }: SmallProps) {
             style={{ width: `${across * form.heads}px`, height: `${down * blocks}px` }}
             onClick={pick}
           />
-          <i
-            class="nnv-heads-mark"
-            style={{
-              top: `${at[0] * down - 1}px`,
-              left: `${at[1] * across - 1}px`,
-              width: `${across}px`,
-              height: `${down}px`,
-            }}
-          />
+          {chosen.map((each) => (
+            <i class="nnv-heads-mark nnv-heads-chosen" key={each.join(".")} style={mark(each)} />
+          ))}
+          <i class="nnv-heads-mark" style={mark(at)} />
         </div>
       </div>
     </div>
@@ -168,66 +189,105 @@ interface TableProps {
   score: string;
   onScore(name: string): void;
   at: Place;
+  chosen: Place[];
   onSelect(place: Place): void;
+  onToggle(place: Place): void;
 }
 
-/** The heads with the highest scores; a click takes one. */
-function Table({ form, score, onScore, at, onSelect }: TableProps) {
+/** The heads by their scores, those with the most of one first; a click takes one. */
+function Table({ form, score, onScore, at, chosen, onSelect, onToggle }: TableProps) {
   const names = Object.keys(form.scores);
+  const [all, setAll] = useState(false);
   if (!names.length) return null;
-  const rows = ranked(form, score, RANKED);
+  const rows = ranked(form, score, Infinity);
+  const shown = all ? rows : rows.slice(0, RANKED);
   const most = Math.max(1e-9, ...rows.map((row) => row.score));
   return (
     <div class="nnv-heads-table">
-      <label class="nnv-dim">
-        ranked by{" "}
-        <select value={score} onChange={(event) => onScore(event.currentTarget.value)}>
-          {names.map((name) => (
-            <option key={name}>{name}</option>
-          ))}
-        </select>
-      </label>
-      <table class="nnv-bars">
+      <table class="nnv-bars" aria-label="heads by their scores">
         <thead>
           <tr>
             <th scope="col">head</th>
-            <th scope="col" colSpan={2}>
-              {score}
+            {names.map((name) => (
+              <th scope="col" key={name} aria-sort={name === score ? "descending" : "none"}>
+                <button type="button" aria-pressed={name === score} title={MEANT[name]} onClick={() => onScore(name)}>
+                  {name}
+                  {name === score && <span aria-hidden="true"> ↓</span>}
+                </button>
+              </th>
+            ))}
+            <th scope="col">{score}</th>
+            <th scope="col" title="whether it is one of the heads whose mean the tokens show">
+              in the mean
             </th>
           </tr>
         </thead>
         <tbody>
-          {rows.map((row) => (
-            <RankedRow key={row.place.join(".")} form={form} row={row} most={most} at={at} onSelect={onSelect} />
+          {shown.map((row) => (
+            <RankedRow
+              key={row.place.join(".")}
+              form={form}
+              row={row}
+              most={most}
+              selected={isSame(row.place, at)}
+              chosen={chosen.some((each) => isSame(each, row.place))}
+              onSelect={onSelect}
+              onToggle={onToggle}
+            />
           ))}
         </tbody>
       </table>
+      {rows.length > RANKED && (
+        <button type="button" onClick={() => setAll(!all)}>
+          {all ? "show fewer heads" : `show ${rows.length - RANKED} more heads`}
+        </button>
+      )}
     </div>
   );
 }
+
+const MEANT: Record<string, string> = {
+  previous: "mean weight on the token before",
+  first: "mean weight on the first token",
+  induction: "mean weight on the token behind the earlier occurrence of the present one",
+  duplicate: "mean weight on the earlier occurrence of the present token",
+  sink: "mean weight on the sink",
+};
 
 interface RowProps {
   form: HeadsForm;
   row: Ranked;
   most: number;
-  at: Place;
+  selected: boolean;
+  chosen: boolean;
   onSelect(place: Place): void;
+  onToggle(place: Place): void;
 }
 
-function RankedRow({ form, row: { place, score }, most, at, onSelect }: RowProps) {
-  const selected = place[0] === at[0] && place[1] === at[1];
+function RankedRow({ form, row: { place, score }, most, selected, chosen, onSelect, onToggle }: RowProps) {
+  const name = named(form, place);
   return (
     <tr>
       <td>
         <button type="button" aria-pressed={selected} onClick={() => onSelect(place)}>
-          {form.layers[place[0]]}.{place[1]}
+          {name}
         </button>
       </td>
-      <td class="nnv-p">{number(score)}</td>
+      {Object.values(form.scores).map((values, k) => {
+        const value = values[place[0]][place[1]];
+        return (
+          <td class="nnv-p" key={k}>
+            {value === null ? "–" : number(value)}
+          </td>
+        );
+      })}
       <td>
         <span class="nnv-bar nnv-now">
           <span style={{ width: `${(Math.max(0, score) / most) * 100}%` }} />
         </span>
+      </td>
+      <td class="nnv-heads-in">
+        <input type="checkbox" aria-label={`${name} in the mean`} checked={chosen} onChange={() => onToggle(place)} />
       </td>
     </tr>
   );

@@ -8,9 +8,20 @@ export interface HeadsForm {
   tokens: string[];
   /** by block and head; none for a head that is not there */
   scores: Record<string, (number | null)[][]>;
+  /** whether the last column of every pattern is the weight on a sink */
+  sink?: boolean;
 }
 
 export type Place = [block: number, head: number];
+
+/** A head's name: its block's number, and its own. */
+export const named = (form: HeadsForm, [block, head]: Place) => `${form.layers[block]}.${head}`;
+
+export const isSame = (one: Place, other: Place) => one[0] === other[0] && one[1] === other[1];
+
+/** The chosen heads with one more, or without it. */
+export const toggled = (chosen: Place[], place: Place): Place[] =>
+  chosen.some((each) => isSame(each, place)) ? chosen.filter((each) => !isSame(each, place)) : [...chosen, place];
 
 export interface Ranked {
   place: Place;
@@ -26,23 +37,10 @@ export function ranked(form: HeadsForm, name: string, most: number): Ranked[] {
   return known.sort((a, b) => b.score - a.score).slice(0, most);
 }
 
+const LARGEST = 36; // pixels down of a small multiple
+
 /** Pixels of a small multiple on the page, its gap included. */
 export function cellOf([rows, columns]: [number, number], heads: number, room: number): [number, number] {
-  const times = Math.max(1, Math.min(Math.floor(room / (heads * (columns + 1))), Math.floor(30 / rows)));
+  const times = Math.max(1, Math.min(Math.floor(room / (heads * (columns + 1))), Math.floor(LARGEST / rows)));
   return [(rows + 1) * times, (columns + 1) * times];
-}
-
-/** The head to which a key leads. */
-export function stepTo(key: string, [block, head]: Place, [blocks, heads]: Place): Place | null {
-  const to: Record<string, Place> = {
-    ArrowUp: [block - 1, head],
-    ArrowDown: [block + 1, head],
-    ArrowLeft: [block, head - 1],
-    ArrowRight: [block, head + 1],
-    Home: [block, 0],
-    End: [block, heads - 1],
-  };
-  const found = to[key];
-  if (!found) return null;
-  return [Math.min(blocks - 1, Math.max(0, found[0])), Math.min(heads - 1, Math.max(0, found[1]))];
 }

@@ -26,7 +26,7 @@ export const keyOf = ({ drawn, index, part, ordered }: Place) =>
  * The stored codes, once they are unpacked: undefined before, null where there are none. They come
  * anew where the kernel fills a view with further values.
  */
-function useStored(model: Model) {
+export function useStored(model: Model) {
   const [stored, setStored] = useState<{ codes: Uint8Array; levels: Float64Array } | null>();
   const [packed] = useTrait<DataView>(model, "codes");
   const [packedLevels] = useTrait<DataView>(model, "levels");

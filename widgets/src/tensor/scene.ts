@@ -59,26 +59,3 @@ export function titleOf(title: string, axes: Axis[], drawn: [number, number], in
   );
   return [`${title} ${shapeText(shape)}`, ...places].join(", ");
 }
-
-/** Where the keys lead from a place, an arrow with Shift ten values far; null for other keys. */
-export function stepped(
-  event: { key: string; shiftKey: boolean },
-  [row, column]: [number, number],
-  size: [number, number],
-): [number, number] | null {
-  const step = event.shiftKey ? 10 : 1;
-  const steps: Record<string, [number, number]> = {
-    ArrowUp: [-step, 0],
-    ArrowDown: [step, 0],
-    ArrowLeft: [0, -step],
-    ArrowRight: [0, step],
-    Home: [0, -column],
-    End: [0, size[1]],
-    PageUp: [-row, 0],
-    PageDown: [size[0], 0],
-  };
-  const by = steps[event.key];
-  return by ? [clamp(row + by[0], size[0]), clamp(column + by[1], size[1])] : null;
-}
-
-const clamp = (at: number, size: number) => Math.min(size - 1, Math.max(0, at));

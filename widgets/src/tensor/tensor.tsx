@@ -6,6 +6,7 @@ import { kernelOf } from "../core/kernel";
 import { useTrait } from "../core/model";
 import { Menu, Notice, useWidth } from "../core/parts";
 import { useGround } from "../core/theme";
+import { walker } from "../core/walk";
 import type { Model } from "../core/widget";
 import type { About, Statistics, StoredPicture } from "../core/wire";
 import { Axes } from "./axes";
@@ -19,7 +20,7 @@ import { type Place, usePlanes } from "./planes";
 import { usePointer } from "./pointer";
 import { pathAt, Readout } from "./readout";
 import { Scale } from "./scale";
-import { fitting, labelsOf, marksIn, roomFor, stepped, titleOf } from "./scene";
+import { fitting, labelsOf, marksIn, roomFor, titleOf } from "./scene";
 import { layoutOf, revealing, whole, zoom } from "./viewport";
 
 interface Props {
@@ -144,18 +145,17 @@ function Viewer({ model, selection, thumb = false, pane = false, follows = false
     move(row, column);
     selectToken(selection, axes, drawn, [row, column]);
   });
-  const keys = (event: KeyboardEvent) => {
-    const from = at ?? [seen[0], seen[2]];
-    const to = stepped(event, from, size);
-    if (to) {
+  const from = at ?? [seen[0], seen[2]];
+  const nearer = () => changeWindow(zoom(seen, size, 0.5, from));
+  const keys = walker({
+    at: from,
+    size,
+    go: (to) => {
       setHover(null);
       move(...to);
-    } else if (event.key === "+" || event.key === "=") changeWindow(zoom(seen, size, 0.5, from));
-    else if (event.key === "-") changeWindow(zoom(seen, size, 2, from));
-    else if (event.key === "0") setWindow([]);
-    else return;
-    event.preventDefault();
-  };
+    },
+    others: { "+": nearer, "=": nearer, "-": () => changeWindow(zoom(seen, size, 2, from)), "0": () => setWindow([]) },
+  });
 
   const title = model.get("title") || "tensor";
   const picture = (

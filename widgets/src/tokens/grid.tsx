@@ -8,11 +8,12 @@ import { usePacked } from "../core/packed";
 import { Notice, Token } from "../core/parts";
 import { useSelected } from "../core/selection";
 import { useGround } from "../core/theme";
+import { type Spot, walker } from "../core/walk";
 import type { Model } from "../core/widget";
 import { Bars } from "./bars";
 import { type Grid, isFirst, RANK, type Shading, shadingOf, unpackGrid } from "./cells";
 
-type At = [row: number, column: number];
+type At = Spot;
 
 export function GridView({ model, selection }: { model: Model; selection: Model | null }) {
   const [grid, trouble] = usePacked(model, unpackGrid);
@@ -37,13 +38,14 @@ export function GridView({ model, selection }: { model: Model; selection: Model 
     setCell(to);
     setToken(to[1]);
   };
-  const keys = (event: KeyboardEvent) => {
-    const step = stepOf(event.key, stands, last);
-    if (!step) return;
-    setHover(null);
-    go(stands[0] + step[0], stands[1] + step[1]);
-    event.preventDefault();
-  };
+  const keys = walker({
+    at: stands,
+    size: [grid.rows.length, grid.tokens.length],
+    go: (to) => {
+      setHover(null);
+      go(...to);
+    },
+  });
   return (
     <section class="nnv-grid" aria-label={`token grid ${title}`} ref={root}>
       <Head
@@ -76,18 +78,6 @@ export function GridView({ model, selection }: { model: Model; selection: Model 
       <Chosen grid={grid} chosen={chosen} />
     </section>
   );
-}
-
-function stepOf(key: string, [, column]: At, last: At): At | undefined {
-  const steps: Record<string, At> = {
-    ArrowUp: [-1, 0],
-    ArrowDown: [1, 0],
-    ArrowLeft: [0, -1],
-    ArrowRight: [0, 1],
-    Home: [0, -column],
-    End: [0, last[1]],
-  };
-  return steps[key];
 }
 
 interface HeadProps {

@@ -1,21 +1,18 @@
 // Prompts as their tokens: coloured by any number, with what is predicted after each.
-import { useEffect, useRef, useState } from "preact/hooks";
-import { cachedScale, css, type Ground, inkOn, place } from "../core/colour";
+import { useRef, useState } from "preact/hooks";
 import { number } from "../core/format";
 import { useTrait } from "../core/model";
 import { usePacked } from "../core/packed";
-import { Notice, reveal, Token } from "../core/parts";
+import { Notice, Token } from "../core/parts";
 import { useSelected } from "../core/selection";
 import { useGround } from "../core/theme";
 import type { Model } from "../core/widget";
 import { Bars } from "./bars";
+import { Legend, Line } from "./line";
 import { limitsOf, mostRows, type Strip, unpackStrips } from "./strips";
 
-const SHOWN = 1200;
 const PROMPTS = 8; // more are folded away, as in what is stored beside
 const LEAST_KL = 0.1; // nats: a prediction that hardly moved is not to look as if it had
-const MEANING_OF_KL =
-  "how far the prediction after each token moved: the Kullback–Leibler divergence of the one without the writes from the one with them";
 
 export function TokensView({ model, selection }: { model: Model; selection: Model | null }) {
   const [strips, trouble] = usePacked(model, unpackStrips);
@@ -86,114 +83,6 @@ export function TokensView({ model, selection }: { model: Model; selection: Mode
       </div>
       <Prediction strips={strips} strip={told ?? strips[strip]} position={position} />
     </section>
-  );
-}
-
-/** What the colours of the tokens stand for, from one end to the other. */
-function Legend({ limits, ground, what }: { limits: [number, number]; ground: Ground; what: string }) {
-  const colours = cachedScale(limits[0] < 0 ? "diverging" : "sequential", ground);
-  const stops = [0, 64, 128, 192, 255].map((k) => css(colours[k])).join(", ");
-  return (
-    <span class="nnv-legend nnv-dim" title={what === "KL" ? MEANING_OF_KL : undefined}>
-      {number(limits[0])} <i style={{ background: `linear-gradient(to right, ${stops})` }} /> {number(limits[1])}
-      {what === "KL" && " nats"}
-    </span>
-  );
-}
-
-interface LineProps {
-  strip: Strip;
-  coloured: string;
-  limits: [number, number];
-  ground: Ground;
-  selected: number;
-  own: boolean;
-  onHover(position: number | null): void;
-  onSelect(position: number): void;
-}
-
-let serial = 0;
-
-function Line({ strip, coloured, limits: [low, high], ground, selected, own, onHover, onSelect }: LineProps) {
-  const [all, setAll] = useState(false);
-  const [active, setActive] = useState(-1);
-  const id = useRef(`nnv-strip-${serial++}`).current;
-  const values = strip.numbers[coloured];
-  const colours = cachedScale(low < 0 ? "diverging" : "sequential", ground);
-  const shown = all ? strip.tokens : strip.tokens.slice(0, SHOWN);
-  const first = strip.tokens.length - strip.generated;
-  const at = active >= 0 ? active : own && selected >= 0 ? selected : strip.tokens.length - 1;
-  const box = useRef<HTMLDivElement>(null);
-  const chosen = active >= 0 ? active : own ? selected : -1;
-  useEffect(() => {
-    if (chosen >= 0) reveal(box.current, box.current?.children[chosen]);
-  }, [chosen]);
-  const keys = (event: KeyboardEvent) => {
-    const to = {
-      ArrowLeft: at - 1,
-      ArrowRight: at + 1,
-      ArrowUp: at - 10,
-      ArrowDown: at + 10,
-      Home: 0,
-      End: shown.length - 1,
-    }[event.key];
-    if (event.key === "Enter" || event.key === " ") onSelect(at);
-    else if (event.key === "Escape") {
-      setActive(-1);
-      onHover(null);
-    } else if (to === undefined) return;
-    else {
-      const next = Math.min(shown.length - 1, Math.max(0, to));
-      setActive(next);
-      onHover(next);
-    }
-    event.preventDefault();
-  };
-  return (
-    <div class={`nnv-line${strip.name ? " nnv-named" : ""}`}>
-      {strip.name && <b class="nnv-strip-name">{strip.name}</b>}
-      <div
-        ref={box}
-        class="nnv-strip"
-        role="listbox"
-        tabIndex={0}
-        aria-label={`tokens ${strip.name}`}
-        aria-activedescendant={at >= 0 && at < shown.length ? `${id}-${at}` : undefined}
-        onKeyDown={keys}
-        onMouseLeave={() => onHover(null)}
-        onBlur={() => {
-          setActive(-1);
-          onHover(null);
-        }}>
-        {shown.map((token, k) => {
-          const value = values?.[k];
-          const colour = values && typeof value === "number" ? colours[place(value, low, high)] : null;
-          const kind = `${k >= first ? " nnv-new" : ""}${own && k === selected ? " nnv-selected" : ""}${k === active ? " nnv-active" : ""}`;
-          return (
-            <span
-              key={k}
-              id={`${id}-${k}`}
-              role="option"
-              class={`nnv-tok${kind}`}
-              aria-selected={own && k === selected}
-              style={colour ? { background: css(colour), color: inkOn(colour) } : undefined}
-              title={`${k}: ${JSON.stringify(token)}${typeof value === "number" ? ` · ${coloured} ${number(value)}` : ""}`}
-              onMouseEnter={() => onHover(k)}
-              onClick={() => {
-                setActive(-1);
-                onSelect(k);
-              }}>
-              <Token text={token} />
-            </span>
-          );
-        })}
-      </div>
-      {strip.tokens.length > shown.length && (
-        <button type="button" onClick={() => setAll(true)}>
-          show {strip.tokens.length - shown.length} more tokens
-        </button>
-      )}
-    </div>
   );
 }
 

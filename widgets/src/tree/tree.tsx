@@ -6,6 +6,7 @@ import { useTrait } from "../core/model";
 import { usePacked } from "../core/packed";
 import { Notice } from "../core/parts";
 import { useSelected } from "../core/selection";
+import { walker } from "../core/walk";
 import type { Model } from "../core/widget";
 import type { NoteForm } from "../core/wire";
 import { Badges } from "./badges";
@@ -196,33 +197,41 @@ function Rows(props: RowsProps) {
     props.onActive(rows[to].id);
     reveal(to);
   };
+  const row = rows[at];
+  const choose = () => props.onChoose(row);
+  const inwards = () => {
+    if (row.opens && !row.open) props.onToggle(row.id);
+    else if (row.open) go(at + 1);
+  };
+  const outwards = () => {
+    if (row.open) return props.onToggle(row.id);
+    let parent = at - 1;
+    while (parent > 0 && rows[parent].depth >= row.depth) parent--;
+    go(parent);
+  };
+  const openSiblings = () => {
+    const alike = rows.filter((each) => each.depth === row.depth && each.opens && !each.open);
+    for (const each of alike) props.onToggle(each.id);
+  };
+  const walk = walker({
+    at: [at, 0],
+    size: [rows.length, 1],
+    go: ([to]) => go(to),
+    others: {
+      PageDown: () => go(at + TALLEST - 1),
+      PageUp: () => go(at - TALLEST + 1),
+      Home: () => go(0),
+      End: () => go(rows.length - 1),
+      ArrowRight: inwards,
+      ArrowLeft: outwards,
+      Enter: choose,
+      " ": choose,
+      "*": openSiblings,
+    },
+    typed: (letter) => typeAhead(letter),
+  });
   const keys = (event: KeyboardEvent) => {
-    const row = rows[at];
-    if (!row) return;
-    const page = TALLEST - 1;
-    if (event.key === "ArrowDown") go(at + 1);
-    else if (event.key === "ArrowUp") go(at - 1);
-    else if (event.key === "PageDown") go(at + page);
-    else if (event.key === "PageUp") go(at - page);
-    else if (event.key === "Home") go(0);
-    else if (event.key === "End") go(rows.length - 1);
-    else if (event.key === "ArrowRight") {
-      if (row.opens && !row.open) props.onToggle(row.id);
-      else if (row.open) go(at + 1);
-    } else if (event.key === "ArrowLeft") {
-      if (row.open) props.onToggle(row.id);
-      else {
-        let parent = at - 1;
-        while (parent > 0 && rows[parent].depth >= row.depth) parent--;
-        go(parent);
-      }
-    } else if (event.key === "Enter" || event.key === " ") props.onChoose(row);
-    else if (event.key === "*") {
-      const alike = rows.filter((each) => each.depth === row.depth && each.opens && !each.open);
-      for (const each of alike) props.onToggle(each.id);
-    } else if (event.key.length === 1 && !event.ctrlKey && !event.metaKey && !event.altKey) typeAhead(event.key);
-    else return;
-    event.preventDefault();
+    if (row) walk(event);
   };
   /** Letters typed in quick succession find the next row that begins with them. */
   const typeAhead = (letter: string) => {
