@@ -20,6 +20,7 @@ import torch
 from nnsight_magic.analyses.metric import Answer, Measured, Metric, metric_of
 from nnsight_magic.analyses.pair import ids_of_prompt, texts_of
 from nnsight_magic.analyses.prompt import model_words
+from nnsight_magic.analyses.recipe import RECIPE, recipe, written
 from nnsight_magic.analyses.result import Along, Result, with_axes
 from nnsight_magic.analyses.site_run import along_of, chosen_layers, last_logits, read, with_forced
 from nnsight_magic.analyses.sites import HEAD, POSITION, Place, axes_of, place_of
@@ -91,10 +92,45 @@ def ablate(
         "how": how,
         "baseline": baseline,
         "change": 1,
+        RECIPE: _recipe(model, ids, metric, place, how, others, baseline, first=first),
     }
     if len(instead) > 1:
         attrs["standard_error"] = float((values.std(-1) / len(instead) ** 0.5).mean())
     return with_axes(values.mean(-1) - baseline, along, "ablated", attrs)
+
+
+def _recipe(
+    model: Any,
+    ids: torch.Tensor,
+    metric: Metric,
+    place: Place,
+    how: How,
+    others: list[torch.Tensor],
+    baseline: float,
+    *,
+    first: bool,
+) -> str:
+    """How a point is measured again: what is put there comes from other texts, by their order."""
+    lengths = [each.shape[1] for each in others]
+    keys = [tuple(each[0].tolist()) for each in others]
+    distinct = dict(zip(keys, others, strict=True)) if how == "resample" else {}
+    used = list(distinct.values()) if how == "resample" else others
+    texts = [written(model, each, metric.forced) for each in used]
+    by_position = set(lengths) == {ids.shape[1]}
+    more: dict[str, Any] = {
+        "others": texts,
+        "drawn": [list(distinct).index(key) for key in keys] if how == "resample" else [],
+        "token_axis": place.token_axis,
+        "by_position": by_position,
+        "first_left_out": not first,
+        "ends": lengths,
+        "count": len(others) if by_position else sum(lengths) - (not first) * len(others),
+    }
+    if None in texts:
+        more["no"] = "a text of over was given as token ids, and no text is read as just these"
+    return recipe(
+        "ablate", model, {"main": ids}, metric, site=place.name, how=how, baseline=baseline, **more
+    )
 
 
 Values = dict[int, torch.Tensor]  # by the block's number

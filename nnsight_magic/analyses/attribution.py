@@ -22,8 +22,9 @@ import torch
 
 from nnsight_magic.analyses.metric import Answer, Measured, Metric, metric_of
 from nnsight_magic.analyses.pair import Pair, pair_of
-from nnsight_magic.analyses.patching import check_lengths, patched_at
+from nnsight_magic.analyses.patching import check_lengths, patched_at, recipe_of_pair
 from nnsight_magic.analyses.prompt import model_words
+from nnsight_magic.analyses.recipe import RECIPE
 from nnsight_magic.analyses.result import Along, Result, with_axes
 from nnsight_magic.analyses.rules import Rule, followed
 from nnsight_magic.analyses.site_run import along_of, chosen_layers, read, with_forced
@@ -98,6 +99,9 @@ def attribute(
         "baseline": baseline,
         "change": 1,
         "reference": reference,
+        RECIPE: recipe_of_pair(
+            "attribute", model, pair, metric, site, baseline, rule=used.split(",")[0]
+        ),
     }
     if check:
         attrs |= _checked(

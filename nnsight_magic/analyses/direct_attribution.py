@@ -21,10 +21,11 @@ from typing import Any, Literal
 
 import torch
 
-from nnsight_magic.analyses.metric import Answer, one_token
+from nnsight_magic.analyses.metric import Answer, metric_of, one_token
 from nnsight_magic.analyses.pair import ids_of_prompt, texts_of
 from nnsight_magic.analyses.prompt import model_words
 from nnsight_magic.analyses.readout import FrozenNorm, Unembedding, frozen_norm, unembedding
+from nnsight_magic.analyses.recipe import RECIPE, recipe
 from nnsight_magic.analyses.result import Along, Result, with_axes
 from nnsight_magic.errors import BadInputError, NoSuchModuleError, WrongValueError
 
@@ -109,6 +110,17 @@ def dla(
         "metric": of + (" before the softcap" if out.cap else ""),
         "position": position,
         "logit": logit,
+        RECIPE: recipe(
+            "dla",
+            model,
+            {"main": ids},
+            metric_of(model, tokens[0], None if versus is None else tokens[1]),
+            position=position,
+            cap=out.cap,
+            ids=tokens,
+            factor=_factor(model),
+            halves=_halves(parts.names),
+        ),
     }
     if by == "head":
         return _by_head(parts, u, logit, attrs)
@@ -116,6 +128,19 @@ def dla(
     values = torch.cat([values, values.new_tensor([bias_of_norm, rest])])
     attrs["title"] = f"direct attribution: {attrs['metric']}"
     return with_axes(values, [Along("part", names)], "dla", attrs)
+
+
+def _halves(names: list[str]) -> dict[str, list[str]]:
+    """For each block that adds something besides, which of its halves are parts of their own."""
+    rests = [name.split()[1] for name in names if name.startswith("rest ")]
+    return {
+        layer: [half for half in ("attn", "mlp") if f"{half} {layer}" in names] for layer in rests
+    }
+
+
+def _factor(model: Any) -> float:
+    """What a block multiplies by what its halves give (Granite)."""
+    return float(getattr(model.module.config.get_text_config(), "residual_multiplier", 1.0))
 
 
 def _by_head(parts: Parts, u: torch.Tensor, logit: float, attrs: dict[str, Any]) -> Result:
@@ -234,7 +259,7 @@ def _scaled(results: torch.Tensor, added: torch.Tensor, layer: int, model: Any) 
     Raises:
         WrongValueError: a norm behind the attention, or something else, stands in between.
     """
-    factor = getattr(model.module.config.get_text_config(), "residual_multiplier", 1.0)
+    factor = _factor(model)
     bias = added - factor * results.sum(1)
     scale = added.abs().max().clamp(min=1e-6)
     tolerance = max(TOLERANCE, 8 * torch.finfo(model.module.dtype).eps) * scale

@@ -8,6 +8,7 @@ Nanda 2024, arXiv:2404.15255, on how to read it.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from itertools import product
 from typing import Any
@@ -17,6 +18,7 @@ import torch
 from nnsight_magic.analyses.metric import Answer, Measured, Metric, metric_of
 from nnsight_magic.analyses.pair import Pair, pair_of
 from nnsight_magic.analyses.prompt import model_words
+from nnsight_magic.analyses.recipe import RECIPE, recipe
 from nnsight_magic.analyses.result import Result, with_axes
 from nnsight_magic.analyses.site_run import along_of, chosen_layers, last_logits, read, with_forced
 from nnsight_magic.analyses.sites import HEAD, POSITION, Place, axes_of, place_of
@@ -93,6 +95,7 @@ def patch(
         "baseline": baseline,
         "change": 1,
         "reference": reference,
+        RECIPE: recipe_of_pair("patch", model, pair, metric, site, baseline, reverse=reverse),
     }
     shaped = torch.tensor(found).reshape([len(axis.places) for axis in along]) - baseline
     return with_axes(shaped, along, "patched", attrs)
@@ -112,7 +115,37 @@ def normalized(result: Result) -> Result:
     found = result / (reference - baseline)
     title = f"{result.attrs.get('title', '')}, as a part of the whole difference"
     found.attrs.update({**result.attrs, "title": title})
+    if RECIPE in result.attrs:
+        told = json.loads(result.attrs[RECIPE])
+        found.attrs[RECIPE] = json.dumps({**told, "whole": reference - baseline})
     return found
+
+
+def recipe_of_pair(
+    analysis: str,
+    model: Any,
+    pair: Pair,
+    metric: Metric,
+    site: str,
+    baseline: float,
+    *,
+    reverse: bool = False,
+    **more: Any,
+) -> str:
+    """How a point of two prompts is measured again, for `attrs`."""
+    ways = ("corrupt", "clean") if reverse else ("clean", "corrupt")
+    prompts = dict(zip(ways, (pair.source, pair.target), strict=True))
+    return recipe(
+        analysis,
+        model,
+        {name: prompts[name] for name in ("clean", "corrupt")},
+        metric,
+        ways=list(ways),
+        site=site,
+        positions=[list(each) for each in pair.positions],
+        baseline=baseline,
+        **more,
+    )
 
 
 def check_lengths(place: Place, axes: Sequence[str], pair: Pair) -> None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray
 
+from nnsight_magic.analyses.recipe_name import RECIPE
 from nnsight_magic.errors import BadInputError
 from nnsight_magic.views.data.roles import Axis
 from nnsight_magic.views.data.words import number, visible
@@ -25,6 +26,7 @@ from nnsight_magic.views.data.words import number, visible
 if TYPE_CHECKING:
     import torch
 
+    from nnsight_magic.analyses.cell_of_point import CellText
     from nnsight_magic.views.live.tensor import TensorView
 
 LARGEST = 5  # points that are told in words
@@ -64,6 +66,50 @@ class Result(xarray.DataArray):
     """
 
     __slots__ = ()
+
+    # -- as a cell ---------------------------------------------------------------------------
+
+    def as_cell(self, **place: Any) -> CellText:
+        """One point as the text of a `%%trace` cell that gives the same number.
+
+        Args:
+            place: on every axis, by its name: a layer's number, a position, a token's text where it
+                stands once.
+
+        Raises:
+            BadInputError: an axis is missing, there is no such place, nothing was measured there,
+                or the result does not say how it was measured.
+        """
+        from nnsight_magic.analyses.cell_of_point import cell_of, point_of
+
+        along = axes(self)
+        fixed = {
+            str(name): self.coords[name].item()
+            for name in self.coords
+            if not self.coords[name].ndim and not str(name).endswith(TEXTS)
+        }
+        at = point_of(along, fixed, place)
+        value = float(self.values[tuple(at)])
+        point = {axis.name: axis.places[k] for axis, k in zip(along, at, strict=True)}
+        if value != value:
+            raise BadInputError(
+                f"Nothing was measured at {self.point_words(at)}: there is no number to give."
+            )
+        return cell_of(self.attrs, str(self.name), {**fixed, **point}, value)
+
+    def point_words(self, at: Sequence[int]) -> str:
+        """A point in words, from its places along the axes: `layer 3, position 2 ' Tower'`."""
+        along = zip(axes(self), at, strict=True)
+        return ", ".join(axis.label(int(k)) for axis, k in along)
+
+    def _binary_op(self, *args: Any, **kwargs: Any) -> Any:
+        return _computed(super()._binary_op(*args, **kwargs))
+
+    def _unary_op(self, *args: Any, **kwargs: Any) -> Any:
+        return _computed(super()._unary_op(*args, **kwargs))
+
+    def reduce(self, *args: Any, **kwargs: Any) -> Any:
+        return _computed(super().reduce(*args, **kwargs))
 
     # -- as a view ----------------------------------------------------------------------------
 
@@ -249,6 +295,13 @@ def as_numbers(result: xarray.DataArray) -> torch.Tensor:
     if values.dtype.kind not in "fiub":
         raise BadInputError(f"{result.name or 'this'} holds {values.dtype}, no numbers to draw.")
     return torch.from_numpy(values)
+
+
+def _computed(found: Any) -> Any:
+    """Numbers that were computed from others: no run gives them, so no cell is offered for one."""
+    if isinstance(found, xarray.DataArray):
+        found.attrs.pop(RECIPE, None)
+    return found
 
 
 def _words(axis: Along) -> list[str]:

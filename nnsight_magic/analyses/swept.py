@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from nnsight_magic.analyses.points import Axis, Grid
+from nnsight_magic.analyses.recipe_name import NO_CELL, RECIPE, with_trailing
 from nnsight_magic.engine.sweeping.how_far import HowFar
 from nnsight_magic.errors import BadInputError, WrongValueError
 from nnsight_magic.language.tokens import token_texts
@@ -86,7 +87,8 @@ class Swept:
             along = [Along("point", range(len(self.grid)))]
         trailing = stacked.shape[len(self.grid.shape) :]
         along += [Along(role, range(size)) for role, size in self._trailing(trailing)]
-        found = with_axes(stacked, along, name, self.attrs)
+        attrs = with_trailing(self.attrs, [role for role, _ in self._trailing(trailing)])
+        found = with_axes(stacked, along, name, attrs)
         if self.grid.paired:
             for axis in self.grid.axes:
                 found = found.assign_coords({axis.name: ("point", _along(axis).places)})
@@ -202,6 +204,7 @@ def begun(model: Any, prompt: Any, points: Grid, references: Mapping[str, Any] |
     tokens = tokens_of(model, runs_on)
     name = str(getattr(getattr(model, "_source", None), "name", None) or type(model._root).__name__)
     attrs: dict[str, Any] = {"model": name, "prompt": str(prompt)}
+    attrs[RECIPE] = NO_CELL
     attrs |= {f"prompt_{key}": str(each) for key, each in (references or {}).items()}
     return Swept(points.with_words(tokens), model, tokens, attrs=attrs)
 

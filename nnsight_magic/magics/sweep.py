@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from nnsight_magic.analyses.points import Axis, Grid, grid
+from nnsight_magic.analyses.recipe_name import RECIPE
 from nnsight_magic.analyses.swept import NotOneArray, Swept, begun, fill, measure_baseline
 from nnsight_magic.engine.sweeping.how_far import HowFar
 from nnsight_magic.errors import BadInputError, CellError, TokenTextError
@@ -31,6 +32,7 @@ from nnsight_magic.language.run import bound_scope
 from nnsight_magic.magics.cell import program_of
 from nnsight_magic.magics.options import Line
 from nnsight_magic.magics.prompts import prompts_of
+from nnsight_magic.magics.sweep_recipe import sweep_recipe
 from nnsight_magic.magics.where import CellPlace
 
 DRY_POINTS = 6  # that --dry runs, spread over the grid
@@ -246,6 +248,7 @@ def run_points(
     line, model, loop = cell.asked.line, cell.asked.model, cell.loop
     found = cell.found = begun(model, cell.runs_on, points, cell.references)
     found.attrs["code"] = cell.program.source
+    found.attrs[RECIPE] = sweep_recipe(line, cell.inputs, cell.names, cell.program, points)
     found.results.update(known)
     scope, point = point_function(cell)
     grad = bool(line.grad) or cell.program.wants_gradients

@@ -1,0 +1,228 @@
+"""A point of a result as a cell: run, it gives the number that stands at that point."""
+
+from __future__ import annotations
+
+import json
+import random
+
+import pytest
+import torch
+
+from nnsight_magic import LanguageModel, analyses
+from nnsight_magic.analyses import Along, with_axes
+from nnsight_magic.errors import BadInputError
+from tests.magics.conftest import PROMPT
+
+OTHER = "The Eiffel Tower is of the city in"  # as many tokens
+SHORTER = "The Eiffel Tower"
+QUIET = {"progress": False}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def check(shell, found, count=2, **fixed):
+    """At points drawn at random the cell gives the number, and leaves the notebook's as it was."""
+    drawn = random.Random(0)
+    for _ in range(count):
+        at = {dim: drawn.choice(found[dim].values.tolist()) for dim in found.dims} | fixed
+        cell = found.as_cell(**at)
+        before = dict(shell.ns)
+        shell.run(cell.replace("\n", " -q\n", 1))
+        name = f"{found.name}_here"
+        assert float(shell.ns[name]) == pytest.approx(float(found.sel(at)), abs=2e-4), cell
+        changed = [n for n in before if not n.startswith("_") and shell.ns[n] is not before[n]]
+        assert all(n.endswith("_here") or n in ("layer", "direction") for n in changed), cell
+
+
+SITES = {
+    "resid_pre": {}, "resid_mid": {}, "resid_post": {"align": "same"}, "attn": {}, "mlp": {},
+    "neurons": {}, "heads": {"reverse": True}, "q": {}, "k": {}, "v": {}, "pattern": {},
+    "two": {"site": "heads", "by": ("position", "head")},
+    "rows": {"site": "pattern", "by": ("position", "head")},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("site", SITES)
+def test_patching_at_every_site(shell, site):
+    options = {"site": site} | SITES[site]
+    clean = SHORTER if "align" in options else OTHER
+    found = analyses.patch(shell.ns["model"], clean, PROMPT, 7, 9, **options, **QUIET)
+    check(shell, found)
+    check(shell, analyses.normalized(found), count=1)
+
+
+ABLATED = {
+    "zero": {"site": "mlp"},
+    "mean at each position": {"how": "mean", "over": [OTHER, PROMPT[::-1]], "site": "attn"},
+    "mean over positions": {"how": "mean", "over": [OTHER, SHORTER], "by": ("position", "head")},
+    "with the first token": {"how": "mean", "over": [OTHER, "A"], "first": True},
+    "resampled": {"how": "resample", "over": [OTHER, PROMPT.replace("city", "in"), SHORTER]},
+}
+
+
+@pytest.mark.parametrize("how", ABLATED)
+def test_ablation_in_every_way(shell, how):
+    texts = [PROMPT]
+    tokenizer = shell.ns["model"].tokenizer
+    options = dict(ABLATED[how])
+    if how in ("mean at each position", "resampled"):
+        options["over"] = [t for t in options["over"] if same_length(tokenizer, t, texts[0])]
+    found = analyses.ablate(shell.ns["model"], PROMPT, 7, **options, **QUIET)
+    check(shell, found)
+
+
+def same_length(tokenizer, one, other):
+    return len(tokenizer(one).input_ids) == len(tokenizer(other).input_ids)
+
+
+def test_an_answer_of_several_tokens(shell):
+    model = shell.ns["model"]
+    answer = model.tokenizer(" Tower").input_ids * 2
+    options = {"over": [OTHER, SHORTER], "how": "mean", **QUIET}
+    check(shell, analyses.ablate(model, PROMPT, answer, **options), count=1)
+    check(shell, analyses.patch(model, OTHER, PROMPT, answer, **QUIET), count=1)
+
+
+@pytest.mark.parametrize("method", ["grad", "norm", "relp"])
+@pytest.mark.parametrize("site", ["resid_pre", "resid_post", "heads"])
+def test_attribution_by_every_rule(shell, method, site):
+    options = {"site": site, "method": method, "check": 0, **QUIET}
+    check(shell, analyses.attribute(shell.ns["model"], OTHER, PROMPT, 7, 9, **options))
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gpt2", "mamba"])
+def test_direct_attribution_by_part_and_by_head(shell, tiny, tiny_tokenizer, architecture):
+    model = shell.ns["model"] = LanguageModel(tiny(architecture), tiny_tokenizer)
+    parts = analyses.dla(model, PROMPT, 7, 9)
+    names = parts["part"].values.tolist()
+    for part in ("embed", names[2], "norm bias", "unembedding bias"):
+        check(shell, parts, count=1, part=part)
+    if architecture != "mamba":
+        check(shell, analyses.dla(model, PROMPT, 7, position=3, by="head"))
+
+
+SWEEPS = {
+    "layer and position": (
+        f'clean="{OTHER}" corrupt="{PROMPT}"',
+        "for layer, position in grid(layer=layers, position=corrupt.tokens):\n"
+        "    # what stands there\n"
+        "    there = clean.layers[layer].output[:, position]\n"
+        "    corrupt.layers[layer].output[:, position] = there\n"
+        "    v = corrupt.logits[0, -1, 7] - corrupt.logits[0, -1, 9]  # a difference\n"
+        "best = v.argmax(...)",
+    ),
+    "layer and head, some left out": (
+        f'"{PROMPT}"',
+        "answer = 7\n"
+        "for layer, head in grid(layer=layers, head=heads):\n"
+        "    if head == 1 and layer:\n"
+        "        continue\n"
+        "    layers[layer].attn.heads[head][:] = 0\n"
+        "    v = logits[0, -1].log_softmax(-1)[answer]",
+    ),
+    "several axes, prompts as points": (
+        f'"{PROMPT}" "{SHORTER}" "{OTHER}"',
+        "for _text, layer, strength in grid(prompt=prompt, layer=layers, strength=[-1.5, 0.5]):\n"
+        "    layers[layer].output[:, -1] *= strength\n"
+        "    v = logits[0, -1].log_softmax(-1)[7]",
+    ),
+    "pairs, tensors and names that are used again": (
+        f'"{PROMPT}"',
+        "for layer, direction in grid.points(layer=[0, 2], direction=directions):\n"
+        "    layers[layer].output[:, -1] += direction\n"
+        "    v = logits[0, -1, 7]\n"
+        "    layer = 3",
+    ),
+    "a loop on one line": (
+        f'"{PROMPT}"',
+        "for layer in grid(layer=layers): layers[layer].mlp.output[:] = 0; v = logits[0, -1, 7]",
+    ),
+    "gradients, and values with axes of their own": (
+        f'"{PROMPT}"',
+        "for layer in grid(layer=layers):\n"
+        "    h = layers[layer].output\n"
+        "    h.requires_grad_()\n"
+        "    logits[0, -1, 7].backward()\n"
+        "    v = h.grad.norm(dim=-1)[0]",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", SWEEPS)
+def test_sweeps_of_every_form(shell, form):
+    line, body = SWEEPS[form]
+    generator = torch.Generator().manual_seed(0)
+    size = shell.ns["model"].module.config.hidden_size
+    shell.ns["directions"] = [torch.randn(size, generator=generator) for _ in range(2)]
+    shell.run(f"%%sweep {line} -q\n{body}")
+    found = shell.ns["v"]
+    if "left out" in form:
+        found = found.isel(head=[0, 2])
+    check(shell, found, count=3)
+
+
+def test_a_loop_variable_stands_filled_in(shell):
+    line, body = SWEEPS["layer and position"]
+    shell.run(f"%%sweep {line} -q\n{body}")
+    cell = shell.ns["v"].as_cell(layer=1, position=2)
+    assert cell.split("\n")[0] == f"%%trace {line}"
+    assert "corrupt.layers[1].output[:, 2] = there_here" in cell
+    assert "v_here = corrupt.logits[0, -1, 7] - corrupt.logits[0, -1, 9]  # a difference" in cell
+    assert "grid" not in cell and "best" not in cell
+
+
+def test_it_is_read_from_a_file_again(shell, tmp_path):
+    found = analyses.patch(shell.ns["model"], OTHER, PROMPT, 7, **QUIET)
+    path = tmp_path / "found.json"
+    path.write_text(json.dumps(found.to_dict()))
+    again = analyses.Result.from_dict(json.loads(path.read_text()))
+    assert again.as_cell(layer=1, position=2) == found.as_cell(layer=1, position=2)
+    assert found.sel(layer=1).as_cell(position=2) == found.as_cell(layer=1, position=2)
+
+
+def test_a_console_shows_the_text_as_it_is(shell):
+    found = analyses.patch(shell.ns["model"], OTHER, PROMPT, 7, **QUIET)
+    shell.ns["found"] = found
+    shell.run("found.as_cell(layer=1, position=2)")
+    assert f'%%trace clean="{OTHER}" corrupt="{PROMPT}"\n' in shell.text
+
+
+def test_what_has_no_cell_says_why(shell):
+    model = shell.ns["model"]
+    found = analyses.patch(model, OTHER, PROMPT, 7, **QUIET)
+    for other in (found - 1, -found, found.max("position")):
+        with pytest.raises(BadInputError, match="computed from numbers"):
+            other.as_cell(**dict.fromkeys(other.dims, 0))
+    with pytest.raises(BadInputError, match=r"position is missing: as_cell\(layer=0, position=0\)"):
+        found.as_cell(layer=1)
+    with pytest.raises(BadInputError, match="no axis 'head': the axes are layer, position"):
+        found.as_cell(layer=1, head=2)
+    with pytest.raises(BadInputError, match="no place 99 on the axis layer"):
+        found.as_cell(layer=99, position=1)
+    with pytest.raises(BadInputError, match="text that is read as just these"):
+        bare = LanguageModel(model.module)
+        analyses.patch(bare, [1, 2, 3], [3, 2, 1], 7, **QUIET).as_cell(layer=0, position=0)
+    points = analyses.grid(layer=model.layers)
+    swept = analyses.sweep(model, PROMPT, lambda layer: model.logits[0, -1, 7], points, **QUIET)
+    with pytest.raises(BadInputError, match="a function in Python measured it"):
+        swept.as_cell(layer=0)
+    empty = with_axes([float("nan")], [Along("layer", [0])], "x", found.attrs)
+    with pytest.raises(BadInputError, match="Nothing was measured at layer 0"):
+        empty.as_cell(layer=0)
+
+
+@pytest.mark.parametrize(
+    "text", ['say "it"', "a {name} and $name", "two\nlines", "back\\slash", "it's {", "naïve 你"]
+)
+def test_any_prompt_stands_on_the_line_as_it_is(shell, text):
+    shell.ns["name"] = "replaced"
+    found = analyses.ablate(shell.ns["model"], text, 7, **QUIET)
+    check(shell, found, count=1)
+    shell.run(found.as_cell(layer=0, head=0).split("\n")[0] + " -q\nused = prompt")
+    assert shell.ns["used"] == text
