@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from nnsight_magic.analyses.attention_shown import Attention as Attention
     from nnsight_magic.analyses.attribution import attribute as attribute
     from nnsight_magic.analyses.direct_attribution import dla as dla
+    from nnsight_magic.analyses.lens_fitting import fit_lens as fit_lens
+    from nnsight_magic.analyses.lens_maps import LensMap as LensMap
+    from nnsight_magic.analyses.lens_maps import load_lens_map as load_lens_map
     from nnsight_magic.analyses.lens_shown import Lens as Lens
     from nnsight_magic.analyses.logit_lens import lens as lens
     from nnsight_magic.analyses.metric import Metric as Metric
@@ -47,13 +50,16 @@ _HOMES = {
     "Axis": "points",
     "Grid": "points",
     "Lens": "lens_shown",
+    "LensMap": "lens_maps",
     "Metric": "metric",
     "Result": "result",
     "ablate": "ablation",
     "attribute": "attribution",
     "dla": "direct_attribution",
+    "fit_lens": "lens_fitting",
     "grid": "points",
     "lens": "logit_lens",
+    "load_lens_map": "lens_maps",
     "metric_of": "metric",
     "normalized": "patching",
     "patch": "patching",

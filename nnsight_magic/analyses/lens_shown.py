@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nnsight_magic.analyses.lens_maps import LensMap
 from nnsight_magic.analyses.result import Result
 from nnsight_magic.analyses.shows_itself import ShowsItself
 from nnsight_magic.errors import BadInputError
@@ -94,6 +95,21 @@ class Lens(ShowsItself):
     def text(self) -> str:
         """The grid in words, with the answer's best row."""
         return _text(self)
+
+
+def through_maps(lens: Lens, maps: LensMap, rows: int) -> Lens:
+    """The same with what its rows were read through said in its title.
+
+    Args:
+        rows: how many there would be without maps.
+    """
+    for each in (lens.token, lens.probability, lens.entropy, lens.settled, lens.rank, lens.logprob):
+        if each is not None:
+            each.attrs["through"] = maps.kind
+    lens.token.attrs["title"] = maps.kind
+    missing = rows - len(lens.rows)
+    said = f"{missing} of {rows} rows have no map and are left out" if missing else ""
+    return replace(lens, notices=(*lens.notices, *([said] if said else [])))
 
 
 def _view(lens: Lens, settled: bool) -> GridView:

@@ -12,11 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from nnsight_magic.analyses.lens_shown import Lens
+from nnsight_magic.analyses.lens_maps import LensMap, load_lens_map
+from nnsight_magic.analyses.lens_shown import Lens, through_maps
 from nnsight_magic.analyses.metric import Answer, answer_words, one_token
 from nnsight_magic.analyses.prompt import model_words, notices_of, positions_of, run_on
 from nnsight_magic.analyses.result import Along, Result, with_axes
@@ -31,7 +33,13 @@ TOP = 5
 
 
 def lens(
-    model: Any, prompt: Any, answer: Answer | None = None, *, of: str = "resid", top: int = TOP
+    model: Any,
+    prompt: Any,
+    answer: Answer | None = None,
+    *,
+    of: str = "resid",
+    top: int = TOP,
+    through: LensMap | str | Path | None = None,
 ) -> Lens:
     """What the model would predict after each token if each of its blocks were the last.
 
@@ -44,9 +52,12 @@ def lens(
         of: what is looked at: `"resid"`, the residual stream; `"attn"` or `"mlp"`, what that half
             of each block adds to it, alone, through the same norm and unembedding.
         top: how many of the likeliest tokens are kept for each place.
+        through: maps of the rows before the last block's, which were made for this model: a tuned
+            lens or a Jacobian lens, or the file of one. Rows without a map are left out.
 
     Raises:
-        BadInputError: there is no such part, or the model gives no logits for its tokens.
+        BadInputError: there is no such part, or the model gives no logits for its tokens, or the
+            maps are of another model.
         TokenTextError: the answer is no token, or several.
 
     >>> from nnsight_magic import LanguageModel
@@ -56,8 +67,17 @@ def lens(
     """
     if of not in PARTS:
         raise BadInputError(f"There is no lens of {of!r}; there are {', '.join(PARTS)}.")
+    if through is not None and of != "resid":
+        raise BadInputError(f"Maps are of the residual stream, not of what {of} adds to it.")
+    maps = load_lens_map(through) if isinstance(through, str | Path) else through
     followed = None if answer is None else one_token(model, answer, "the lens")
-    stream, logits, positions = _read(model, prompt, of)
+    stream, logits, positions = read_stream(model, prompt, of)
+    names = row_names(model, of)
+    if maps is not None:
+        maps.check(names, stream[0].shape[-1])
+        kept = [k for k, name in enumerate(names[:-1]) if name in maps.matrices] + [len(names) - 1]
+        stream = [maps(names[k], stream[k]) for k in kept[:-1]] + stream[-1:]
+        names = [names[k] for k in kept]
     size = max(1, LOGITS // (4 * logits.numel()))
     measure = _Measure(min(top, logits.shape[-1]), followed)
 
@@ -69,13 +89,22 @@ def lens(
         run_on(prompt), cell_of, range(len(stream)), batch_size=size, pack=False, progress=False
     )
     final = logits[0].argmax(-1)
-    return _assembled(model, prompt, rows, final, positions, followed, of)
+    found = _assembled(model, prompt, rows, names, final, positions, followed, of)
+    return found if maps is None else through_maps(found, maps, len(model.layers) + 1)
+
+
+def row_names(model: Any, of: str = "resid") -> list[str]:
+    """What the rows of a lens are called: `input`, and the blocks by their number."""
+    blocks = [str(k) for k in range(len(model.layers))]
+    return ["input", *blocks] if of == "resid" else blocks
 
 
 # -- reading and writing the residual stream ------------------------------------------------------
 
 
-def _read(model: Any, prompt: Any, of: str) -> tuple[list[torch.Tensor], torch.Tensor, Along]:
+def read_stream(
+    model: Any, prompt: Any, of: str = "resid"
+) -> tuple[list[torch.Tensor], torch.Tensor, Along]:
     """The vectors of every row `(1, tokens, hidden)`, the final logits, and the positions."""
     _check_blocks(model)
     stream: list[torch.Tensor] = []
@@ -158,13 +187,13 @@ def _assembled(
     model: Any,
     prompt: Any,
     rows: Sequence[_Row],
+    names: Sequence[str],
     final: torch.Tensor,
     positions: Along,
     answer: int | None,
     of: str,
 ) -> Lens:
-    names = [str(k) for k in range(len(model.layers))]
-    down = Along("row", ["input", *names] if of == "resid" else names)
+    down = Along("row", names)
     place = Along("place", range(rows[0].token.shape[-1]))
     words = "" if answer is None else answer_words(model, answer)
     what = {"resid": "logit lens", "attn": "logit lens of attention", "mlp": "logit lens of MLPs"}

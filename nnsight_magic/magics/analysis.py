@@ -55,7 +55,7 @@ class Variable:
 
 
 def _lens(line: Line) -> Arguments:
-    return _given(answer=line.answer, of=line.of, top=line.top)
+    return _given(answer=line.answer, of=line.of, top=line.top, through=line.map)
 
 
 def _attention(line: Line) -> Arguments:

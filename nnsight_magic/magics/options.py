@@ -134,6 +134,7 @@ OPTIONS: dict[str, tuple[Option, ...]] = {
         Option("of", "text", "what is looked at: resid, or what attn or mlp adds (default: resid)",
                metavar="PART"),
         Option("top", "number", "how many tokens are kept for each place", "k", "N"),
+        Option("map", "file", "read rows through a tuned or a Jacobian lens", metavar="FILE"),
         Option("settled", "flag", "mark from which row on the final token stays the likeliest"),
         *ANALYSIS,
     ),

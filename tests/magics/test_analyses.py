@@ -6,13 +6,16 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
+from nnsight_magic import analyses
 from tests.magics.conftest import PROMPT
 
 LINES = {
     "attention": (f'%attention "{PROMPT}" --keep', ["scores", "patterns"]),
     "induction": ("%attention --induction -n 5 --seed 2 --score duplicate", ["scores"]),
     "lens": (f'%lens "{PROMPT}" -a 7 -k 2', ["token", "entropy", "settled"]),
+    "lens-map": (f'%lens "{PROMPT}" -a 7 --map lens.safetensors', ["token", "logprob"]),
     "patch": (
         f'%patch clean="{PROMPT}" corrupt="{PROMPT[::-1]}" -a 7 --align same --layers 0,1-2',
         ["values"],
@@ -36,8 +39,12 @@ def numbers(found, names):
 
 
 @pytest.mark.parametrize("magic", LINES)
-def test_the_python_that_a_line_prints_gives_the_same_numbers(shell, magic):
+def test_the_python_that_a_line_prints_gives_the_same_numbers(shell, magic, tmp_path, monkeypatch):
     line, names = LINES[magic]
+    monkeypatch.chdir(tmp_path)
+    hidden = shell.ns["model"].hidden_size
+    maps = analyses.LensMap("tuned lens", {"0": torch.ones(hidden, hidden) / hidden})
+    maps.save("lens.safetensors")
     shell.ns["others"] = ["Hello world", "One, two"]
     shell.run(f"{line} -q -o by_magic")
     shell.run(f"{line} --code")
@@ -90,6 +97,7 @@ def test_prompts_come_from_variables_files_and_chats(shell, tmp_path):
         ("%lens", "there is no prompt"),
         ('%lens "Hello" -a "zebra quux"', "tokens: "),
         ('%lens "Hello" --of banana', "no lens of 'banana'"),
+        ('%lens "Hello" --map nowhere.pt', "There is no lens at 'nowhere.pt'"),
         ('%lens "Hello" --anwser x', "did you mean '--answer'?"),
         ('%attention "Hello" --induction', "makes its own prompt"),
         ('%attention "Hello" --seed 3', "say --induction too"),
