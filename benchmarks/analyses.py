@@ -1,9 +1,10 @@
 """Analyses of the demo model beside loops of hooks and TransformerLens: CPU seconds, in turn.
 
-    python -m benchmarks.analyses [--threads N] [--points N]
+    python -m benchmarks.analyses [--threads N] [--points N] [--attention]
 
 A loop's time is that of some of its points, spread over all blocks, times their number; the
-analyses run whole. All must agree on the points that both ran.
+analyses run whole. All must agree on the points that both ran. `--attention` prints what the
+patterns of all blocks take, and no more.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any
 import torch
 from transformer_lens.model_bridge import TransformerBridge
 
+from benchmarks.resident import growth
 from nnsight_magic import LanguageModel, analyses
 
 CLEAN = "The Eiffel Tower is in the city of"
@@ -167,14 +169,45 @@ def row(models: Models, job: Job, count: int) -> str:
     return f"| {job.name} | {' | '.join(cells)} |"
 
 
+def patterns(models: Models, tokens: int) -> str:
+    """A line of the table of attention: CPU seconds and memory, ours and the forward alone."""
+    ids = torch.arange(1000, 1000 + tokens)[None]
+    model, count = models.ours, models.hf.config.num_attention_heads
+    model.resume.enabled = False
+
+    @torch.no_grad()
+    def plain() -> None:
+        models.hf(ids, use_cache=False, logits_to_keep=1)
+
+    def ours() -> None:
+        analyses.attention(model, ids)
+
+    forward, _ = min((seconds(plain) for _ in range(2)), key=lambda each: each[0])
+    taken, _ = min((seconds(ours) for _ in range(2)), key=lambda each: each[0])
+    grown, alone = growth(ours), growth(plain)
+    model.resume.enabled = True
+    block = 4 * count * tokens**2 / 1e6
+    told = f"{grown:.0f} MB (the forward {alone:.0f} MB, one block {block:.0f} MB)"
+    return f"| {tokens} tokens | {taken:.1f} | {forward:.1f} | {told} | {30 * block:,.0f} MB |"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--points", type=int, default=45, help="of a loop that are really run")
+    parser.add_argument("--attention", action="store_true", help="patterns alone")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     models = Models()
-    print("| job | nnsight_magic (s) | a loop of hooks (s) | TransformerLens (s) |")
+    print(
+        "| patterns of all blocks | CPU (s) | forward alone (s) | memory at most | all patterns |"
+    )
+    print("|---|---|---|---|---|")
+    for tokens in (500, 2000):
+        print(patterns(models, tokens), flush=True)
+    if options.attention:
+        return
+    print("\n| job | nnsight_magic (s) | a loop of hooks (s) | TransformerLens (s) |")
     print("|---|---|---|---|")
     for job in (residual(models, CLEAN, CORRUPT), residual(models, *LONG), heads(models)):
         print(row(models, job, options.points), flush=True)

@@ -3,39 +3,18 @@
     python -m benchmarks.memory [--tokens N]
 
 One process, variants in turn: by how much the resident set grew beyond what it was before the
-run, at its highest. Linux only, which lets a process set its own high-water mark back.
+run, at its highest; see `resident`.
 """
 
 from __future__ import annotations
 
 import argparse
-import ctypes
-import gc
-import re
 import statistics
-from collections.abc import Callable
-from pathlib import Path
 
 import torch
 
 from benchmarks.engine import demo, save_all
-
-STATUS = Path("/proc/self/status")
-
-
-def resident(field: str) -> float:
-    """`VmRSS` (now) or `VmHWM` (the highest since it was set back), in MB."""
-    return int(re.search(rf"{field}:\s+(\d+) kB", STATUS.read_text()).group(1)) / 1e3
-
-
-def growth(run: Callable[[], object]) -> float:
-    """MB by which the process grows while `run` runs, at most."""
-    gc.collect()
-    ctypes.CDLL("libc.so.6").malloc_trim(0)
-    Path("/proc/self/clear_refs").write_text("5")  # the high-water mark, back to now
-    before = resident("VmRSS")
-    run()
-    return resident("VmHWM") - before
+from benchmarks.resident import growth
 
 
 def main() -> None:
