@@ -15,6 +15,7 @@ import torch
 from nnsight_magic.analyses.attention_blocks import Again, Block, Head, blocks_of
 from nnsight_magic.analyses.attention_shown import Attention
 from nnsight_magic.analyses.prompt import model_words, notices_of, positions_of, run_on
+from nnsight_magic.analyses.recipe import RECIPE, recipe_of_reading
 from nnsight_magic.analyses.result import Along, Result, with_axes
 from nnsight_magic.engine.running.text_config import text_config
 from nnsight_magic.errors import BadInputError
@@ -67,7 +68,9 @@ def attention(
         positions = positions_of(model, tracer, torch.empty(1, blocks[0].size[1], 0))
     told = "repeated random tokens" if induction else prompt
     again = Again(model, ran, blocks, second)
-    return _assembled(model, told, blocks, positions, again, list(best.values()))
+    sink = any(block.has_sink for block in blocks)
+    recipe = recipe_of_reading("attention", model, ran, repeated=second, sink=sink)
+    return _assembled(model, told, recipe, blocks, positions, again, list(best.values()))
 
 
 def repeated_tokens(model: Any, count: int, seed: int = 0) -> torch.Tensor:
@@ -98,6 +101,7 @@ def repeated_tokens(model: Any, count: int, seed: int = 0) -> torch.Tensor:
 def _assembled(
     model: Any,
     told: Any,
+    recipe: str,
     blocks: list[Block],
     positions: Along,
     again: Again,
@@ -107,7 +111,7 @@ def _assembled(
     keys = max(block.size[2] for block in blocks)
     down = Along("layer", [block.layer for block in blocks])
     across = Along("head", range(heads))
-    attrs = {"title": "attention", **model_words(model, told)}
+    attrs = {"title": "attention", **model_words(model, told), RECIPE: recipe}
     names = list(dict.fromkeys(name for block in blocks for name in block.scores))
     values = np.array([[_score(block, name, heads) for block in blocks] for name in names])
     known = [name for name in names if name != "sink"]

@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from nnsight_magic.analyses.cell_of_reading import attention_lines, lens_lines
 from nnsight_magic.analyses.cell_of_sweep import HERE, cell_of_sweep
 from nnsight_magic.analyses.recipe import RECIPE
 from nnsight_magic.errors import BadInputError
@@ -310,7 +311,17 @@ def _part(recipe: Recipe, point: Point, at: int) -> tuple[list[str], str]:
     return [*read, f"_part = _behind - _before{less}"], "_part"
 
 
+def _lens(recipe: Recipe, point: Point, name: str, value: float) -> str:
+    return "\n".join([line_of(recipe["prompts"]), *lens_lines(recipe, point, name, value)])
+
+
+def _attention(recipe: Recipe, point: Point, name: str, value: float) -> str:
+    return "\n".join([line_of(recipe["prompts"]), *attention_lines(recipe, point, name, value)])
+
+
 WRITERS: dict[str, Callable[[Recipe, Point, str, float], str]] = {
+    "attention": _attention,
+    "lens": _lens,
     "patch": _patch,
     "ablate": _ablate,
     "attribute": _attribute,

@@ -19,8 +19,9 @@ import torch
 
 from nnsight_magic.analyses.lens_maps import LensMap, load_lens_map
 from nnsight_magic.analyses.lens_shown import Lens, through_maps
-from nnsight_magic.analyses.metric import Answer, answer_words, one_token
+from nnsight_magic.analyses.metric import Answer, Metric, answer_words, one_token
 from nnsight_magic.analyses.prompt import model_words, notices_of, positions_of, run_on
+from nnsight_magic.analyses.recipe import RECIPE, recipe_of_reading
 from nnsight_magic.analyses.result import Along, Result, with_axes
 from nnsight_magic.engine.running.text_config import text_config
 from nnsight_magic.engine.values.value import plain
@@ -89,8 +90,20 @@ def lens(
         run_on(prompt), cell_of, range(len(stream)), batch_size=size, pack=False, progress=False
     )
     final = logits[0].argmax(-1)
-    found = _assembled(model, prompt, rows, names, final, positions, followed, of)
+    told = _recipe(model, run_on(prompt), followed, of, through)
+    found = _assembled(model, prompt, rows, names, final, positions, followed, told)
     return found if maps is None else through_maps(found, maps, len(model.layers) + 1)
+
+
+def _recipe(model: Any, ran: Any, answer: int | None, of: str, through: Any) -> dict[str, str]:
+    """How a number of the lens is read again, and of what it is."""
+    metric = None if answer is None else Metric("log-probability", "", (answer,))
+    more: dict[str, Any] = {"of": of, "blocks": len(model.layers)}
+    if through is not None:
+        more["through"] = str(through)
+        if not isinstance(through, str | Path):
+            more["no"] = "its rows were read through maps that are in no file"
+    return {"of": of, RECIPE: recipe_of_reading("lens", model, ran, metric, **more)}
 
 
 def row_names(model: Any, of: str = "resid") -> list[str]:
@@ -191,20 +204,19 @@ def _assembled(
     final: torch.Tensor,
     positions: Along,
     answer: int | None,
-    of: str,
+    told: Mapping[str, str],
 ) -> Lens:
     down = Along("row", names)
     place = Along("place", range(rows[0].token.shape[-1]))
     words = "" if answer is None else answer_words(model, answer)
     what = {"resid": "logit lens", "attn": "logit lens of attention", "mlp": "logit lens of MLPs"}
-    attrs = {"title": what[of], "of": of, **model_words(model, prompt)}
+    attrs = {"title": what[told["of"]], **told, **model_words(model, prompt)}
     if words:
         attrs["answer"] = words
 
     def gathered(take: Callable[[_Row], Any], name: str, title: str, *more: Along) -> Result:
         stacked = torch.stack([take(row) for row in rows])
-        told = attrs | {"title": title}
-        return with_axes(stacked, [down, positions, *more], name, told)
+        return with_axes(stacked, [down, positions, *more], name, attrs | {"title": title})
 
     token = gathered(lambda row: row.token, "token", attrs["title"], place)
     found = {

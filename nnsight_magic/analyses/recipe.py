@@ -50,6 +50,35 @@ def recipe(
     return json.dumps(told)
 
 
+def recipe_of_reading(
+    analysis: str, model: Any, ran: Any, answer: Metric | None = None, **more: Any
+) -> str:
+    """The recipe of numbers that were read off one run.
+
+    Args:
+        ran: what the run was of.
+        answer: the metric whose answer is followed, if any.
+        more: as of `recipe`.
+    """
+    prompt = _prompt(model, ran)
+    if prompt is None or getattr(model, "tokenizer", None) is None:
+        return json.dumps({"no": "its prompt was no text, and no line of a cell can give it"})
+    metric = answer or Metric("log-probability", "", ())
+    return recipe(analysis, model, {"main": prompt}, metric, **more)
+
+
+def _prompt(model: Any, ran: Any) -> Any:
+    """What a trace ran on as a text or ids `(1, tokens)`; `None` where it was more than that."""
+    if isinstance(ran, Mapping):
+        ids, mask = ran.get("input_ids"), ran.get("attention_mask")
+        more = set(ran) - {"input_ids", "attention_mask"}
+        if more or not isinstance(ids, torch.Tensor) or not (mask is None or bool(mask.all())):
+            return None
+        return ids
+    both = getattr(getattr(model._root, "config", None), "is_encoder_decoder", False)
+    return ran if isinstance(ran, str | torch.Tensor) and not both else None
+
+
 def written(model: Any, prompt: Any, forced: Sequence[int]) -> str | None:
     """A text that is read as these ids with those of `forced` behind them; `None` without one."""
     if type(prompt) is str and not forced:

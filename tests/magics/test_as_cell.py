@@ -11,6 +11,7 @@ import torch
 from nnsight_magic import LanguageModel, analyses
 from nnsight_magic.analyses import Along, with_axes
 from nnsight_magic.errors import BadInputError
+from tests.architectures import models
 from tests.magics.conftest import PROMPT
 
 OTHER = "The Eiffel Tower is of the city in"  # as many tokens
@@ -55,6 +56,58 @@ def test_patching_at_every_site(shell, site):
     found = analyses.patch(shell.ns["model"], clean, PROMPT, 7, 9, **options, **QUIET)
     check(shell, found)
     check(shell, analyses.normalized(found), count=1)
+
+
+@pytest.mark.parametrize("of", ["resid", "attn", "mlp"])
+def test_the_lens_s_numbers_in_every_row(shell, of):
+    found = analyses.lens(shell.ns["model"], PROMPT, 7, of=of)
+    for numbers in (found.logprob, found.rank, found.entropy, found.probability, found.token):
+        check(shell, numbers)
+        for row in {found.rows[0], found.rows[-1]}:
+            check(shell, numbers, count=1, row=row)
+    with pytest.raises(BadInputError, match="read off all rows"):
+        found.settled.as_cell(position=1)
+    cell = analyses.lens(shell.ns["model"], PROMPT).entropy.as_cell(row=found.rows[0], position=2)
+    assert cell.startswith(f"%%trace {json.dumps(PROMPT)}\n")
+
+
+def test_a_lens_through_a_file_names_it_and_maps_without_one_have_no_cell(shell, tmp_path):
+    size = shell.ns["model"].hidden_size
+    maps = analyses.LensMap("tuned lens", {"0": torch.ones(size, size) / size})
+    maps.save(tmp_path / "lens.safetensors")
+    path = str(tmp_path / "lens.safetensors")
+    check(shell, analyses.lens(shell.ns["model"], PROMPT, 7, through=path).logprob, row="0")
+    with pytest.raises(BadInputError, match="maps that are in no file"):
+        analyses.lens(shell.ns["model"], PROMPT, 7, through=maps).logprob.as_cell(
+            row="0", position=0
+        )
+
+
+def test_weights_and_scores_of_heads(shell):
+    model = shell.ns["model"]
+    found = analyses.attention(model, PROMPT)
+    check(shell, found.patterns)
+    check(shell, found.block(1))
+    for score in ("previous", "first"):
+        check(shell, found.scores, count=1, score=score)
+    seeds = range(40)
+    runs = (analyses.attention(model, induction=True, repeated=3, seed=each) for each in seeds)
+    # Of random tokens few are read as just these again when they stand in a text.
+    repeated = next(each for each in runs if '"no"' not in each.scores.attrs["cell"])
+    for score in ("induction", "duplicate"):
+        check(shell, repeated.scores, count=1, score=score)
+
+
+def test_the_weight_on_a_sink(shell, monkeypatch):
+    module, _ = models.build("gpt_oss")
+    size = module.config.vocab_size
+    text = next(
+        t for t in ("One", "A", "The", "of") if int(shell.ns["model"].tokens(t).ids.max()) < size
+    )
+    monkeypatch.setitem(shell.ns, "model", LanguageModel(module, shell.ns["model"].tokenizer))
+    found = analyses.attention(shell.ns["model"], text)
+    check(shell, found.patterns, to=-1)
+    check(shell, found.sinks)
 
 
 ABLATED = {
