@@ -135,8 +135,9 @@ def _assembled(
         return with_axes(_wide(pattern, keys), [own, query, key], "pattern", title)
 
     notices = notices_of(model)
+    modules = [str(model.layers[block.layer].attn.path) for block in blocks]
     return Attention(
-        scores, sinks, patterns, small, positions, key, notices, again, pattern_of, best
+        scores, sinks, patterns, small, positions, key, notices, again, pattern_of, best, modules
     )
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnsight_magic.analyses.attention_blocks import Again, Head
-from nnsight_magic.analyses.result import Along, Result
+from nnsight_magic.analyses.result import Along, Result, axes
 from nnsight_magic.analyses.shows_itself import ShowsItself
 from nnsight_magic.errors import BadInputError
 from nnsight_magic.views.data.in_blocks import InBlocks
@@ -18,6 +18,7 @@ from nnsight_magic.views.data.words import number
 if TYPE_CHECKING:
     import torch
 
+    from nnsight_magic.analyses.cell_of_point import CellText
     from nnsight_magic.views.live.heads import HeadsView
 
 SCORES, OF_REPEATED = ("previous", "first"), ("induction", "duplicate")
@@ -66,6 +67,7 @@ class Attention(ShowsItself):
     _again: Again = field(repr=False)
     _labelled: Callable[[int, torch.Tensor], Result] = field(repr=False)
     _best: list[Head] = field(repr=False)
+    _modules: list[str] = field(repr=False)
 
     @property
     def tokens(self) -> list[str]:
@@ -108,6 +110,20 @@ class Attention(ShowsItself):
             return self.patterns.sel(layer=layer)
         return self._labelled(layer, self._again(layer))
 
+    def as_cell(self, *, layer: int, head: int) -> CellText:
+        """A `%%trace` cell that gives the pattern of one head, `(from, to)`.
+
+        Raises:
+            BadInputError: there is no such head, or the prompt cannot be written on a line.
+        """
+        from nnsight_magic.analyses.cell_of_point import cell_with, point_of
+        from nnsight_magic.analyses.cell_of_reading import head_lines
+
+        along = axes(self.scores.isel(score=0, drop=True))
+        point_of(along, {}, {"layer": layer, "head": head})
+        place = {"layer": layer, "head": head}
+        return cell_with(self.scores.attrs, lambda recipe: head_lines(place))
+
     # -- forms --------------------------------------------------------------------------------
 
     def view(self, *, score: str = "") -> HeadsView:
@@ -128,6 +144,8 @@ class Attention(ShowsItself):
             {each: self.scores.sel(score=each).values for each in self.names} | self._sinks(),
             self._in_blocks(layers) if self.patterns is None else self.patterns.values,
             sink=self.sinks is not None,
+            modules=self._modules,
+            cells=lambda block, head: self.as_cell(layer=layers[block], head=head),
             title=str(self.scores.attrs["title"]),
             note="; ".join(self.notices),
             score=name,

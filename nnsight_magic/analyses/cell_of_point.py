@@ -48,6 +48,22 @@ class CellText(str):
         printer.text(str(self))
 
 
+def cell_with(attrs: Mapping[str, Any], lines: Callable[[Recipe], Sequence[str]]) -> CellText:
+    """A cell on a result's own prompt.
+
+    Args:
+        attrs: of the result.
+        lines: the lines behind the first, from the recipe.
+
+    Raises:
+        BadInputError: the prompt cannot be written on a line.
+    """
+    recipe = json.loads(attrs[RECIPE])
+    if "no" in recipe:
+        raise BadInputError(f"There is no cell for this point: {recipe['no']}.")
+    return CellText("\n".join([line_of(recipe["prompts"]), *lines(recipe)]) + "\n")
+
+
 def cell_of(attrs: Mapping[str, Any], name: str, point: Point, value: float) -> CellText:
     """The cell of one point.
 

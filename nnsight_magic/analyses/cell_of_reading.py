@@ -20,27 +20,37 @@ def lens_lines(recipe: Recipe, point: Point, name: str, value: float) -> list[st
     Raises:
         BadInputError: the number is none of one row.
     """
-    number = name.removesuffix("_here")
     if "row" not in point:
         raise BadInputError(
             "There is no cell for this point: from which row on a token is settled is read off all "
             "rows."
         )
-    made = _row(recipe, str(point["row"]))
+    read = _read(recipe, point)[name.removesuffix("_here")]
+    return [*_row(recipe, str(point["row"])), f"{name} = {read}"]
+
+
+def all_lens_lines(recipe: Recipe, point: Point) -> list[str]:
+    """The same of all numbers of a place of the grid, `token_here` to `logprob_here`."""
+    read = {name: each for name, each in _read(recipe, point).items() if name in recipe["numbers"]}
+    lines = [f"{name}_here = {each}" for name, each in read.items()]
+    return [*_row(recipe, str(point["row"])), *lines]
+
+
+def _read(recipe: Recipe, point: Point) -> dict[str, str]:
+    """How each number is read off the logits."""
     wide = "" if recipe["metric"]["wide"] else ".float()"
     logits = f"logits[0, {point['position']}]"
     shares = f"{logits}{wide}.log_softmax(-1)"
     answer = repr(recipe["metric"]["answer"][0]) if recipe["metric"]["answer"] else ""
     place = point.get("place", 0)
     best = f"{shares}.topk({place + 1})"
-    read = {
+    return {
         "token": f"{best}.indices[{place}]",
         "probability": f"{best}.values[{place}].exp()",
         "entropy": f"-({shares}.exp() * {shares}).nansum()",
         "rank": f"({logits} > {logits}[{answer}]).sum()",
         "logprob": f"{shares}[{answer}]",
     }
-    return [*made, f"{name} = {read[number]}"]
 
 
 def _row(recipe: Recipe, row: str) -> list[str]:
@@ -68,7 +78,7 @@ def attention_lines(recipe: Recipe, point: Point, name: str, value: float) -> li
     Raises:
         BadInputError: never; the arguments are those of `lens_lines`.
     """
-    head = f"layers[{point['layer']}].attn.pattern[0, {point['head']}]"
+    head = _head(point)
     repeated = recipe["repeated"]
     if "from" in point:
         at = f"{head}[{point['from']}]"
@@ -83,3 +93,12 @@ def attention_lines(recipe: Recipe, point: Point, name: str, value: float) -> li
         "duplicate": f"_pattern.diagonal(-{repeated})[-{repeated}:].mean()",
     }[str(point["score"])]
     return [f"_pattern = {head}", f"{name} = {read}"]
+
+
+def head_lines(point: Point) -> list[str]:
+    """The line that gives the pattern of a head, `(from, to)`; a sink is no part of it."""
+    return [f"pattern_here = {_head(point)}"]
+
+
+def _head(point: Point) -> str:
+    return f"layers[{point['layer']}].attn.pattern[0, {point['head']}]"

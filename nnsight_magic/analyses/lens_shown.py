@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnsight_magic.analyses.lens_maps import LensMap
-from nnsight_magic.analyses.result import Result
+from nnsight_magic.analyses.result import Result, axes
 from nnsight_magic.analyses.shows_itself import ShowsItself
 from nnsight_magic.errors import BadInputError
 from nnsight_magic.terminal import fitted
@@ -17,6 +17,7 @@ from nnsight_magic.views.data.strips import RANK, Guess, TokenGrid
 from nnsight_magic.views.data.words import visible
 
 if TYPE_CHECKING:
+    from nnsight_magic.analyses.cell_of_point import CellText
     from nnsight_magic.views.live.tokens import GridView
 
 WRITTEN = 600  # cells of a figure up to which their tokens are written
@@ -37,6 +38,7 @@ class Lens(ShowsItself):
         texts: of every token id that occurs.
         answer: the answer in words, or "".
         notices: what the reader should know.
+        modules: the paths of the blocks by their row.
     """
 
     token: Result
@@ -48,6 +50,7 @@ class Lens(ShowsItself):
     texts: Mapping[int, str] = field(default_factory=dict, repr=False)
     answer: str = ""
     notices: tuple[str, ...] = ()
+    modules: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property
     def title(self) -> str:
@@ -69,6 +72,23 @@ class Lens(ShowsItself):
 
         parts = [self.token, self.probability, self.entropy, self.settled, self.rank, self.logprob]
         return xarray.merge([each for each in parts if each is not None], compat="override")
+
+    def as_cell(self, *, row: str | int, position: int) -> CellText:
+        """A `%%trace` cell that gives the token and the numbers of one place of the grid.
+
+        Args:
+            row: its name: `"input"`, or a block's number.
+
+        Raises:
+            BadInputError: there is no such place, or the prompt cannot be written on a line.
+        """
+        from nnsight_magic.analyses.cell_of_point import cell_with, point_of
+        from nnsight_magic.analyses.cell_of_reading import all_lens_lines
+
+        along = axes(self.entropy)
+        at = point_of(along, {}, {"row": str(row), "position": position})
+        place = {axis.name: axis.places[k] for axis, k in zip(along, at, strict=True)}
+        return cell_with(self.token.attrs, lambda recipe: all_lens_lines(recipe, place))
 
     # -- forms --------------------------------------------------------------------------------
 
@@ -124,6 +144,8 @@ def _view(lens: Lens, settled: bool) -> GridView:
         numbers=_beside(lens),
         answer=lens.answer,
         settled=lens.settled.values.tolist() if settled else (),
+        modules=[lens.modules.get(row, "") for row in lens.rows],
+        cells=lambda row, position: lens.as_cell(row=lens.rows[row], position=position),
         note="; ".join([*lens.notices, *answer_in_words(lens)]),
     )
 

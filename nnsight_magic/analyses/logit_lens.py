@@ -98,7 +98,8 @@ def lens(
 def _recipe(model: Any, ran: Any, answer: int | None, of: str, through: Any) -> dict[str, str]:
     """How a number of the lens is read again, and of what it is."""
     metric = None if answer is None else Metric("log-probability", "", (answer,))
-    more: dict[str, Any] = {"of": of, "blocks": len(model.layers)}
+    numbers = ["token", "probability", "entropy", *(["rank", "logprob"] if metric else [])]
+    more: dict[str, Any] = {"of": of, "blocks": len(model.layers), "numbers": numbers}
     if through is not None:
         more["through"] = str(through)
         if not isinstance(through, str | Path):
@@ -232,7 +233,11 @@ def _assembled(
         )
     ids = sorted({*token.values.ravel().tolist()})
     texts = dict(zip(ids, token_texts(getattr(model, "tokenizer", None), ids), strict=True))
-    return Lens(token, **found, texts=texts, answer=words, notices=notices_of(model))
+    blocks = (str(each.path) for each in model.layers)
+    modules = {str(layer): path for layer, path in enumerate(blocks)}
+    return Lens(
+        token, **found, texts=texts, answer=words, notices=notices_of(model), modules=modules
+    )
 
 
 def _settled(token: Result, final: torch.Tensor, attrs: Mapping[str, Any]) -> Result:

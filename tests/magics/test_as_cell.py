@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 
 import pytest
 import torch
@@ -69,6 +70,46 @@ def test_the_lens_s_numbers_in_every_row(shell, of):
         found.settled.as_cell(position=1)
     cell = analyses.lens(shell.ns["model"], PROMPT).entropy.as_cell(row=found.rows[0], position=2)
     assert cell.startswith(f"%%trace {json.dumps(PROMPT)}\n")
+
+
+def run_cell(shell, cell):
+    shell.run(cell.replace("\n", " -q\n", 1))
+    return {name: float(shell.ns[f"{name}_here"]) for name in re.findall(r"(\w+)_here =", cell)}
+
+
+def test_a_place_of_the_lens_s_grid_gives_its_token_and_all_its_numbers(shell):
+    """As the view asks for it, and in Python."""
+    found = analyses.lens(shell.ns["model"], PROMPT, 7)
+    view = found.view()
+    for row, position in ((0, 1), (2, 3), (-1, -1)):
+        at = [row % len(found.rows), position % len(found.tokens)]
+        text = view.answers["cell"]({"at": at})[0]["text"]
+        assert text == found.as_cell(row=found.rows[row], position=at[1])
+        numbers = run_cell(shell, text)
+        for name, number in numbers.items():
+            there = getattr(found, name)
+            there = there.isel(place=0) if "place" in there.dims else there
+            assert number == pytest.approx(float(there[tuple(at)]), abs=2e-4), name
+        assert list(numbers) == ["token", "probability", "entropy", "rank", "logprob"]
+    assert "rank_here" not in analyses.lens(shell.ns["model"], PROMPT).as_cell(row=0, position=0)
+    for wrong in ([0, 99], [0], None, ["0", 1]):
+        with pytest.raises(BadInputError, match="no place"):
+            view.answers["cell"]({"at": wrong})
+    assert view.can == ["cell"] and view.modules[0] == "" and view.modules[-1].endswith("2")
+    with pytest.raises(BadInputError, match="no place '9'"):
+        found.as_cell(row=9, position=0)
+
+
+def test_a_head_s_cell_gives_its_pattern(shell):
+    found = analyses.attention(shell.ns["model"], PROMPT)
+    view = found.view()
+    text = view.answers["cell"]({"at": [2, 3]})[0]["text"]
+    shell.run(text.replace("\n", " -q\n", 1))
+    expected = torch.tensor(found.patterns.sel(layer=2, head=3).values)
+    torch.testing.assert_close(shell.ns["pattern_here"].float(), expected, atol=1e-5, rtol=0)
+    assert all(path.endswith("attn") for path in view.modules)
+    with pytest.raises(BadInputError, match="no place"):
+        found.as_cell(layer=9, head=0)
 
 
 def test_a_lens_through_a_file_names_it_and_maps_without_one_have_no_cell(shell, tmp_path):

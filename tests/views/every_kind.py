@@ -37,6 +37,7 @@ QUESTIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "kinds": ("tree", {"numbers": [0]}),
     "details": ("tree", {"path": "1"}),
     "stop": ("steps", {}),
+    "cell": ("grid", {"at": [0, 1]}),
     "links": ("heads", {"heads": [[0, 0]], "token": 1}),
 }
 # What the bytes of a trait or of an answer are, beside JSON.
@@ -80,7 +81,14 @@ def every_kind() -> dict[str, View]:
         "tensors": [tensor, compared],
     }
     trace = TraceView("run 3", ["2 tokens"], wrote=["h"], notices=["n"], texts=[texts], **parts)
-    grid = GridView([[[("b", 0.5)], [("c", 0.75)]]], ["a", "b"], ["block 3"], "lens")
+    grid = GridView(
+        [[[("b", 0.5)], [("c", 0.75)]]],
+        ["a", "b"],
+        ["block 3"],
+        "lens",
+        modules=["0"],
+        cells=lambda row, position: f"%%trace {row} {position}",
+    )
     small = np.array([[[[1.0, 0.0], [0.25, 0.75]]]])
     heads = HeadsView(small, [3], ["a", " b"], {"first": np.array([[0.25]])}, small, "heads")
     all_kinds = [trace, grid, heads, tensor, compared, parts["tokens"], parts["steps"], tree]

@@ -14,8 +14,8 @@ const READ_BY = {
   tree: FILES.filter((name) => name.startsWith("tree/")),
   compare: ["compare/compare.tsx"],
   tokens: ["tokens/tokens.tsx"],
-  grid: ["tokens/grid.tsx"],
-  heads: ["heads/heads.tsx", "heads/strip.tsx"],
+  grid: ["tokens/grid.tsx", "core/as_cell.tsx"],
+  heads: ["heads/heads.tsx", "heads/strip.tsx", "core/as_cell.tsx"],
   steps: ["steps/steps.tsx"],
   trace: ["trace/trace.tsx"],
 };

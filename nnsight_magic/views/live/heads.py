@@ -15,6 +15,7 @@ from nnsight_magic.views.data.in_blocks import InBlocks
 from nnsight_magic.views.data.levels import pack
 from nnsight_magic.views.data.links import Links
 from nnsight_magic.views.data.wire import packed_json
+from nnsight_magic.views.live.as_cell import Cells, cell_at
 from nnsight_magic.views.live.tensor import TensorView
 from nnsight_magic.views.live.view import Answer, Selection, ShownText, View
 
@@ -30,6 +31,8 @@ class HeadsView(View):
         at: the head that is large: the place of its block, and its number in it.
         chosen: heads whose mean the tokens show, as `at` each; without any the large one alone.
         large: the viewer of the patterns, from the attending token down to the one attended across.
+        modules: the path of each block's attention, or none; selecting a head selects it.
+        can: `cell` where a head can be had as a cell.
         selection.token: the token whose links are shown.
     """
 
@@ -40,6 +43,8 @@ class HeadsView(View):
     score = traitlets.Unicode().tag(sync=True)
     at = traitlets.List(traitlets.Int(), minlen=2, maxlen=2, default_value=[0, 0]).tag(sync=True)
     chosen = traitlets.List(traitlets.List(traitlets.Int(), minlen=2, maxlen=2)).tag(sync=True)
+    modules = traitlets.List(traitlets.Unicode()).tag(sync=True)
+    can = traitlets.List(traitlets.Unicode()).tag(sync=True)
     large = traitlets.Instance(TensorView).tag(sync=True, **ipywidgets.widget_serialization)
 
     def __init__(
@@ -52,6 +57,7 @@ class HeadsView(View):
         title: str = "",
         *,
         sink: bool = False,
+        cells: Cells | None = None,
         **state: Any,
     ) -> None:
         """A view of patterns.
@@ -64,11 +70,14 @@ class HeadsView(View):
             patterns: `(blocks, heads, from, to)`, or what reads them a block at a time; without
                 them the pooled ones are drawn large.
             sink: whether the last column of every pattern is the weight on a sink.
+            cells: the text of a cell that gives the pattern of a block's head, by their places.
 
         Raises:
             BadInputError: these do not fit each other.
         """
         self.heads = Heads(np.asarray(small), layers, tokens, scores, sink)
+        self._cells = cells
+        state.setdefault("can", ["cell"] if cells else [])
         state.setdefault("score", next(iter(scores), ""))
         if state["score"] and state["score"] not in scores:
             raise BadInputError(f"there is no score {state['score']!r} among {list(scores)}")
@@ -129,7 +138,10 @@ class HeadsView(View):
 
     @property
     def answers(self) -> dict[str, Callable[[dict[str, Any]], Answer]]:
-        return {"links": self._links}
+        return {"links": self._links, "cell": self._cell}
+
+    def _cell(self, asked: dict[str, Any]) -> Answer:
+        return cell_at(self._cells, asked.get("at"), self.heads.small.shape[:2])
 
     def _links(self, asked: dict[str, Any]) -> Answer:
         """The weights of a token's row and of its column, float32."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import traitlets
@@ -10,7 +10,8 @@ import traitlets
 from nnsight_magic.errors import BadInputError
 from nnsight_magic.views.data.strips import Guess, TokenGrid, TokenStrip
 from nnsight_magic.views.data.wire import packed_json
-from nnsight_magic.views.live.view import ShownText, View
+from nnsight_magic.views.live.as_cell import Cells, cell_at
+from nnsight_magic.views.live.view import Answer, ShownText, View
 
 
 class TokensView(View):
@@ -63,6 +64,8 @@ class GridView(View):
         coloured: the name of the numbers that colour the cells; "" for the probability of the
             likeliest token.
         note: a sentence beside the title.
+        modules: the path of each row's module, or ""; selecting a row selects it.
+        can: `cell` where a place can be had as a cell.
     """
 
     title = ShownText().tag(sync=True)
@@ -70,6 +73,8 @@ class GridView(View):
     coloured = traitlets.Unicode().tag(sync=True)
     packed = traitlets.Bytes().tag(sync=True)
     cell = traitlets.List(traitlets.Int()).tag(sync=True)
+    modules = traitlets.List(traitlets.Unicode()).tag(sync=True)
+    can = traitlets.List(traitlets.Unicode()).tag(sync=True)
 
     def __init__(
         self,
@@ -81,6 +86,7 @@ class GridView(View):
         numbers: Mapping[str, Sequence[Sequence[float]]] | None = None,
         answer: str = "",
         settled: Sequence[int] = (),
+        cells: Cells | None = None,
         **state: Any,
     ) -> None:
         """`top[row][position]` are the likeliest tokens with their probabilities, best first.
@@ -90,11 +96,21 @@ class GridView(View):
                 stand beside the rows.
             answer: a token that is followed through the rows; its rank is the number `rank`.
             settled: for each position the row from which on its last token stays the likeliest.
+            cells: the text of a cell that gives the place of a row and a position.
         """
+        self._cells = cells
+        state.setdefault("can", ["cell"] if cells else [])
         self.grid = TokenGrid.of(top, tokens, rows, numbers, answer, settled)
         self.strips = list(self.grid.strips)
         self.rows = [strip.name for strip in self.strips]
         super().__init__(kind="grid", title=title, packed=packed_json(self.grid.packed()), **state)
+
+    @property
+    def answers(self) -> dict[str, Callable[[dict[str, Any]], Answer]]:
+        return {"cell": self._cell}
+
+    def _cell(self, asked: dict[str, Any]) -> Answer:
+        return cell_at(self._cells, asked.get("at"), (len(self.rows), len(self.grid.tokens)))
 
     def text(self) -> str:
         from nnsight_magic.views.still.grid import text

@@ -1,6 +1,7 @@
 // Attention of all heads: small multiples, blocks down and heads across, one head large, and heads by
 // their score.
 import { useEffect, useRef, useState } from "preact/hooks";
+import { AsCell } from "../core/as_cell";
 import { cachedScale, type Ground } from "../core/colour";
 import { number } from "../core/format";
 import { inflate } from "../core/kernel";
@@ -53,6 +54,8 @@ function Parts({ model, large, form, selection }: PartsProps) {
   const [, setAt] = useTrait<number[]>(model, "at");
   const [chosen, setChosen] = useTrait<Place[]>(model, "chosen");
   const [, setHead] = useSelected(selection, "head");
+  const [, setModule] = useSelected(selection, "module");
+  const [modules] = useTrait<string[]>(model, "modules");
   const root = useRef<HTMLDivElement>(null);
   const ground = useGround(() => root.current);
   const place = index.slice(0, 2) as Place;
@@ -60,6 +63,7 @@ function Parts({ model, large, form, selection }: PartsProps) {
     setIndex([...to, ...index.slice(2)]);
     setAt(to);
     setHead(to[1]);
+    if (modules?.[to[0]]) setModule(modules[to[0]]);
   };
   const toggle = (head: Place) => setChosen(toggled(chosen, head));
   return (
@@ -74,6 +78,7 @@ function Parts({ model, large, form, selection }: PartsProps) {
           </span>
         </div>
         <View model={large} selected={selection} />
+        <AsCell model={model} at={place} />
         <Table
           form={form}
           score={score}

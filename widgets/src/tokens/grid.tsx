@@ -1,6 +1,7 @@
 // The lens grid: layers down, positions across, in each place the likeliest token, and beside the rows
 // the numbers of the position that is looked at.
 import { useEffect, useRef, useState } from "preact/hooks";
+import { AsCell } from "../core/as_cell";
 import { cachedScale, css, type Ground, inkOn, place } from "../core/colour";
 import { number, percent, visible } from "../core/format";
 import { useTrait } from "../core/model";
@@ -20,6 +21,8 @@ export function GridView({ model, selection }: { model: Model; selection: Model 
   const [cell, setCell] = useTrait<number[]>(model, "cell");
   const [coloured, setColoured] = useTrait<string>(model, "coloured");
   const [token, setToken] = useSelected(selection, "token");
+  const [module, setModule] = useSelected(selection, "module");
+  const [modules] = useTrait<string[]>(model, "modules");
   const [hover, setHover] = useState<At | null>(null);
   const root = useRef<HTMLElement>(null);
   const box = useRef<HTMLDivElement>(null);
@@ -37,6 +40,7 @@ export function GridView({ model, selection }: { model: Model; selection: Model 
     const to = [Math.min(last[0], Math.max(0, row)), Math.min(last[1], Math.max(0, column))];
     setCell(to);
     setToken(to[1]);
+    if (modules?.[to[0]]) setModule(modules[to[0]]);
   };
   const keys = walker({
     at: stands,
@@ -68,6 +72,7 @@ export function GridView({ model, selection }: { model: Model; selection: Model 
           grid={grid}
           chosen={chosen}
           token={token}
+          marked={module ? (modules ?? []).indexOf(module) : -1}
           shading={shading}
           ground={ground}
           onHover={setHover}
@@ -76,6 +81,7 @@ export function GridView({ model, selection }: { model: Model; selection: Model 
       </div>
       <Marks grid={grid} />
       <Chosen grid={grid} chosen={chosen} />
+      <AsCell model={model} at={stands} />
     </section>
   );
 }
@@ -128,13 +134,15 @@ interface CellsProps {
   grid: Grid;
   chosen: At;
   token: number;
+  /** the row of the module that is selected in other views, or -1 */
+  marked: number;
   shading: Shading;
   ground: Ground;
   onHover(at: At): void;
   onSelect(row: number, column: number): void;
 }
 
-function Cells({ grid, chosen, token, shading, ground, onHover, onSelect }: CellsProps) {
+function Cells({ grid, chosen, token, marked, shading, ground, onHover, onSelect }: CellsProps) {
   const names = Object.keys(grid.numbers);
   return (
     <table>
@@ -158,7 +166,9 @@ function Cells({ grid, chosen, token, shading, ground, onHover, onSelect }: Cell
       <tbody>
         {grid.rows.map((name, row) => (
           <tr key={row}>
-            <th scope="row">{name}</th>
+            <th scope="row" class={row === marked ? "nnv-selected" : ""}>
+              {name}
+            </th>
             {grid.cells[row].map((top, column) => (
               <Cell
                 key={column}
