@@ -14,6 +14,7 @@ from nnsight_magic.language.named import NAMED_VALUES, offers_named
 from nnsight_magic.language.names import (
     HANDLE_ATTRIBUTES,
     OF_ATTENTION,
+    SWEEP_NAMES,
     TRACE_NAMES,
     VALUE_ATTRIBUTES,
 )
@@ -38,6 +39,7 @@ _STEP = r"(?:\[[^\[\]]*\]|\(\))*"
 _PATH = re.compile(rf"(?<![\w.\])])([^\W\d]\w*{_STEP}(?:\.[^\W\d]\w*{_STEP})*)\.(\w*)$")
 _INDEX = re.compile(rf"(?<![\w.\])])([^\W\d]\w*{_STEP}(?:\.[^\W\d]\w*{_STEP})*)\[(-?\d*)$")
 _NAME = re.compile(r"(?<![\w.\"'])([^\W\d]\w*)$")
+_GRID = re.compile(r"(?<![\w.])grid\.(\w*)$")
 _TOKEN = re.compile(r"\[[^\[\]]*,\s*(?:[^\[\],]*:)?([\"'])([^\"']*)$")
 
 
@@ -64,16 +66,24 @@ def complete(
     prompts: Iterable[str] = (),
     tokens: Iterable[str] = (),
     shapes: Mapping[str, Any] | None = None,
+    *,
+    sweeps: bool = False,
 ) -> Completions | None:
     """What can stand at the end of `line`, the part of a cell's line before the cursor.
 
     `tokens` are the prompt's, `shapes` what is known of `layers[3].mlp.output` and the like.
+    A cell that `sweeps` has names of its own.
     """
     shapes = shapes or {}
     prompts = tuple(prompts)
     if found := _TOKEN.search(line):
         return _tokens(found[2], found[1], tokens)
+    if sweeps and (found := _GRID.search(line)):
+        points = Candidate("points(", "points that stand side by side")
+        return Completions(found[1], (points,) if points.text.startswith(found[1]) else (), True)
     if found := _PATH.search(line):
+        if sweeps and found[1] in prompts and "tokens".startswith(found[2] or "-"):
+            return _with_tokens(_of_handle(model, found[2], shapes))
         handle = resolve(found[1], model, prompts)
         if handle is None:
             return None
@@ -82,8 +92,14 @@ def complete(
         handle = resolve(found[1], model, prompts)
         return None if handle is None else _indices(handle, found[2], shapes)
     if found := _NAME.search(line):
-        return _names(found[1], model, prompts)
+        return _names(found[1], model, prompts, sweeps=sweeps)
     return None
+
+
+def _with_tokens(found: Completions) -> Completions:
+    """The same with `tokens`, the positions of one prompt as an axis."""
+    tokens = Candidate("tokens", "the positions of this prompt")
+    return Completions(found.fragment, (tokens, *found.candidates), found.exclusive)
 
 
 def _tokens(fragment: str, quote: str, tokens: Iterable[str]) -> Completions:
@@ -127,8 +143,9 @@ def _indices(handle: Any, fragment: str, shapes: Mapping[str, Any]) -> Completio
     return Completions(fragment, found, True)
 
 
-def _names(fragment: str, model: Any, prompts: Iterable[str]) -> Completions:
-    found = [Candidate(name, f"trace: {text}") for name, text in TRACE_NAMES.items()]
+def _names(fragment: str, model: Any, prompts: Iterable[str], *, sweeps: bool) -> Completions:
+    known = {**SWEEP_NAMES, **TRACE_NAMES} if sweeps else TRACE_NAMES
+    found = [Candidate(name, f"trace: {text}") for name, text in known.items()]
     found += [Candidate(name, "prompt") for name in prompts]
     modules = {**children(model), **standard(model)} if model is not None else {}
     found += [Candidate(n, kind_of(m)) for n, m in modules.items() if n not in TRACE_NAMES]

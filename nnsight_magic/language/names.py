@@ -25,6 +25,12 @@ SWEEP_NAMES: dict[str, str] = {
     "grid": "grid(layer=layers, position=tokens): the points of a sweep; grid.points(…) for pairs",
     "heads": "the attention heads of a block, as an axis of a grid",
 }
+# What names of the trace are where they stand in `grid(…)`.
+AXIS_NAMES: dict[str, str] = {
+    "layers": "as an axis of a grid: the numbers of the blocks, or of some: layers[10:20]",
+    "tokens": 'as an axis of a grid: the positions of the prompt, or of some: tokens["Tower":]',
+    "prompt": "as an axis of a grid: the prompts, on each of which its points run",
+}
 
 # Trace names that stand for a tensor of the forward, so that assigning one writes it.
 WRITABLE = frozenset({"logits", "output"})
@@ -55,6 +61,19 @@ HANDLE_ATTRIBUTES: dict[str, str] = {
 }
 
 OF_ATTENTION = ("heads", "pattern")  # those that only an attention module has
+
+
+def meaning(name: str, *, sweeps: bool = False) -> str | None:
+    """What a name of the trace means, in one line; `None` for a name that it does not have.
+
+    >>> meaning("heads", sweeps=True)
+    'the attention heads of a block, as an axis of a grid'
+    """
+    if not sweeps:
+        return TRACE_NAMES.get(name)
+    told = {**TRACE_NAMES, **SWEEP_NAMES}.get(name)
+    return told if name not in AXIS_NAMES else f"{told}; {AXIS_NAMES[name]}"
+
 
 # The hidden name under which a running cell finds its trace. Dunder, so that it can collide with
 # no notebook variable and never shows in completion.

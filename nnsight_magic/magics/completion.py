@@ -78,7 +78,7 @@ def completions(text: str, line_number: int, column: int, magics: Any) -> Comple
     head = next((m for m in map(_MAGIC.match, lines[:line_number]) if m and m[2] in CELLS), None)
     if head is None or head[1] != "%%":
         return in_plain_cell(before, magics)
-    return in_body(before, head[3], magics)
+    return in_body(before, head[3], magics, sweeps=head[2] == "sweep")
 
 
 def in_plain_cell(before: str, magics: Any) -> Completions | None:
@@ -92,7 +92,7 @@ def in_plain_cell(before: str, magics: Any) -> Completions | None:
     return complete(path, model, (), (), magics.shapes.known(model))
 
 
-def in_body(before: str, line: str, magics: Any) -> Completions | None:
+def in_body(before: str, line: str, magics: Any, *, sweeps: bool = False) -> Completions | None:
     """Inside a trace cell: paths of the model, trace names, prompts, tokens."""
     try:
         pieces = split(line)
@@ -104,7 +104,7 @@ def in_body(before: str, line: str, magics: Any) -> Completions | None:
         return None
     names = [piece.name for piece in pieces if piece.quoted and piece.name]
     tokens = _tokens(pieces, model, magics)
-    return complete(before, model, names, tokens, magics.shapes.known(model))
+    return complete(before, model, names, tokens, magics.shapes.known(model), sweeps=sweeps)
 
 
 def _tokens(pieces: list[Piece], model: Any, magics: Any) -> list[str]:

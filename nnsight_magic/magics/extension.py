@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, cast
 
 from IPython.core.interactiveshell import InteractiveShell
@@ -20,7 +22,9 @@ from traitlets import Bool, Int, Unicode
 
 from nnsight_magic.errors import CellError, NnsightError, OptionError
 from nnsight_magic.front_end import shows_views
+from nnsight_magic.language.names import SWEEP_NAMES
 from nnsight_magic.magics.errors_shown import show_cell_error, show_from_cell
+from nnsight_magic.magics.inspection import only_questions
 from nnsight_magic.magics.models import Models
 from nnsight_magic.magics.options import HelpShown, Line, help_text, line_error, read_line
 from nnsight_magic.magics.shapes import Shapes
@@ -160,7 +164,11 @@ class NNsightMagic(Magics):
         if magic == "edit":
             return self._record_edit(name, model, read, body, place, line)
         if magic == "sweep":
-            return self._run_sweep(model, read, body, place, line)
+            if asked := only_questions(body):
+                for each in asked:
+                    self._line("about", each, partial(self._about, sweeps=True))
+                return None
+            return self._run_sweep(name, model, read, body, place, line)
         return self._run_on(name, model, magic, read, body, place, line)
 
     @contextmanager
@@ -244,11 +252,15 @@ class NNsightMagic(Magics):
             namespace[read.output] = result
         return None if read.quiet else result
 
-    def _run_sweep(self, model: Any, read: Line, body: str, place: CellPlace, line: str) -> Any:
+    def _run_sweep(
+        self, name: str, model: Any, read: Line, body: str, place: CellPlace, line: str
+    ) -> Any:
         __tracebackhide__ = True
         from nnsight_magic.magics.sweep import Asked, prepare
+        from nnsight_magic.magics.sweep_record import Ran, sweep_record
         from nnsight_magic.magics.sweeping import run
         from nnsight_magic.magics.unfinished import Unfinished
+        from nnsight_magic.results.result import TraceResult
 
         if self._unfinished is None:
             self._unfinished = Unfinished()
@@ -257,13 +269,24 @@ class NNsightMagic(Magics):
         live = not read.quiet and bool(read.view) and shows_views(self.shell)
         with self._errors_of_line("sweep", line, place.title):
             cell = prepare(asked)
+        before, began = self.runs_made.standing(namespace), time.perf_counter()
+        error: BaseException | None = None
         try:
             result = run(cell, self._unfinished, live=live)
-        except CellError as error:
-            raise show_cell_error(error, place.title, self.colour) from None
-        except BaseException as error:
-            show_from_cell(error, self.shell)
+        except CellError as refused:
+            raise show_cell_error(refused, place.title, self.colour) from None
+        except BaseException as raised:
+            error = raised
+            show_from_cell(raised, self.shell)
             raise
+        finally:
+            self.runs_made.keep_overwritten(before, namespace, self.overwritten)
+            before.clear()  # the traceback holds this frame
+            if cell.found is not None and not read.dry:
+                seconds = time.perf_counter() - began
+                ran = Ran(self.runs_made.next_number, name, seconds, error)
+                self.runs_made.add(TraceResult(sweep_record(cell, ran)))
+            error = None
         if read.output:
             namespace[read.output] = result
         return None if read.quiet or result is None else result
@@ -410,14 +433,19 @@ class NNsightMagic(Magics):
                 return
         print(told)
 
-    def _about(self, read: Line) -> None:
+    def _about(self, read: Line, *, sweeps: bool = False) -> None:
         from nnsight_magic.language.complete import about
-        from nnsight_magic.magics.inspection import first_name, handle_of
+        from nnsight_magic.language.names import meaning
+        from nnsight_magic.magics.inspection import MODULES, first_name, handle_of
         from nnsight_magic.terminal import fitted
 
         if len(read.words) != 1:
             raise OptionError("give one module: %about layers[3].mlp")
         handle = handle_of(read.words[0], self)
+        told = meaning(read.words[0], sweeps=sweeps or read.words[0] in SWEEP_NAMES)
+        if told and (sweeps or read.words[0] not in MODULES):
+            print(fitted(f"{read.words[0]}: {told}"))
+            return
         if handle is None:
             if first_name(read.words[0]) in self.shell.user_ns:
                 # `norm = f` and `norm?` in one cell: the variable came after the cell was read.

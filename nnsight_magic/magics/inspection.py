@@ -13,6 +13,7 @@ from typing import Any
 
 from nnsight_magic.errors import NnsightError
 from nnsight_magic.language.complete import resolve
+from nnsight_magic.language.names import SWEEP_NAMES, TRACE_NAMES
 from nnsight_magic.magics.options import CELLS
 
 _QUESTION = re.compile(r"^(\s*)\?{0,2}\s*([^\W\d]\w*(?:\.\w+|\[[^\[\]]+\])*)\s*\?{1,2}\s*$")
@@ -23,11 +24,24 @@ def transformer(magics: Any) -> Callable[[list[str]], list[str]]:
     """A transformer of a cell's lines, for `shell.input_transformers_cleanup`."""
 
     def nnsight_questions(lines: list[str]) -> list[str]:
-        return [_about(line, magics) for line in lines]
+        known = _names_of(lines[0] if lines else "")
+        return [_about(line, magics, known) for line in lines]
 
     return nnsight_questions
 
 
+def _names_of(line: str) -> frozenset[str]:
+    """The names that a cell with this first line has of its trace and are no modules."""
+    found = _OURS.match(line)
+    if found is None:
+        return frozenset()
+    more = SWEEP_NAMES if found[1] == "%%sweep" else {}
+    return frozenset({*TRACE_NAMES, *more} - MODULES)
+
+
+MODULES = frozenset(
+    {"model", "layers", "embed", "norm", "unembed"}
+)  # names of a trace that are modules
 _EMPTY = re.compile(rf"^%%(?:{'|'.join(CELLS)})\b[^?]*$")
 
 
@@ -86,10 +100,23 @@ def _is_code(text: str) -> bool:
     return True
 
 
-def _about(line: str, magics: Any) -> str:
+def only_questions(body: str) -> list[str]:
+    """The paths that a cell asks about, where it does nothing else; else none.
+
+    >>> only_questions("%about grid\n\n%about layers[3]")
+    ['grid', 'layers[3]']
+    """
+    lines = [line.strip() for line in body.splitlines() if line.strip()]
+    asked = [line.removeprefix("%about ") for line in lines if line.startswith("%about ")]
+    return asked if len(asked) == len(lines) else []
+
+
+def _about(line: str, magics: Any, known: frozenset[str]) -> str:
     if "?" not in line:
         return line
     found = _QUESTION.match(line) or _QUESTION_BEFORE.match(line)
+    if found is not None and found[2] in known:
+        return f"{found[1]}%about {found[2]}\n"
     if found is None or handle_of(found[2], magics) is None:
         return line
     return f"{found[1]}%about {found[2]}\n"

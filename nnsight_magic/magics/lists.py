@@ -127,6 +127,8 @@ def _ran(result: TraceResult) -> str:
 
 
 def _best(result: TraceResult) -> str:
+    if result.record.best:
+        return result.record.best
     if not result.prompts:
         return ""
     first = result.prompts[0]

@@ -20,6 +20,8 @@ def compared(first: RunRecord, second: RunRecord) -> str:
     if first.model.edits or second.model.edits:
         told = (", ".join(each.model.edits) or "none" for each in (first, second))
         rows.insert(2, ("edits in force", *told))
+    if first.best or second.best:
+        rows.append(("farthest", first.best, second.best))
     for index in range(max(len(first.prompts), len(second.prompts))):
         pair = [r.prompts[index] if index < len(r.prompts) else None for r in (first, second)]
         rows.append(("prompt", *(shortened(p.text, 40) if p else "" for p in pair)))

@@ -190,6 +190,7 @@ class Extent:
         forwards: how many forwards it took.
         seconds: time of the cell's run.
         failed: "interrupted", or which error ended the cell; else "".
+        points: of a sweep, how many are finished and how many there are.
     """
 
     blocks_run: int = 0
@@ -200,6 +201,7 @@ class Extent:
     forwards: int = 0
     seconds: float = 0.0
     failed: str = ""
+    points: tuple[int, int] = (0, 0)
 
     @property
     def in_words(self) -> str:
@@ -224,10 +226,10 @@ class Extent:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What is known of one run of a `%%trace` or `%%generate` cell.
+    """What is known of one run of a `%%trace`, `%%generate` or `%%sweep` cell.
 
     Attributes:
-        magic: "trace" or "generate".
+        magic: "trace", "generate" or "sweep".
         number: of the run in this session, as `%runs` lists it.
         prompts: one `PromptResult` for each row of the batch.
         saved: the variables that the cell saved.
@@ -235,6 +237,7 @@ class RunRecord:
         modules: the modules that were read or written.
         notices: what the user should know about the run.
         source: the cell's text.
+        best: of a sweep, the point that stands out most, in words.
     """
 
     magic: str
@@ -248,13 +251,17 @@ class RunRecord:
     modules: tuple[ModuleTouch, ...] = ()
     notices: tuple[str, ...] = ()
     source: str = ""
+    best: str = ""
 
     @property
     def extent(self) -> str:
-        """How far the run went, in words: blocks, or new tokens."""
+        """How far the run went, in words: blocks, new tokens, or points."""
         if self.ran.failed:
             return self.ran.failed
         if self.magic == "generate":
             count = max((len(each.generated) for each in self.prompts), default=0)
             return f"{count} new token{'s' * (count != 1)}"
+        if self.magic == "sweep":
+            done, total = self.ran.points
+            return f"{total} points" if done == total else f"{done} of {total} points"
         return self.ran.in_words

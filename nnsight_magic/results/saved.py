@@ -26,6 +26,10 @@ def describe_saved(name: str, where: str, value: Any, stepped: bool = False) -> 
             weakref.ref(value),
             stepped,
         )
+    if hasattr(value, "dims") and hasattr(value, "nbytes"):  # numbers with named axes
+        shape, dtype = tuple(value.shape), str(value.dtype)
+        kind = type(value).__name__
+        return SavedVariable(name, kind, shape, dtype, "cpu", where, int(value.nbytes))
     tensors = list(_tensors_in(value))
     size = sum(each.numel() * each.element_size() for each in tensors)
     kind = type(value).__name__

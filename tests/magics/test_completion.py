@@ -183,3 +183,15 @@ def test_a_model_without_tokens_is_not_scanned(shell):
     shell.run("net[0]?")
     assert "Linear" in shell.text
     assert "(4, 3)" in shell.text
+
+
+def test_names_of_a_sweep_are_offered_in_its_cell_alone(complete):
+    head = '%%sweep clean="a" corrupt="b"\n'
+    loop = head + "for layer, head in "
+    assert loop + "grid" in complete(loop + "gr")
+    for begun, name in [("hea", "heads"), ("lay", "layers"), ("tok", "tokens"), ("pro", "prompt")]:
+        axis = loop + "grid(axis="
+        assert axis + name in complete(axis + begun)
+    assert loop + "grid.points(" in complete(loop + "grid.p")
+    assert loop + "grid(at=corrupt.tokens" in complete(loop + "grid(at=corrupt.to")
+    assert HEAD + "x = grid" not in complete(HEAD + "x = gr")

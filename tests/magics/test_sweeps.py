@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import types
 
 import numpy as np
@@ -407,3 +408,34 @@ def test_values_of_several_shapes_are_told_after_the_first_batch(shell):
     text = shell.fails(one(body))
     assert "shape (1, 32) at layer=0" in text
     assert len(shell.ns["part"]) == 3
+
+
+# ── beside it ────────────────────────────────────────────────────────────────────────────
+
+
+def test_runs_and_saved_list_sweeps(shell, flags):
+    shell.run(one(HEADS.format(a=7)))
+    shell.run("%runs")
+    line = next(each for each in shell.text.splitlines() if "sweep" in each)
+    assert "12 points" in line and PROMPT[:12] in line and "attn.head" in line
+    shell.run("%saved")
+    assert re.search(r"logprob +Result \(3, 4\) +float32", shell.text)
+    flags.stop = KeyboardInterrupt
+    shell.fails(one(STOPPING, "--batch 1"))
+    shell.run("%runs 1 2")
+    assert re.search(r"extent +12 points +interrupted", shell.text)
+    assert "farthest" in shell.text
+
+
+def test_a_question_in_a_sweep_says_what_a_name_is(shell):
+    for name, said in [
+        ("grid", "the points of a sweep"),
+        ("heads", "the attention heads of a block, as an axis"),
+        ("tokens", "the positions of the prompt"),
+        ("layers", "the numbers of the blocks"),
+    ]:
+        shell.run(one(f"{name}?"))
+        assert shell.text.startswith(f"{name}: ") and said in shell.text
+    shell.run(f'%%trace "{PROMPT}"\nlogits?\nx = logits[0, -1]')
+    assert "final logits" in shell.text
+    assert "not found" in shell.shown("grid?")
