@@ -68,7 +68,8 @@ def ablate(
     Returns:
         How far the metric moves when the place is taken out, axes `layer` and those of `by`;
         `attrs["baseline"]` is the metric of the untouched run. For `"resample"` the mean of the
-        repeats, and `attrs["standard_error"]` the mean standard error of a point.
+        repeats, with the coordinate `standard_error` of each point's; `attrs["standard_error"]` is
+        their mean.
 
     Raises:
         BadInputError: there is nothing to take a mean over, no text of that length to resample, no
@@ -94,9 +95,12 @@ def ablate(
         "change": 1,
         RECIPE: _recipe(model, ids, metric, place, how, others, baseline, first=first),
     }
+    found = with_axes(values.mean(-1) - baseline, along, "ablated", attrs)
     if len(instead) > 1:
-        attrs["standard_error"] = float((values.std(-1) / len(instead) ** 0.5).mean())
-    return with_axes(values.mean(-1) - baseline, along, "ablated", attrs)
+        error = values.std(-1) / len(instead) ** 0.5
+        found.attrs["standard_error"] = float(error.mean())
+        found = found.assign_coords(standard_error=(found.dims, error.numpy()))
+    return found
 
 
 def _recipe(

@@ -16,7 +16,7 @@ from typing import Any
 
 from nnsight_magic.analyses.cell_of_reading import attention_lines, lens_lines
 from nnsight_magic.analyses.cell_of_sweep import HERE, cell_of_sweep
-from nnsight_magic.analyses.recipe import RECIPE
+from nnsight_magic.analyses.recipe_name import RECIPE
 from nnsight_magic.errors import BadInputError
 from nnsight_magic.near import listing
 

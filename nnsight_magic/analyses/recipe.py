@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from nnsight_magic.analyses.metric import Metric, answer_ids
+from nnsight_magic.analyses.opening import mark_of
 from nnsight_magic.analyses.pair import ids_of_prompt
 from nnsight_magic.analyses.recipe_name import RECIPE as RECIPE
 from nnsight_magic.errors import NnsightError
@@ -34,7 +35,7 @@ def recipe(
         more: what else a point of it needs: numbers, texts and lists of them.
     """
     texts = {name: written(model, prompt, metric.forced) for name, prompt in prompts.items()}
-    told: dict[str, Any] = {"analysis": analysis, "prompts": texts, **more}
+    told: dict[str, Any] = {"analysis": analysis, "model": mark_of(model), "prompts": texts, **more}
     if any(text is None for text in texts.values()):
         told["no"] = (
             "a prompt was given as token ids, and there is no text that is read as just these"

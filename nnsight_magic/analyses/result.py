@@ -10,8 +10,7 @@ coordinate beside it has these, `position_text`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -19,43 +18,16 @@ import numpy as np
 import xarray
 
 from nnsight_magic.analyses.recipe_name import RECIPE
+from nnsight_magic.analyses.result_axes import TEXTS, as_numbers, axes, title_of, words_of
+from nnsight_magic.analyses.result_shown import colours_of, points_of, refill, view_of
 from nnsight_magic.errors import BadInputError
+from nnsight_magic.views.data.points import Along as Along
 from nnsight_magic.views.data.roles import Axis
-from nnsight_magic.views.data.words import number, visible
+from nnsight_magic.views.still.points import text
 
 if TYPE_CHECKING:
-    import torch
-
     from nnsight_magic.analyses.cell_of_point import CellText
-    from nnsight_magic.views.live.tensor import TensorView
-
-LARGEST = 5  # points that are told in words
-AUTOMATIC = {"limits": [], "palette": "auto"}  # the colours of any tensor
-TEXTS = "_text"  # behind an axis' name: the words at its places
-
-
-@dataclass(frozen=True)
-class Along:
-    """One axis: its name, its places, and words for them where there are any.
-
-    >>> Along("position", range(3), ["The", " Eiff", "el"]).label(1)
-    "position 1 ' Eiff'"
-    """
-
-    name: str
-    places: Sequence[Any]
-    words: Sequence[str] | None = None
-
-    def __post_init__(self) -> None:
-        if self.words is not None and len(self.words) != len(self.places):
-            raise BadInputError(
-                f"The axis {self.name} has {len(self.places)} places and {len(self.words)} words."
-            )
-
-    def label(self, at: int) -> str:
-        """One place in words."""
-        word = "" if self.words is None else f" {self.words[at]!r}"
-        return f"{self.name} {self.places[at]}{word}"
+    from nnsight_magic.views.live.points import PointsView
 
 
 class Result(xarray.DataArray):
@@ -113,27 +85,18 @@ class Result(xarray.DataArray):
 
     # -- as a view ----------------------------------------------------------------------------
 
-    def view(self, **state: Any) -> TensorView:
-        """The heat map: a tensor view with the labels of the axes.
+    def view(self, **state: Any) -> PointsView:
+        """The view: a map with the labels of the axes, or bars, and the points by rank.
 
         Args:
-            state: as `TensorView` takes it: `limits`, `palette`, `drawn`, …
+            state: as `TensorView` takes it: `limits`, `palette`, `drawn`, …; and `selection`.
 
         Raises:
             BadInputError: these are no numbers.
         """
-        from nnsight_magic.views.live.tensor import TensorView
+        return view_of(self, self, state)
 
-        words = {axis.name: _words(axis) for axis in axes(self)}
-        return TensorView(
-            as_numbers(self),
-            self.title,
-            axes=[str(name) for name in self.dims],
-            words=words,
-            **(self.colours() | state),
-        )
-
-    def refill(self, view: TensorView, before: Result) -> None:
+    def refill(self, view: PointsView, before: Result) -> None:
         """Shows these values in the view of others, of which they are more.
 
         Args:
@@ -143,19 +106,7 @@ class Result(xarray.DataArray):
         Raises:
             BadInputError: they are of another shape.
         """
-        shown = AUTOMATIC | before.colours()
-        if {name: getattr(view, name) for name in shown} == shown:
-            for name, value in (AUTOMATIC | self.colours()).items():
-                setattr(view, name, value)
-        view.refill(as_numbers(self))
-
-    def colours(self) -> dict[str, Any]:
-        """Limits and palette where they are others than a tensor's own: of log-probabilities one
-        scale that ends at 0, not two of which one is empty."""
-        finite = self.values[np.isfinite(self.values)] if self.dtype.kind == "f" else self.values
-        if finite.size and finite.max() <= 0 and finite.min() < 0:
-            return {"limits": [float(finite.min()), 0.0], "palette": "sequential"}
-        return {}
+        refill(self, view, before)
 
     def figure(self, **state: Any) -> Any:
         """A matplotlib figure with labelled axes, of vectors where the file format has them.
@@ -182,19 +133,15 @@ class Result(xarray.DataArray):
     @property
     def title(self) -> str:
         """What it is: its metric where it has one, else its name."""
-        return str(self.attrs.get("title") or self.attrs.get("metric") or self.name or "")
+        return title_of(self)
 
     def text(self) -> str:
         """Title and size, in a terminal the map, and the largest points in words."""
         if not self.ndim:
             return xarray.DataArray.__repr__(self)
-        sizes = ", ".join(f"{name} {size}" for name, size in self.sizes.items())
+        head, *rest = text(points_of(self), self.title).split("\n")
         drawn = self._map()
-        lines = [f"{self.title} ({sizes})", *([drawn] if drawn else [])]
-        points = list(largest(self))
-        width = max((len(words) for words, _ in points), default=0)
-        lines += [f"{words:<{width}}  {number(value)}" for words, value in points]
-        return "\n".join(lines)
+        return "\n".join([head, *([drawn] if drawn else []), *rest])
 
     def __repr__(self) -> str:
         return self.text()
@@ -206,12 +153,12 @@ class Result(xarray.DataArray):
             tensor = as_numbers(self)
         except BadInputError:
             return None
-        words = (tuple(_words(axis)) for axis in axes(self))
+        words = (tuple(words_of(axis)) for axis in axes(self))
         shown = [
             Axis(str(name), size, each)
             for (name, size), each in zip(self.sizes.items(), words, strict=True)
         ]
-        return terminal_map(tensor, shown, **self.colours())
+        return terminal_map(tensor, shown, **colours_of(self))
 
 
 def with_axes(
@@ -245,70 +192,11 @@ def with_axes(
     return Result(array, coords, [each.name for each in along], name=name, attrs=told)
 
 
-def axes(result: xarray.DataArray) -> list[Along]:
-    """The axes of a result, also after a selection."""
-    found = []
-    for name in map(str, result.dims):
-        places = result[name].values.tolist()
-        texts = result.coords.get(name + TEXTS)
-        words = texts.values.tolist() if texts is not None and texts.dims == (name,) else None
-        found.append(Along(name, places, words))
-    return found
-
-
-def largest(result: xarray.DataArray, count: int = LARGEST) -> Iterator[tuple[str, float]]:
-    """The largest points with their places in words, the largest first.
-
-    Where there is one baseline these are the farthest from it. Else of numbers of both signs they
-    are the farthest from 0, and of others the greatest, which of
-    log-probabilities are the likeliest. Where `attrs["best"]` is `"least"`, as of ranks, they are
-    the least. What is not finite is left out.
-    """
-    values = np.asarray(result.values)
-    if not np.issubdtype(values.dtype, np.number):
-        return
-    flat = values.astype(np.float64).ravel()
-    known = np.isfinite(flat)
-    baseline = result.coords.get("baseline")
-    both = known.any() and flat[known].min() < 0 < flat[known].max()
-    signed = both or result.attrs.get("change")  # of a change, 0 is nothing
-    size = np.abs(flat) if signed else flat
-    if baseline is not None and not baseline.ndim:
-        size = np.abs(flat - float(baseline))
-    size = np.where(known, -flat if result.attrs.get("best") == "least" else size, -np.inf)
-    along = axes(result)
-    for at in np.argsort(-size, kind="stable")[: min(count, int(known.sum()))]:
-        place = np.unravel_index(int(at), values.shape)
-        words = ", ".join(each.label(int(k)) for each, k in zip(along, place, strict=True))
-        yield words, float(flat[at])
-
-
-def as_numbers(result: xarray.DataArray) -> torch.Tensor:
-    """The values as a tensor.
-
-    Raises:
-        BadInputError: they are no numbers.
-    """
-    import torch
-
-    values = np.ascontiguousarray(result.values)
-    if values.dtype.kind not in "fiub":
-        raise BadInputError(f"{result.name or 'this'} holds {values.dtype}, no numbers to draw.")
-    return torch.from_numpy(values)
-
-
 def _computed(found: Any) -> Any:
     """Numbers that were computed from others: no run gives them, so no cell is offered for one."""
     if isinstance(found, xarray.DataArray):
         found.attrs.pop(RECIPE, None)
     return found
-
-
-def _words(axis: Along) -> list[str]:
-    """How the places are labelled in a heat map: `2 osse`."""
-    if axis.words is None:
-        return [str(place) for place in axis.places]
-    return [f"{place} {visible(word)}" for place, word in zip(axis.places, axis.words, strict=True)]
 
 
 def _array(values: Any) -> np.ndarray:

@@ -87,7 +87,8 @@ class Swept:
             along = [Along("point", range(len(self.grid)))]
         trailing = stacked.shape[len(self.grid.shape) :]
         along += [Along(role, range(size)) for role, size in self._trailing(trailing)]
-        attrs = with_trailing(self.attrs, [role for role, _ in self._trailing(trailing)])
+        told = {**self.attrs, "points": len(self.grid), "run": len(self.values(name))}
+        attrs = with_trailing(told, [role for role, _ in self._trailing(trailing)])
         found = with_axes(stacked, along, name, attrs)
         if self.grid.paired:
             for axis in self.grid.axes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +20,7 @@ from IPython.core.magic import (
 from IPython.display import display
 from traitlets import Bool, Int, Unicode
 
+from nnsight_magic.analyses.opening import RUNNERS
 from nnsight_magic.errors import CellError, NnsightError, OptionError
 from nnsight_magic.front_end import shows_views
 from nnsight_magic.language.names import SWEEP_NAMES
@@ -77,6 +78,7 @@ class NNsightMagic(Magics):
         self.shapes = Shapes()
         self._clean_runs: Any = None
         self._unfinished: Any = None  # sweeps that were stopped
+        RUNNERS[:] = [self._run_point]
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -290,6 +292,23 @@ class NNsightMagic(Magics):
         if read.output:
             namespace[read.output] = result
         return None if read.quiet or result is None else result
+
+    def _run_point(
+        self, model: Any, text: str, title: str, beside: Sequence[str], selection: Any
+    ) -> list[Any]:
+        """A point of a result that a view opens."""
+        from nnsight_magic.magics.point_run import run_point
+
+        return run_point(
+            model,
+            text,
+            title,
+            beside,
+            selection,
+            namespace=self.shell.user_ns,
+            settings=self.settings,
+            transform=self._transform,
+        )
 
     def _screen(self, read: Line, model: Any) -> Any:
         """What shows the result by views, where there is a notebook and they are wanted."""

@@ -248,7 +248,7 @@ def run_points(
     line, model, loop = cell.asked.line, cell.asked.model, cell.loop
     found = cell.found = begun(model, cell.runs_on, points, cell.references)
     found.attrs["code"] = cell.program.source
-    found.attrs[RECIPE] = sweep_recipe(line, cell.inputs, cell.names, cell.program, points)
+    found.attrs[RECIPE] = sweep_recipe(model, line, cell.inputs, cell.names, cell.program, points)
     found.results.update(known)
     scope, point = point_function(cell)
     grad = bool(line.grad) or cell.program.wants_gradients

@@ -8,17 +8,19 @@ from typing import Any
 
 from nnsight_magic.analyses.cell_of_point import quoted
 from nnsight_magic.analyses.cell_of_sweep import axis_of_recipe
+from nnsight_magic.analyses.opening import mark_of
 from nnsight_magic.analyses.points import Grid
 from nnsight_magic.language.program import Program
 from nnsight_magic.magics.options import Line
 
 
 def sweep_recipe(
-    line: Line, inputs: Any, names: Sequence[str], program: Program, points: Grid
+    model: Any, line: Line, inputs: Any, names: Sequence[str], program: Program, points: Grid
 ) -> str:
     """The recipe as JSON, for `attrs`.
 
     Args:
+        model: what it runs on.
         line: of the cell.
         inputs, names: the prompts, and their names.
         program: the cell.
@@ -27,6 +29,7 @@ def sweep_recipe(
     assert program.loop is not None
     told: dict[str, Any] = {
         "analysis": "sweep",
+        "model": mark_of(model),
         "code": program.source,
         "line": _line(line, _as_given(line, inputs), names),
         "axes": {

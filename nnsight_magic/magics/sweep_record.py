@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nnsight_magic.analyses.result import largest
+from nnsight_magic.analyses.result_shown import points_of
 from nnsight_magic.language.tokens import joined, prompt_rows
 from nnsight_magic.magics.models import title
 from nnsight_magic.magics.sweep import Cell
 from nnsight_magic.results.record import Extent, PromptResult, RunModel, RunRecord
 from nnsight_magic.results.saved import describe_saved
-from nnsight_magic.views.data.words import number
 
 
 @dataclass(frozen=True)
@@ -74,6 +73,6 @@ def _farthest(cell: Cell) -> str:
     """The point that is farthest from the baseline, of the first name that has numbers."""
     for name, value in cell.saved.items():
         if getattr(value, "ndim", 0) and hasattr(value, "dims"):
-            for words, size in largest(value, 1):
-                return f"{name} {number(size)} at {words}"
+            for words, told in points_of(value).told(1):
+                return f"{name} {told} at {words}"
     return ""

@@ -102,19 +102,7 @@ class SweepResult:
                 show_view(each.view())
             elif name != self.drawn:
                 print(_text(name, each))
-            if beside := _beside(each):
-                print(f"{name}: {beside}")
 
 
 def _text(name: str, result: Any) -> str:
-    text = result.text() if hasattr(result, "text") else f"{name}: {result!r}"
-    return "\n".join([text, *filter(None, [_beside(result)])])
-
-
-def _beside(result: Any) -> str:
-    """The numbers without the writes and on the reference, where they are one each."""
-    return ", ".join(
-        f"{kind} {float(result[kind]):.4g}"
-        for kind in ("baseline", "reference")
-        if hasattr(result, "coords") and kind in result.coords and not result[kind].ndim
-    )
+    return result.text() if hasattr(result, "text") else f"{name}: {result!r}"

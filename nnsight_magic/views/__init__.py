@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from nnsight_magic.views.live.comparison import CompareView as CompareView
     from nnsight_magic.views.live.comparison import compare as compare
     from nnsight_magic.views.live.heads import HeadsView as HeadsView
+    from nnsight_magic.views.live.points import PointsView as PointsView
     from nnsight_magic.views.live.show import show as show
     from nnsight_magic.views.live.steps import StepsView as StepsView
     from nnsight_magic.views.live.tensor import TensorView as TensorView
@@ -44,6 +45,7 @@ _HOMES = {
     "HeadsView": "live.heads",
     "ModuleNote": "data.modules",
     "ModuleTree": "data.modules",
+    "PointsView": "live.points",
     "Selection": "live.view",
     "Step": "data.strips",
     "StepsView": "live.steps",

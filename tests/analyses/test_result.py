@@ -88,7 +88,7 @@ def test_log_probabilities_in_a_terminal_have_one_scale_that_ends_at_0(monkeypat
 
 
 def test_the_heat_map_is_a_tensor_view_with_the_labels_of_the_axes(effect):
-    view = effect.view()
+    view = effect.view().map
     assert [axis["role"] for axis in view.axes] == ["layer", "position"]
     assert view.axes[0]["labels"] == ("3", "4") or list(view.axes[0]["labels"]) == ["3", "4"]
     assert list(view.axes[1]["labels"]) == ["0 The", "1 ·Eiff", "2 el"]
@@ -147,13 +147,14 @@ def test_a_map_that_fills_is_coloured_by_what_it_has_now() -> None:
             [[-0.5, -3.0], [-1.0, 2.0]],
         )
     )
-    view = first.view()
+    whole = first.view()
+    view = whole.map
     assert view.limits == [-0.5, 0]
-    more.refill(view, first)
+    more.refill(whole, first)
     assert (view.limits, view.palette) == ([-3, 0], "sequential")
-    last.refill(view, more)
+    last.refill(whole, more)
     assert (view.limits, view.palette) == ([], "auto")
     assert view.stats["max"] == 2
     view.limits = [-1, 1]  # the user's
-    last.refill(view, last)
+    last.refill(whole, last)
     assert view.limits == [-1, 1]

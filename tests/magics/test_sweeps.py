@@ -341,7 +341,7 @@ def test_dry_says_how_long_it_takes_and_binds_nothing(shell):
 def test_it_says_the_largest_points_and_the_baseline(shell):
     result = shell.run(one(HEADS.format(a=7)))
     lines = repr(result).splitlines()
-    assert lines[0] == "logprob (layer 3, head 4)" and lines[-1].startswith("baseline ")
+    assert lines[0] == "logprob (layer 3, head 4)" and lines[1].startswith("baseline -")
     assert len([line for line in lines if line.startswith("layer ")]) == 5
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,11 @@ import numpy as np
 import torch
 
 from nnsight_magic.views import ModuleNote, compare, describe, show
+from nnsight_magic.views.data.points import Along, Points
 from nnsight_magic.views.data.strips import Step, TokenStrip
 from nnsight_magic.views.data.two_texts import two_texts
 from nnsight_magic.views.live.heads import HeadsView
+from nnsight_magic.views.live.points import PointsView
 from nnsight_magic.views.live.steps import StepsView
 from nnsight_magic.views.live.tokens import GridView, TokensView
 from nnsight_magic.views.live.trace import TraceView
@@ -38,6 +41,7 @@ QUESTIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "details": ("tree", {"path": "1"}),
     "stop": ("steps", {}),
     "cell": ("grid", {"at": [0, 1]}),
+    "open": ("points", {"at": [1, 0]}),
     "links": ("heads", {"heads": [[0, 0]], "token": 1}),
 }
 # What the bytes of a trait or of an answer are, beside JSON.
@@ -91,8 +95,39 @@ def every_kind() -> dict[str, View]:
     )
     small = np.array([[[[1.0, 0.0], [0.25, 0.75]]]])
     heads = HeadsView(small, [3], ["a", " b"], {"first": np.array([[0.25]])}, small, "heads")
-    all_kinds = [trace, grid, heads, tensor, compared, parts["tokens"], parts["steps"], tree]
+    effect = show(VALUES, "effect", axes=("layer", "head"))
+    points = PointsView(effect, points_of_values(), Asked())
+    points.of, points.opened = [0, 1], [tensor]
+    all_kinds = [
+        trace,
+        grid,
+        heads,
+        points,
+        tensor,
+        compared,
+        parts["tokens"],
+        parts["steps"],
+        tree,
+    ]
     return {each.kind: each for each in all_kinds}
+
+
+class Asked:
+    """Measures a point again, as a result does."""
+
+    can = ["cell", "open"]
+
+    def cell(self, at: Sequence[int]) -> str:
+        return f"%%trace {list(at)}"
+
+    def opened(self, at: Sequence[int], selection: Any) -> list[View]:
+        return [show(VALUES[tuple(at)], "a point", selection=selection)]
+
+
+def points_of_values() -> Points:
+    axes = [Along("layer", [3, 4]), Along("head", [0, 1])]
+    values = VALUES.numpy()
+    return Points(axes, values, values, np.full((2, 2), 0.5), "baseline 1")
 
 
 def _linear(count: int) -> list[torch.nn.Module]:
@@ -130,6 +165,8 @@ def states() -> dict[str, dict[str, Any]]:
     names[f"IPY_MODEL_{views['trace'].selection.model_id}"] = "IPY_MODEL_selection"
     names[f"IPY_MODEL_{views['grid'].selection.model_id}"] = "IPY_MODEL_selection"
     names[f"IPY_MODEL_{views['heads'].selection.model_id}"] = "IPY_MODEL_selection"
+    names[f"IPY_MODEL_{views['points'].selection.model_id}"] = "IPY_MODEL_selection"
+    names[f"IPY_MODEL_{views['points'].map.model_id}"] = "IPY_MODEL_map"
     names[f"IPY_MODEL_{views['heads'].large.model_id}"] = "IPY_MODEL_large"
     for part in ("first", "second", "difference"):
         names[f"IPY_MODEL_{getattr(views['compare'], part).model_id}"] = f"IPY_MODEL_{part}"

@@ -30,7 +30,9 @@ from nnsight_magic.views import (
 from nnsight_magic.views.data.two_texts import two_texts
 from nnsight_magic.views.display import still_bundle
 from nnsight_magic.views.live.view import View as Base
+from tests.views.every_kind import Asked
 from tests.views.stripped import stripped, words
+from tests.views.test_points import view as points_view
 
 TOKENS = ["<s>", " a", " <b>x</b>"]
 GUESSES = [(" Paris", 0.46), (" <i>", 0.25), (" of", 0.0002)]
@@ -60,6 +62,7 @@ KINDS: dict[str, Callable[[], Any]] = {
     "compare": lambda: compare(torch.eye(9), torch.ones(9, 9), "two"),
     "tensor": lambda: show(torch.randn(9, 9), "resid"),
     "tree": lambda: tree_view(torch.nn.Sequential(torch.nn.Linear(3, 4)), "net"),
+    "points": lambda: points_view(Asked()),
     "several": lambda: show({"a": torch.eye(9), "b": torch.eye(3)}, "kept"),
 }
 
@@ -127,6 +130,7 @@ def test_a_result_without_views_is_as_good() -> None:
         ("compare", "<CompareView: first (9, 9) float32, cpu against second (9, 9) float32, cpu"),
         ("tensor", "<TensorView: resid (9, 9) float32, cpu>"),
         ("tree", "<TreeView: net Sequential 16>"),
+        ("points", "<PointsView: effect (layer 2, position 3)>"),
         ("several", "<TraceView: kept · 2 tensors>"),
     ],
 )

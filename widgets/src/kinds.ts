@@ -2,6 +2,7 @@
 import { CompareView } from "./compare/compare";
 import { register } from "./core/view";
 import { HeadsView } from "./heads/heads";
+import { PointsView } from "./points/points";
 import { StepsView } from "./steps/steps";
 import { TensorView } from "./tensor/tensor";
 import { GridView } from "./tokens/grid";
@@ -16,6 +17,7 @@ export function registerAll(): void {
   register("tokens", TokensView);
   register("grid", GridView);
   register("heads", HeadsView);
+  register("points", PointsView);
   register("steps", StepsView);
   register("compare", CompareView);
   register("trace", TraceView);

@@ -66,7 +66,7 @@ describe("a selected token", () => {
 });
 
 describe("a selected step or head", () => {
-  const selected = (step: number, head: number) => (role: "step" | "head") => (role === "step" ? step : head);
+  const selected = (step: number, head: number) => (role: "step" | "head" | "layer") => (role === "step" ? step : head);
   it("is the place on its axis, unless that is drawn or has no such place", () => {
     expect(followed(selected(2, 3), AXES, [2, 3], [0, 0, 1, 1])).toEqual([2, 3, 1, 1]);
     expect(followed(selected(2, 3), AXES, [0, 2], [0, 0, 1, 1])).toEqual([0, 3, 1, 1]);

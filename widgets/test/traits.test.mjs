@@ -16,6 +16,7 @@ const READ_BY = {
   tokens: ["tokens/tokens.tsx"],
   grid: ["tokens/grid.tsx", "core/as_cell.tsx"],
   heads: ["heads/heads.tsx", "heads/strip.tsx", "core/as_cell.tsx"],
+  points: ["points/points.tsx", "core/as_cell.tsx"],
   steps: ["steps/steps.tsx"],
   trace: ["trace/trace.tsx"],
 };

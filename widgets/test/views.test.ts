@@ -15,7 +15,9 @@ describe("a view", () => {
     const named = references.filter((each) => typeof each === "string" && each.startsWith("IPY_MODEL_"));
     expect(new Set(named)).toContain("IPY_MODEL_selection");
     const parts = named.map((each) => each.slice("IPY_MODEL_".length));
-    expect(parts.filter((id) => !all.has(id) && !["first", "second", "difference", "large"].includes(id))).toEqual([]);
+    expect(
+      parts.filter((id) => !all.has(id) && !["first", "map", "second", "difference", "large"].includes(id)),
+    ).toEqual([]);
   });
 });
 

@@ -38,6 +38,8 @@ class Seen:
     limits: Sequence[float]
     palette: str
     scale: Mapping[str, Any]
+    empty: str = ""
+    spread: tuple[float, ...] = ()
 
     @property
     def in_words(self) -> str:

@@ -43,6 +43,9 @@ class TensorView(View):
         ordered: whether the columns are ordered by their norm.
         cell: the index path of the selected value, or empty.
         opened: whether the controls are shown, or only the picture.
+        empty: what NaN stands for where it is no number that was computed, such as "not run"; it
+            is drawn as nothing.
+        spread: of bars, how far each may be off: standard errors, as many as there are bars.
         scale: ends and marks that colours go by instead of the tensor's own `stats`.
         module: the path of the module that the tensor is of; selecting one marks the other.
     """
@@ -54,6 +57,8 @@ class TensorView(View):
     stats = traitlets.Dict().tag(sync=True)
     scale = traitlets.Dict().tag(sync=True)
     module = traitlets.Unicode().tag(sync=True)
+    empty = traitlets.Unicode().tag(sync=True)
+    spread = traitlets.List(traitlets.Float()).tag(sync=True)
     notice = traitlets.Unicode().tag(sync=True)
     stored = traitlets.Dict().tag(sync=True)
     levels = traitlets.Bytes().tag(sync=True)
@@ -161,6 +166,8 @@ class TensorView(View):
             self.limits,
             self.palette,
             self.scale,
+            self.empty,
+            tuple(self.spread),
         )
 
     @traitlets.validate("limits")
@@ -322,7 +329,9 @@ class TensorView(View):
         from nnsight_magic.views.still.half_blocks import terminal_map
 
         try:
-            drawn = terminal_map(self.array.tensor, self.labels.axes, self.limits, self.palette)
+            drawn = terminal_map(
+                self.array.tensor, self.labels.axes, self.limits, self.palette, self.empty
+            )
         except GoneError:
             drawn = None
         return "\n".join([super().on_terminal(), *([drawn] if drawn else [])])

@@ -58,12 +58,14 @@ class Selection(Routed):
         step: a step of a generation, or -1.
         module: the path of a module, or "".
         head: an attention head, or -1.
+        layer: the number of a block, or -1.
     """
 
     token = traitlets.Int(-1).tag(sync=True)
     step = traitlets.Int(-1).tag(sync=True)
     module = traitlets.Unicode("").tag(sync=True)
     head = traitlets.Int(-1).tag(sync=True)
+    layer = traitlets.Int(-1).tag(sync=True)
 
 
 class SharedLayout(ipywidgets.Layout):

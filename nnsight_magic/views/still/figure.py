@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
+import textwrap
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,12 @@ from nnsight_magic.views.data.words import number
 from nnsight_magic.views.still.colour_maps import COLOUR_MAPS
 from nnsight_magic.views.still.layout import plot_size
 from nnsight_magic.views.still.palette import MINUS, NAN, PLUS
-from nnsight_magic.views.still.picture import Names, names_of
-from nnsight_magic.views.still.tensor import heading
+from nnsight_magic.views.still.picture import Bars, Names, bars_of, names_of
+from nnsight_magic.views.still.tensor import heading, measured
 
 WIDTH, HEIGHT = 560, 400  # pixels of the plane at most
 DPI = 100
+CELLS = 1 << 13  # values that are drawn as shapes
 LETTER = 7.0  # pixels of one, about
 LINE = 15
 
@@ -35,9 +37,12 @@ def figure(seen: Seen) -> Any:
     if drawn is None:
         return _empty(seen, "the tensor is gone, and no picture of it was stored")
     names = names_of(seen, drawn, width, height)
+    bars = bars_of(seen, drawn)
+    if bars is not None:
+        return _barred(seen, drawn, names, bars)
     marked = not np.isfinite(drawn.values).all()
     sheet, axes, bar = _sheet(names, width, height, _plain(heading(seen)), marked)
-    shown = _draw(axes, drawn)
+    shown = _draw(axes, drawn, seen.empty, cells=measured(seen))
     extend = ("neither", "max", "min", "both")[drawn.outside[1] + 2 * drawn.outside[0]]
     sheet.colorbar(shown, cax=bar, extend=extend)
     if _unit(drawn) > 1:
@@ -80,12 +85,12 @@ def _sheet(names: Names, width: int, height: int, title: str, marked: bool) -> t
     right = 110 + 50 * marked
     below = round((column if names.upright else LINE) + (LINE + 4) * bool(names.across) + 10)
     tall = max(height, 60)
-    total_width, total_height = (
-        max(left + width + right, round(20 + len(title) * LETTER)),
-        below + tall + 34,
-    )
+    total_width = left + width + right
+    lines = textwrap.wrap(title, max(24, int((total_width - 16) / LETTER)))
+    total_height = below + tall + 20 + 14 * max(1, len(lines))
     sheet = _figure()(figsize=(total_width / DPI, total_height / DPI), dpi=DPI)
-    sheet.text(8 / total_width, 1 - 8 / total_height, title, fontsize=10, va="top")
+    head = "\n".join(lines)
+    sheet.text(8 / total_width, 1 - 8 / total_height, head, fontsize=10, va="top")
     low = (below + tall - height) / total_height
     wide = 1 / total_width
     axes = sheet.add_axes((left * wide, low, width * wide, height / total_height), label="plane")
@@ -101,8 +106,50 @@ def _sheet(names: Names, width: int, height: int, title: str, marked: bool) -> t
     return sheet, axes, bar
 
 
-def _draw(axes: Any, drawn: Drawn) -> Any:
-    """The values, and over them the marks of what is no number."""
+def _barred(seen: Seen, drawn: Drawn, names: Names, bars: Bars) -> Any:
+    """Bars instead of a map, on axes with numbers."""
+    count = len(drawn.values[0])
+    wide = min(WIDTH, max(16 * count, 220)) + 100
+    sheet = _figure()(figsize=(wide / DPI, 3.0), dpi=DPI, layout="constrained")
+    axes = sheet.subplots()
+    palette = "diverging" if drawn.palette == "diverging" else drawn.palette
+    colours = COLOUR_MAPS[f"nnsight_magic.{palette}"]
+    values = drawn.values[0].astype(np.float64)
+    ends = (0.19, 0.81) if palette == "diverging" else (0.59, 0.59)
+    left = drawn.window[2]
+    places = np.arange(left, left + count)
+    off = np.array(bars.spread[left : left + count]) if bars.spread else None
+    axes.bar(
+        places,
+        values,
+        0.8,
+        color=[colours(ends[int(value >= 0)]) for value in np.nan_to_num(values)],
+        yerr=off,
+        error_kw={"elinewidth": 0.8, "capsize": 2},
+    )
+    axes.axhline(0, color="0.4", linewidth=0.6)
+    room = 0.04 * (bars.reach[1] - bars.reach[0])
+    ends_of_y = [end + room * np.sign(end) for end in bars.reach]
+    axes.set(xlabel=names.across, ylim=ends_of_y, xlim=(left - 0.6, left + count - 0.4))
+    axes.set_title(_plain(heading(seen)), fontsize=10, loc="left", wrap=True)
+    axes.set_xticks(
+        [at for at, _ in names.columns],
+        [_plain(text) for _, text in names.columns],
+        rotation=90 if names.upright else 0,
+    )
+    axes.tick_params(labelsize=8)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    return sheet
+
+
+def _draw(axes: Any, drawn: Drawn, empty: str, *, cells: bool) -> Any:
+    """The values, and over them the marks of what is no number.
+
+    Args:
+        empty: what NaN stands for where it is no number that was computed.
+        cells: draw each value as a shape of its own, which no reader of PDF blurs.
+    """
     from matplotlib.patches import Patch
 
     values = drawn.values.astype(np.float64) / _unit(drawn)
@@ -116,20 +163,40 @@ def _draw(axes: Any, drawn: Drawn) -> Any:
     extent = (left - 0.5, right - 0.5, bottom - 0.5, top - 0.5)
     colours = COLOUR_MAPS[f"nnsight_magic.{drawn.palette}"]
     options = {"aspect": "auto", "interpolation": "nearest", "extent": extent}
-    shown = axes.imshow(values, cmap=colours, vmin=low, vmax=high, **options)
+    if empty:  # what was not computed is hatched ground
+        colours = colours.with_extremes(bad=(1, 1, 1, 0))
+        axes.patch.set(facecolor="white", hatch="////", edgecolor="0.8", linewidth=0)
+    if cells and values.size <= CELLS:
+        edges = [
+            np.linspace(begin - 0.5, end - 0.5, count + 1)
+            for begin, end, count in zip((top, left), (bottom, right), values.shape, strict=True)
+        ]
+        shown = axes.pcolormesh(
+            *(edges[1], edges[0], np.ma.masked_invalid(values)),
+            cmap=colours,
+            vmin=low,
+            vmax=high,
+            edgecolors="face",
+            linewidth=0.3,
+        )
+        axes.set(xlim=(left - 0.5, right - 0.5), ylim=(bottom - 0.5, top - 0.5))
+    else:
+        shown = axes.imshow(values, cmap=colours, vmin=low, vmax=high, **options)
     kinds = ((np.isnan(values), NAN, "NaN"), (values == np.inf, PLUS, "∞"))
     kinds += ((values == -np.inf, MINUS, "−∞"),)
     marks = np.zeros((*values.shape, 4), np.uint8)
     legend = []
     for marked, colour, name in kinds:
-        if marked.any():
+        if name == "NaN" and empty and marked.any():
+            legend.append(Patch(facecolor="white", edgecolor="0.8", hatch="////", label=empty))
+        elif marked.any():
             marks[marked] = (*colour, 255)
             red, green, blue = (each / 255 for each in colour)
             legend.append(Patch(color=(red, green, blue), label=name))
     if legend:
         axes.imshow(marks, **options)
         axes.figure.legend(
-            handles=legend, loc="upper right", fontsize=8, frameon=False, handlelength=1
+            handles=legend, loc="lower right", fontsize=8, frameon=False, handlelength=1
         )
     return shown
 

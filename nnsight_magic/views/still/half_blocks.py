@@ -23,23 +23,29 @@ from nnsight_magic.views.still.colours import colours_of, scale
 ROWS = 40  # of numbers at most: twenty lines
 ZOOMED = 40  # a small matrix is drawn larger, up to this many characters across and rows down
 FEW = 12  # so few numbers are better read than looked at
+EMPTY = 0x70  # grey, of what was not computed
 GAP = 2  # characters between matrices
 PROMPTS, WORDS = 8, 200  # whose tokens are written, and how many of them
 
 
 def terminal_map(
-    value: Any, axes: Sequence[Axis] = (), limits: Sequence[float] = (), palette: str = "auto"
+    value: Any,
+    axes: Sequence[Axis] = (),
+    limits: Sequence[float] = (),
+    palette: str = "auto",
+    empty: str = "",
 ) -> str | None:
     """A matrix, or several of one size, as a small map in a terminal; `None` for all else.
 
     Args:
         axes: named below it, with the words that they have.
         limits, palette: of the colours, where they are not the tensor's own.
+        empty: what NaN stands for where it is no number that was computed.
     """
     if not hasattr(value, "untyped_storage") or not terminal.in_terminal():
         return None
     width = terminal.width()
-    drawn = text_of(value, width, axes, limits, palette)
+    drawn = text_of(value, width, axes, limits, palette, empty)
     return None if drawn is None else terminal.printed(drawn, width, colour=True)
 
 
@@ -49,6 +55,7 @@ def text_of(
     axes: Sequence[Axis] = (),
     limits: Sequence[float] = (),
     palette: str = "auto",
+    empty: str = "",
 ) -> Text | None:
     """A real tensor as a map: of rank 1 as one line, of rank 3 as several maps, beside each other
     where they are narrow, else below each other; axes of size 1 aside.
@@ -73,8 +80,8 @@ def text_of(
     ends = (float(limits[0]), float(limits[1])) if len(limits) == 2 else fitted[0]
     scale_of = ends, fitted[1] if palette == "auto" else palette
     small = standing_out(low, high, *scale_of)
-    drawn = [_colours(_zoomed(each, len(planes)), *scale_of) for each in small]
-    text = _head(tensor, low, high, scale_of)
+    drawn = [_colours(_zoomed(each, len(planes)), *scale_of, empty) for each in small]
+    text = _head(tensor, low, high, scale_of, empty)
     if down * across > 1:
         text.append(f"   a square: {down} × {across}", style="dim")
     text.append("\n")
@@ -132,8 +139,12 @@ def _zoomed(values: np.ndarray, planes: int) -> np.ndarray:
     return values.repeat(times, 0).repeat(times, 1)
 
 
-def _colours(values: np.ndarray, limits: tuple[float, float], palette: str) -> list[list[str]]:
+def _colours(
+    values: np.ndarray, limits: tuple[float, float], palette: str, empty: str
+) -> list[list[str]]:
     channels = colours_of(values, limits, palette)
+    if empty:
+        channels = np.where(np.isnan(values)[..., None], EMPTY, channels)
     return [["#" + "".join(f"{c:02x}" for c in pixel) for pixel in row] for row in channels]
 
 
@@ -154,6 +165,7 @@ def _head(
     low: np.ndarray,
     high: np.ndarray,
     scale_of: tuple[tuple[float, float], str],
+    empty: str,
 ) -> Text:
     """`(9, 576) from -11.8 to 14.4` and the scale, marked where values lie outside."""
     limits, palette = scale_of
@@ -166,7 +178,11 @@ def _head(
     for colour in scale(palette)[:: 256 // 12][:12].tolist():
         text.append("█", style="#" + "".join(f"{c:02x}" for c in colour))
     text.append(f" {'≥ ' * above}{limits[1]:.3g}", style="dim")
-    for marked, name in ((np.isnan(low), "NaN"), (np.isinf(low) | np.isinf(high), "±∞")):
+    nan = f"grey: {empty}" if empty else "NaN"
+    for marked, name in (
+        (np.isnan(low), nan),
+        (np.isinf(low) | np.isinf(high), "±∞"),
+    ):
         if marked.any():
             text.append(f"   with {name}", style="dim")
     return text

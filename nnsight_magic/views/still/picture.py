@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from nnsight_magic.views.data.bars import barred, reach_of
 from nnsight_magic.views.data.colouring import places
 from nnsight_magic.views.data.seen import Drawn, Seen, axes_of, cut_of, drawn_by
 from nnsight_magic.views.data.wire import AxisState
@@ -35,6 +36,9 @@ SHADES = 240
 MINUS_AT, PLUS_AT, NAN_AT, NOTHING = range(SHADES, SHADES + 4)
 INKS = 12
 INK = (125, 125, 125)
+FULL = 255  # the code of ink
+BARS_HEIGHT = 130
+BELOW, ABOVE, ONE_SIDED = 45, 194, 141  # the shades of bars: well inside of the scale's ends
 
 
 @dataclass(frozen=True)
@@ -124,10 +128,39 @@ def picture(seen: Seen, title: str = "", most: int = CELLS) -> Still | None:
     if drawn is None:
         return None
     top, bottom, left, right = drawn.window
+    bars = bars_of(seen, drawn)
     size = plot_size(WIDTH, HEIGHT, bottom - top, right - left)
+    if bars is not None:
+        size = (min(WIDTH, max(16 * (right - left), 220)), BARS_HEIGHT)
     width, height = (max(px, n) for px, n in zip(size, drawn.values.shape[::-1], strict=True))
-    sheet = _Sheet(drawn, names_of(seen, drawn, width, height), (width, height), title)
+    names = names_of(seen, drawn, width, height)
+    sheet = _Sheet(drawn, names, (width, height), title, bars, seen.empty)
     return Still(sheet.png(), sheet.size, drawn, (round(sheet.left), sheet.top, width, height))
+
+
+@dataclass(frozen=True)
+class Bars:
+    """A row that is drawn as bars.
+
+    Attributes:
+        reach: the values at the lower and the upper edge.
+        spread: of each place of the axis how far its bar may be off; none where that is not known.
+    """
+
+    reach: tuple[float, float]
+    spread: tuple[float, ...]
+
+    def pixel(self, value: float, height: int) -> int:
+        """How far below the upper edge a value is, in pixels."""
+        low, high = self.reach
+        return round((high - min(high, max(low, value))) / (high - low) * height)
+
+
+def bars_of(seen: Seen, drawn: Drawn) -> Bars | None:
+    """The bars that a row is drawn as; `None` where it is a map."""
+    if not barred(drawn.cut.drawn, drawn.cut.size) or seen.tensor.array.complex:
+        return None
+    return Bars(reach_of(seen.scale or seen.tensor.stats, seen.limits), seen.spread)
 
 
 def codes_of(values: np.ndarray, drawn: Drawn) -> np.ndarray:
@@ -145,20 +178,31 @@ def codes_of(values: np.ndarray, drawn: Drawn) -> np.ndarray:
 class _Sheet:
     """Lays out and draws one picture."""
 
-    def __init__(self, drawn: Drawn, names: Names, plot: tuple[int, int], title: str) -> None:
+    def __init__(
+        self,
+        drawn: Drawn,
+        names: Names,
+        plot: tuple[int, int],
+        title: str,
+        bars: Bars | None,
+        empty: str,
+    ) -> None:
         self.drawn, self.names, self.title = drawn, names, title
         self.width, self.height = plot
+        self.bars, self.empty = bars, empty
         row = max((_wide(text) for _, text in names.rows), default=0)
+        if bars is not None:
+            row = max(_wide(number(each)) for each in bars.reach)
         column = max((_wide(text) for _, text in names.columns), default=0)
         self.left = row + 6 + (LINE + 5) * bool(names.down)
         self.top = 5 + (LINE + 4) * bool(title)
         below = (column if names.upright else LINE) + 5 if names.columns else 2
         self.ends = [_end(drawn, k) for k in (0, 1)]
-        bar = GAP + BAR + 5 + max(_wide(text) for text in self.ends)
+        bar = GAP + BAR + 5 + max(_wide(text) for text in self.ends) if bars is None else 4
         self.bar_height = max(self.height, 2 * LINE + 8)
-        self.marks = _marks(drawn.values)
+        self.marks = _marks(drawn.values, empty)
         total = max(self.height + below + (LINE + 2) * bool(names.across), self.bar_height + 6)
-        self.legend = self.top + total + 4
+        self.legend = round(self.top + total + 4)
         total += (LINE + 4) * bool(self.marks)
         wide = max(self.left + self.width + bar, _wide(title) + 4)
         self.size = (round(wide) + 2, round(self.top + total))
@@ -171,17 +215,17 @@ class _Sheet:
         inked = (ink.astype(int) * (INKS - 1) + 127) // 255
         codes[inked > 0] = (256 - INKS + inked)[inked > 0]
         left, top = round(self.left), self.top
-        at = codes_of(self.drawn.values, self.drawn)
-        codes[top : top + self.height, left : left + self.width] = at[
-            np.ix_(
-                self._blocks(self.height, 0, at.shape[0]), self._blocks(self.width, 1, at.shape[1])
-            )
-        ]
-        x = left + self.width + GAP
-        bar = np.linspace(SHADES - 1, 0, self.bar_height).round().astype(np.uint8)
-        codes[top : top + self.bar_height, x : x + BAR] = bar[:, None]
+        plot = codes[top : top + self.height, left : left + self.width]
+        if self.bars is not None:
+            plot[:] = np.where(plot == NOTHING, self._as_bars(self.bars), plot)
+        else:
+            plot[:] = self._as_map()
+            x = left + self.width + GAP
+            bar = np.linspace(SHADES - 1, 0, self.bar_height).round().astype(np.uint8)
+            codes[top : top + self.bar_height, x : x + BAR] = bar[:, None]
         for x, (code, _) in self._legend():
-            codes[self.legend + 1 : self.legend + 11, x : x + 10] = code
+            patch = codes[self.legend + 1 : self.legend + 11, x : x + 10]
+            patch[:] = _hatched(patch.shape) if code == NOTHING else code
         image = Image.fromarray(codes)
         shades = scale(self.drawn.palette)[np.linspace(0, 255, SHADES).round().astype(int)]
         rest = [MINUS, PLUS, NAN, (255, 255, 255), *[INK] * INKS]
@@ -190,6 +234,47 @@ class _Sheet:
         file = io.BytesIO()
         image.save(file, "PNG", transparency=bytes(alpha), compress_level=6)
         return file.getvalue()
+
+    def _as_map(self) -> np.ndarray:
+        """The plot's pixels as codes; where nothing was computed, strokes."""
+        at = codes_of(self.drawn.values, self.drawn)
+        blocks = np.ix_(
+            self._blocks(self.height, 0, at.shape[0]), self._blocks(self.width, 1, at.shape[1])
+        )
+        codes = at[blocks]
+        if self.empty:
+            codes = np.where(codes == NAN_AT, _hatched(codes.shape), codes)
+        return codes
+
+    def _as_bars(self, bars: Bars) -> np.ndarray:
+        """The plot as codes: a bar for each value, from 0 on, and how far it may be off."""
+        plot = np.full((self.height, self.width), NOTHING, np.uint8)
+        values, left = self.drawn.values[0].astype(np.float64), self.drawn.window[2]
+        below, above = BELOW, ABOVE
+        if self.drawn.palette != "diverging":
+            below = above = ONE_SIDED
+        zero = bars.pixel(0.0, self.height)
+        wide = self.width / len(values)
+        gap = min(6.0, 0.18 * wide) if wide > 4 else 0.0
+        for k, value in enumerate(values):
+            begin, end = round(k * wide + gap / 2), round((k + 1) * wide - gap / 2)
+            columns = slice(begin, max(begin + 1, end))
+            if np.isnan(value):
+                part = plot[:, columns]
+                part[:] = _hatched(part.shape) if self.empty else NAN_AT
+                continue
+            rows = sorted((zero, bars.pixel(value, self.height)))
+            plot[rows[0] : max(rows[0] + 1, rows[1]), columns] = above if value >= 0 else below
+            off = bars.spread[left + k] if left + k < len(bars.spread) else np.nan
+            if np.isfinite(off):
+                top, bottom = (bars.pixel(each, self.height) for each in (value + off, value - off))
+                middle = round((k + 0.5) * wide)
+                plot[top : bottom + 1, middle] = FULL
+                for row in (top, min(bottom, self.height - 1)):
+                    plot[row, max(0, middle - 2) : middle + 3] = FULL
+        row = min(zero, self.height - 1)
+        plot[row] = np.where(plot[row] == NOTHING, FULL, plot[row])
+        return plot
 
     def _legend(self) -> Iterator[tuple[int, tuple[int, str]]]:
         """The marks of NaN and infinities, each with its place."""
@@ -237,18 +322,29 @@ class _Sheet:
         if self.names.down:
             y = self.top + self.height / 2 - _wide(self.names.down) / 2
             _turned(page, self.names.down, 0, max(0, y))
-        x = self.left + self.width + GAP + BAR + 4
-        write(x, self.top, self.ends[1], "la")
-        write(x, self.top + self.bar_height, self.ends[0], "ld")
+        if self.bars is None:
+            x = self.left + self.width + GAP + BAR + 4
+            write(x, self.top, self.ends[1], "la")
+            write(x, self.top + self.bar_height, self.ends[0], "ld")
+        else:
+            for each, anchor in zip(self.bars.reach, ("rd", "ra"), strict=True):
+                y = self.top + self.bars.pixel(each, self.height)
+                write(self.left - 5, y, number(each), anchor)
         for x, (_, text) in self._legend():
             write(x + 14, self.legend, text, "la")
         return np.asarray(page)
 
 
-def _marks(values: np.ndarray) -> list[tuple[int, str]]:
+def _hatched(shape: tuple[int, ...]) -> np.ndarray:
+    """Thin strokes, for places where nothing was computed."""
+    down, across = np.indices(shape)
+    return np.where((down + across) % 7 == 0, 256 - INKS + 3, NOTHING).astype(np.uint8)
+
+
+def _marks(values: np.ndarray, empty: str) -> list[tuple[int, str]]:
     """The kinds of what is no number, with their colours."""
     kinds = (
-        (np.isnan(values), NAN_AT, "NaN"),
+        (np.isnan(values), NOTHING if empty else NAN_AT, empty or "NaN"),
         (values == np.inf, PLUS_AT, "∞"),
         (values == -np.inf, MINUS_AT, "−∞"),
     )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from nnsight_magic.printable import escape
 from nnsight_magic.views.data.seen import Drawn, Seen, axes_of, cut_of
-from nnsight_magic.views.data.words import number, size_text
-from nnsight_magic.views.still.picture import picture
+from nnsight_magic.views.data.wire import AxisState
+from nnsight_magic.views.data.words import number, size_text, visible
+from nnsight_magic.views.still.picture import bars_of, picture
 from nnsight_magic.views.still.style import frame, image, writable
 
 ALONE = 1 << 14  # blocks of the PNG, which a notebook holds beside the HTML
@@ -22,7 +23,7 @@ def html(seen: Seen) -> str:
     stats = seen.tensor.stats
     ends = ((name, stats.get(name)) for name in ("min", "mean", "max"))
     facts = [f"{name} {number(value)}" for name, value in ends if value is not None]
-    odd = (("NaN", stats.get("nan")), ("±∞", stats.get("inf")))
+    odd = ((seen.empty or "NaN", stats.get("nan")), ("±∞", stats.get("inf")))
     facts += [f"{count} {name}" for name, count in odd if count]
     found = picture(seen)
     if found is None:
@@ -44,8 +45,9 @@ def where(seen: Seen, drawn: Drawn) -> list[str]:
     if across >= 0:
         arrows = f"{names[down]} ↓ {names[across]} →" if down >= 0 else f"{names[across]} →"
         fixed = [
-            f"{name} {cut.index[k]} (of 0 to {seen.tensor.array.shape[k] - 1})"
-            for k, name in enumerate(names)
+            f"{name} {_place(axis, cut.index[k])} (of {_place(axis, 0)} to "
+            f"{_place(axis, seen.tensor.array.shape[k] - 1)})"
+            for k, (name, axis) in enumerate(zip(names, axes, strict=True))
             if k not in (down, across) and seen.tensor.array.shape[k] > 1
         ]
         words.append("; ".join([arrows, *fixed]))
@@ -56,7 +58,10 @@ def where(seen: Seen, drawn: Drawn) -> list[str]:
         words.append(cut.part)
     low, high = map(number, drawn.limits)
     beyond = "; values lie outside" if any(drawn.outside) else ""
-    words.append(f"colours from {low} to {high}{beyond}")
+    bars = bars_of(seen, drawn)
+    if bars is not None:
+        low, high = map(number, bars.reach)
+    words.append(f"{'colours' if bars is None else 'bars'} from {low} to {high}{beyond}")
     return words
 
 
@@ -70,8 +75,21 @@ def heading(seen: Seen) -> str:
     """Title and shape, and the place on the axes that are not drawn."""
     shape, cut, axes = seen.tensor.array.shape, cut_of(seen), axes_of(seen)
     places = [
-        f"{f'axis {k}' if axis['role'] == 'axis' else axis['role']} {cut.index[k]}"
+        f"{f'axis {k}' if axis['role'] == 'axis' else axis['role']} {_place(axis, cut.index[k])}"
         for k, axis in enumerate(axes)
         if k not in cut.drawn and shape[k] > 1
     ]
-    return writable(", ".join([f"{seen.title or 'tensor'} {tuple(shape)}", *places]))
+    # Where each place has a name, the axes tell how many there are.
+    size = "" if measured(seen) else f" {tuple(shape)}"
+    return writable(", ".join([f"{seen.title or 'tensor'}{size}", *places]))
+
+
+def measured(seen: Seen) -> bool:
+    """Whether every place of every axis has a name, as of numbers that were measured there."""
+    axes = axes_of(seen)
+    return bool(axes) and all(len(axis["labels"]) == axis["size"] for axis in axes)
+
+
+def _place(axis: AxisState, at: int) -> str:
+    """A place by its name, where it has one."""
+    return visible(axis["labels"][at]) if at < len(axis["labels"]) else str(at)

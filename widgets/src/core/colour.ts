@@ -84,19 +84,21 @@ export function inkOn([r, g, b]: Rgb): string {
 
 const pack = ([r, g, b]: Rgb) => ((255 << 24) | (b << 16) | (g << 8) | r) >>> 0;
 
-/** The colour of every code: levels through the scale, and the three marks. */
+/** The colour of every code: levels through the scale, and the three marks; where NaN is nothing that
+ * was computed, none. */
 export function lookup(
   levels: Float64Array,
   [low, high]: [number, number],
   palette: Palette,
   ground: Ground,
+  empty = false,
 ): Uint32Array {
   const colours = cachedScale(palette, ground);
   const table = new Uint32Array(256);
   for (let k = 0; k < levels.length; k++) table[k] = pack(colours[place(levels[k], low, high)]);
   table[253] = pack(MINUS_COLOUR);
   table[254] = pack(PLUS_COLOUR);
-  table[255] = pack(NAN_COLOUR);
+  table[255] = empty ? 0 : pack(NAN_COLOUR);
   return table;
 }
 

@@ -38,6 +38,8 @@ export function kernelOf(model: Model): Kernel {
 
 interface Waiting {
   question: Record<string, unknown>;
+  /** milliseconds after which the kernel counts as silent */
+  patience: number;
   answer: (answer: Answer) => void;
   refuse: (error: Error) => void;
 }
@@ -57,12 +59,12 @@ export class Kernel {
   }
 
   /** Rejects with `Refused` where the kernel says why, with `Silent` where it says nothing. */
-  ask(what: string, details: Record<string, unknown> = {}): Promise<Answer> {
+  ask(what: string, details: Record<string, unknown> = {}, patience = this.patience): Promise<Answer> {
     if (this.cut) {
       this.feel("silent");
       return Promise.reject(new Silent());
     }
-    return new Promise((answer, refuse) => this.send({ question: { ...details, do: what }, answer, refuse }));
+    return new Promise((answer, refuse) => this.send({ question: { ...details, do: what }, patience, answer, refuse }));
   }
 
   private send(waiting: Waiting): void {
@@ -73,7 +75,7 @@ export class Kernel {
       waiting.refuse(new Silent());
     };
     this.waiting.set(id, waiting);
-    setTimeout(silent, this.patience);
+    setTimeout(silent, waiting.patience);
     try {
       this.model.send({ ...waiting.question, id });
     } catch {

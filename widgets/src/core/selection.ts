@@ -8,10 +8,11 @@ interface Selected {
   token: number;
   step: number;
   head: number;
+  layer: number;
   module: string;
 }
 
-const NOTHING: Selected = { token: -1, step: -1, head: -1, module: "" };
+const NOTHING: Selected = { token: -1, step: -1, head: -1, layer: -1, module: "" };
 
 export function select<Name extends keyof Selected>(selection: Model | null, name: Name, value: Selected[Name]): void {
   if (!selection) return;

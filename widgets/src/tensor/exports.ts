@@ -4,7 +4,8 @@ import { number, visible } from "../core/format";
 import { kernelOf } from "../core/kernel";
 import { copy, download, type Item } from "../core/parts";
 import type { Model } from "../core/widget";
-import { type Colouring, columnTicks, type Labels, rowTicks } from "./paint";
+import type { Colouring, Labels } from "./drawn";
+import { columnTicks, rowTicks } from "./paint";
 import type { Window } from "./picture";
 import type { Layout } from "./viewport";
 

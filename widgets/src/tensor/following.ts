@@ -2,12 +2,18 @@
 import { useEffect, useRef } from "preact/hooks";
 import { select, useSelected } from "../core/selection";
 import type { Model } from "../core/widget";
-import { type Axis, ofTokens, padding } from "./labels";
+import { type Axis, numberAt, ofTokens, padding } from "./labels";
 
 /** The row and column of the token that is selected in some view. */
 export function useMarked(selection: Model | null, axes: Axis[], drawn: [number, number]) {
   const [token] = useSelected(selection, "token");
-  return { rows: placeOf(token, axes[drawn[0]]), columns: placeOf(token, axes[drawn[1]]) };
+  const [layer] = useSelected(selection, "layer");
+  const [head] = useSelected(selection, "head");
+  const selected = (axis: Axis | undefined) =>
+    axis?.role === "layer" || axis?.role === "head"
+      ? numbered(axis, axis.role === "layer" ? layer : head)
+      : placeOf(token, axis);
+  return { rows: selected(axes[drawn[0]]), columns: selected(axes[drawn[1]]) };
 }
 
 /** The place of a token on an axis of tokens, behind its padding; null where it has none. */
@@ -17,11 +23,19 @@ export function placeOf(token: number, axis: Axis | undefined): number | null {
   return at < axis.labels.length ? at : null;
 }
 
-const FOLLOWED = ["step", "head"] as const;
+/** Where on an axis of layers or heads the one of a number stands; null where it is not there. */
+export function numbered(axis: Axis, number: number): number | null {
+  if (number < 0) return null;
+  const at = axis.labels.length ? axis.labels.indexOf(String(number)) : number;
+  return at >= 0 && at < axis.size ? at : null;
+}
+
+const FOLLOWED = ["step", "head", "layer"] as const;
+type Followed = (typeof FOLLOWED)[number];
 
 /** The index path with the selected places on step and head axes that are not drawn. */
 export function followed(
-  selected: (role: "step" | "head") => number,
+  selected: (role: Followed) => number,
   axes: Axis[],
   drawn: [number, number],
   index: number[],
@@ -29,7 +43,8 @@ export function followed(
   return index.map((at, axis) => {
     const role = FOLLOWED.find((each) => each === axes[axis].role);
     const to = role && !drawn.includes(axis) ? selected(role) : -1;
-    return to >= 0 && to < axes[axis].size ? to : at;
+    if (role === "step") return to >= 0 && to < axes[axis].size ? to : at;
+    return role ? (numbered(axes[axis], to) ?? at) : at;
   });
 }
 
@@ -58,9 +73,9 @@ export function useFollowed(
   }, [selection]);
 }
 
-export function selectPlace(selection: Model | null, role: string, to: number): void {
-  const followed = FOLLOWED.find((each) => each === role);
-  if (followed) select(selection, followed, to);
+export function selectPlace(selection: Model | null, axis: Axis, to: number): void {
+  const followed = FOLLOWED.find((each) => each === axis.role);
+  if (followed) select(selection, followed, followed === "step" ? to : numberAt(axis, to));
 }
 
 export function selectToken(

@@ -31,6 +31,14 @@ export function wordAt(axes: Axis[], k: number, path: number[]): string | undefi
 export const ofTokens = (axis: Axis | undefined) =>
   axis !== undefined && TOKENS.includes(axis.role) && axis.labels.length > 0;
 
+/** What a place on an axis of layers or heads is called, as a number; -1 where it is none. */
+export function numberAt(axis: Axis, place: number): number {
+  const label = axis.labels[place];
+  if (label === undefined) return place;
+  const found = /^\d+/.exec(label);
+  return found ? Number(found[0]) : -1;
+}
+
 /** Places before a prompt's first token: a selected token counts from there. */
 export function padding(axis: Axis): number {
   const first = axis.labels.findIndex((word) => word !== PADDING);

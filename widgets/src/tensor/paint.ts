@@ -1,14 +1,10 @@
 // Draws a plane on a canvas, value by value: never smoothed, at the screen's own resolution.
-import { type Ground, lookup, type Palette } from "../core/colour";
+import { lookup } from "../core/colour";
 import { visible } from "../core/format";
+import { drawBars, drawReach } from "./bars";
+import type { Colouring, Labels, Scene } from "./drawn";
 import { type Picture, salient, type Window } from "./picture";
 import { type Layout, ticks } from "./viewport";
-
-export interface Colouring {
-  limits: [number, number];
-  palette: Palette;
-  ground: Ground;
-}
 
 /** A picture as an image, one pixel a block. */
 export function imageOf(picture: Picture, colouring: Colouring): HTMLCanvasElement {
@@ -17,30 +13,12 @@ export function imageOf(picture: Picture, colouring: Colouring): HTMLCanvasEleme
   canvas.height = picture.rows;
   const context = canvas.getContext("2d")!;
   const image = context.createImageData(picture.columns, picture.rows);
-  const table = lookup(picture.levels, colouring.limits, colouring.palette, colouring.ground);
+  const table = lookup(picture.levels, colouring.limits, colouring.palette, colouring.ground, colouring.empty);
   const codes = salient(picture, colouring);
   const pixels = new Uint32Array(image.data.buffer);
   for (let k = 0; k < codes.length; k++) pixels[k] = table[codes[k]];
   context.putImageData(image, 0, 0);
   return canvas;
-}
-
-export interface Labels {
-  rows: string[];
-  columns: string[];
-  names: [string, string];
-}
-
-export interface Scene {
-  layout: Layout;
-  window: Window;
-  layers: { picture: Picture; image: HTMLCanvasElement }[];
-  labels: Labels | null;
-  cell: [number, number] | null;
-  marked: { rows: number | null; columns: number | null };
-  ink: string;
-  accent: string;
-  font: string;
 }
 
 export function paint(canvas: HTMLCanvasElement, scene: Scene, ratio: number): void {
@@ -58,10 +36,31 @@ export function paint(canvas: HTMLCanvasElement, scene: Scene, ratio: number): v
   context.rect(layout.left, layout.top, layout.width, layout.height);
   context.clip();
   context.imageSmoothingEnabled = false;
-  for (const layer of scene.layers) lay(context, layer.picture, layer.image, scene);
+  if (scene.bars) drawBars(context, scene, scene.bars);
+  else {
+    hatch(context, scene);
+    for (const layer of scene.layers) lay(context, layer.picture, layer.image, scene);
+  }
   context.restore();
+  if (scene.bars) drawReach(context, scene, scene.bars);
   if (scene.labels) drawLabels(context, scene, scene.labels);
   drawMarks(context, scene);
+}
+
+/** What shows through where nothing was computed: thin strokes. */
+function hatch(context: CanvasRenderingContext2D, { layout, ink }: Scene): void {
+  const { left, top, width, height } = layout;
+  context.save();
+  context.globalAlpha = 0.22;
+  context.strokeStyle = ink;
+  context.lineWidth = 1;
+  context.beginPath();
+  for (let x = -height; x < width; x += 7) {
+    context.moveTo(left + x, top + height);
+    context.lineTo(left + x + height, top);
+  }
+  context.stroke();
+  context.restore();
 }
 
 /** x and y of a value's upper left corner. */

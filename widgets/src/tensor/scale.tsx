@@ -14,10 +14,16 @@ interface Props {
   /** whether values that are drawn lie below the limits, and above them */
   outside: [boolean, boolean];
   nan: string;
+  /** whether NaN is what was not computed */
+  empty?: boolean;
+  /** whether bars are drawn, which have a height and no colour of their own */
+  bars?: boolean;
   inf: string;
   onLimits(limits: number[]): void;
   onPalette(palette: string): void;
 }
+
+const HATCHED = "repeating-linear-gradient(135deg, transparent 0 2px, currentColor 2px 3px)";
 
 /** Room for a long number. */
 const wide = (end: number) => ({ width: `${Math.max(8, number(end).length + 1)}ch` });
@@ -51,7 +57,7 @@ export function Scale(props: Props) {
         <Beyond way="◂" colour={css(cachedScale(palette, ground)[0])} text="values lie below this end of the scale" />
       )}
       {/* biome-ignore lint/a11y/noAriaHiddenOnFocusable: this canvas takes no focus */}
-      <canvas ref={strip} width={256} height={1} aria-hidden="true" />
+      <canvas ref={strip} width={256} height={1} aria-hidden="true" hidden={props.bars} />
       {props.outside[1] && (
         <Beyond way="▸" colour={css(cachedScale(palette, ground)[255])} text="values lie above this end of the scale" />
       )}
@@ -62,6 +68,7 @@ export function Scale(props: Props) {
         onChange={typed(1)}
       />
       <select
+        hidden={props.bars}
         aria-label="colours"
         value={props.chosen}
         onChange={(event) => props.onPalette(event.currentTarget.value)}>
@@ -82,7 +89,7 @@ export function Scale(props: Props) {
           automatic limits
         </button>
       )}
-      {props.nan && <Mark colour={css(NAN_COLOUR)} text={props.nan} />}
+      {props.nan && <Mark colour={props.empty ? HATCHED : css(NAN_COLOUR)} text={props.nan} />}
       {props.inf && (
         <Mark colour={`linear-gradient(90deg, ${css(MINUS_COLOUR)} 50%, ${css(PLUS_COLOUR)} 50%)`} text={props.inf} />
       )}

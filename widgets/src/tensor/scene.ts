@@ -1,8 +1,9 @@
 // What is drawn and written around a plane, from the view's traits: its window, its words, its name.
 import { shape as shapeText, visible } from "../core/format";
 import type { Statistics } from "../core/wire";
+import type { Labels } from "./drawn";
 import type { Axis } from "./labels";
-import { type Labels, NAME } from "./paint";
+import { NAME } from "./paint";
 import type { Window } from "./picture";
 import { whole } from "./viewport";
 
@@ -55,7 +56,9 @@ export function roomFor(
 export function titleOf(title: string, axes: Axis[], drawn: [number, number], index: number[]): string {
   const shape = axes.map((axis) => axis.size);
   const places = axes.flatMap((axis, k) =>
-    drawn.includes(k) || axis.size < 2 ? [] : [`${axis.role === "axis" ? `axis ${k}` : axis.role} ${index[k]}`],
+    drawn.includes(k) || axis.size < 2
+      ? []
+      : [`${axis.role === "axis" ? `axis ${k}` : axis.role} ${visible(axis.labels[index[k]] ?? String(index[k]))}`],
   );
   return [`${title} ${shapeText(shape)}`, ...places].join(", ");
 }

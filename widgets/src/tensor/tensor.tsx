@@ -10,11 +10,13 @@ import { walker } from "../core/walk";
 import type { Model } from "../core/widget";
 import type { About, Statistics, StoredPicture } from "../core/wire";
 import { Axes } from "./axes";
+import { BAR_ROOM, barred, reachOf } from "./bars";
 import { Details } from "./details";
+import type { Scene } from "./drawn";
 import { exports } from "./exports";
 import { selectPlace, selectToken, useFollowed, useMarked } from "./following";
 import { type Axis, placed } from "./labels";
-import { imageOf, paint, type Scene } from "./paint";
+import { imageOf, paint } from "./paint";
 import { extent, outside, type Picture, type Window } from "./picture";
 import { type Place, usePlanes } from "./planes";
 import { usePointer } from "./pointer";
@@ -77,6 +79,8 @@ function Viewer({ model, selection, thumb = false, pane = false, follows = false
   const [unfolded] = useTrait<boolean>(model, "opened");
   const opened = unfolded && !thumb;
   const [given] = useTrait<Record<string, any>>(model, "scale");
+  const [empty] = useTrait<string>(model, "empty");
+  const [spread] = useTrait<number[]>(model, "spread");
   const [details, setDetails] = useState(false);
   const [said, setSaid] = useState("");
   const alone = useState<[number, number] | null>(null);
@@ -87,10 +91,12 @@ function Viewer({ model, selection, thumb = false, pane = false, follows = false
 
   const size: [number, number] = [extent(shape, drawn[0]), extent(shape, drawn[1])];
   const seen = fitting(window, size);
-  const room = roomFor(labelsOf(axes, drawn, false, null), size, ordered);
+  const bars = opened && barred(drawn, size);
+  const words = roomFor(labelsOf(axes, drawn, false, null), size, ordered);
+  const room = bars ? { ...words, left: BAR_ROOM } : words;
   const layout = useMemo(
-    () => layoutOf(width || 600, size, room, !opened),
-    [width, size.join(), room.left, room.bottom, opened],
+    () => layoutOf(width || 600, size, room, !opened, bars),
+    [width, size.join(), room.left, room.bottom, opened, bars],
   );
   const ratio = Math.max(1, globalThis.devicePixelRatio || 1);
   const place: Place = { drawn, index, part, ordered };
@@ -101,10 +107,12 @@ function Viewer({ model, selection, thumb = false, pane = false, follows = false
     limits: limits.length === 2 && limits[0] < limits[1] ? (limits as [number, number]) : fitted.limits,
     palette: (chosen === "auto" ? fitted.palette : chosen) as Palette,
     ground,
+    empty: empty !== "",
   };
+  const reach = bars ? reachOf(typeof given["min"] === "number" ? given : stats, limits) : null;
   const beyond = useMemo(
-    () => (planes.base ? outside(planes.base, colouring.limits) : NONE_OUTSIDE),
-    [planes.base, colouring.limits.join()],
+    () => (planes.base ? outside(planes.base, reach ?? colouring.limits) : NONE_OUTSIDE),
+    [planes.base, (reach ?? colouring.limits).join()],
   );
   const layers = useLayers([planes.base, planes.sharp], colouring);
   const marked = useMarked(selection, axes, drawn);
@@ -124,6 +132,7 @@ function Viewer({ model, selection, thumb = false, pane = false, follows = false
       labels: opened ? labels : null,
       cell: opened ? at : null,
       marked,
+      bars: reach && { reach, spread, colouring },
       ink: style.color,
       accent: style.getPropertyValue("--accent") || "#2196f3",
       font: `11px ${style.fontFamily}`,
@@ -276,7 +285,7 @@ function Viewer({ model, selection, thumb = false, pane = false, follows = false
           }}
           onIndex={(axis, to) => {
             goTo(axis, to);
-            selectPlace(selection, axes[axis].role, to);
+            selectPlace(selection, axes[axis], to);
           }}
           onRole={(axis, role) => setAxes(axes.map((each, k) => (k === axis ? { ...each, role } : each)))}
         />
@@ -297,14 +306,16 @@ function Viewer({ model, selection, thumb = false, pane = false, follows = false
         />
         {lead && (
           <Scale
-            limits={colouring.limits}
+            limits={reach ?? colouring.limits}
+            bars={bars}
             automatic={limits.length !== 2}
             palette={colouring.palette}
             chosen={chosen}
             range={stats.min === undefined || stats.max === undefined ? null : [stats.min, stats.max]}
             outside={beyond}
             ground={ground}
-            nan={marksIn(stats, "nan", "NaN")}
+            nan={marksIn(stats, "nan", empty || "NaN")}
+            empty={empty !== ""}
             inf={marksIn(stats, "inf", "±∞")}
             onLimits={setLimits}
             onPalette={setPalette}
@@ -345,7 +356,7 @@ function useStats(model: Model, part: string, drawn: [number, number], index: nu
 
 function useLayers(pictures: (Picture | null)[], colouring: Parameters<typeof imageOf>[1]) {
   const cache = useRef(new WeakMap<Picture, { key: string; image: HTMLCanvasElement }>()).current;
-  const key = `${colouring.limits}${colouring.palette}${colouring.ground}`;
+  const key = `${colouring.limits}${colouring.palette}${colouring.ground}${colouring.empty}`;
   return pictures.flatMap((picture) => {
     if (!picture) return [];
     let found = cache.get(picture);

@@ -50,6 +50,7 @@ export function revealing(window: Window, size: [number, number], row: number, c
 }
 
 const TALLEST = 400;
+const BARS = 170; // pixels that bars are high
 const LARGEST_CELL = 44;
 const WIDENED = 360; // a map of few columns is made this wide
 
@@ -84,6 +85,7 @@ export function layoutOf(
   [rows, columns]: [number, number],
   labels: { left: number; bottom: number },
   compact: boolean,
+  bars = false,
 ): Layout {
   if (compact) {
     const [w, h] = thumbSize(Math.max(20, width), [rows, columns]);
@@ -92,7 +94,7 @@ export function layoutOf(
   // On whole pixels, or the outermost values would be blurred.
   const [top, left] = [6, Math.round(labels.left)];
   const room = Math.max(20, width - left - 10);
-  const [w, h] = plotSize(room, TALLEST, [rows, columns]);
+  const [w, h] = bars ? [Math.min(room, Math.max(columns * 26, 220)), BARS] : plotSize(room, TALLEST, [rows, columns]);
   return { left, top, width: w, height: h, total: [left + w + 10, Math.round(top + h + labels.bottom)] };
 }
 
