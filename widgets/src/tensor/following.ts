@@ -48,22 +48,24 @@ export function followed(
   });
 }
 
-/** The place on step and head axes is that of the selection, once there is one. */
+/** The place on step and head axes of a model's tensor is that of the selection, once there is one. */
 export function useFollowed(
   selection: Model | null,
+  model: Model,
   axes: Axis[],
   drawn: [number, number],
-  index: number[],
   setIndex: (index: number[]) => void,
 ): void {
-  const latest = useRef({ axes, drawn, index });
-  latest.current = { axes, drawn, index };
+  const latest = useRef({ axes, drawn });
+  latest.current = { axes, drawn };
   useEffect(() => {
     if (!selection) return;
     const changed = () => {
       const now = latest.current;
-      const next = followed((role) => selection.get(role) as number, now.axes, now.drawn, now.index);
-      if (next.join() !== now.index.join()) setIndex(next);
+      // Who set the selection may have set the place on other axes a moment before.
+      const index = model.get("index") as number[];
+      const next = followed((role) => selection.get(role) as number, now.axes, now.drawn, index);
+      if (next.join() !== index.join()) setIndex(next);
     };
     changed();
     for (const role of FOLLOWED) selection.on(`change:${role}`, changed);

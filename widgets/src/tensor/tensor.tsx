@@ -117,7 +117,7 @@ function Viewer({ model, selection, thumb = false, pane = false, follows = false
   const layers = useLayers([planes.base, planes.sharp], colouring);
   const marked = useMarked(selection, axes, drawn);
   const goTo = (axis: number, to: number) => setIndex(index.map((each, k) => (k === axis ? to : each)));
-  useFollowed(thumb || follows ? null : selection, axes, drawn, index, setIndex);
+  useFollowed(thumb || follows ? null : selection, model, axes, drawn, setIndex);
   const at: [number, number] | null =
     hover ??
     (shape.length === 0 ? [0, 0] : cell.length === shape.length ? [cell[drawn[0]] ?? 0, cell[drawn[1]] ?? 0] : null);
