@@ -64,24 +64,35 @@ class Head:
 
 
 def blocks_of(
-    model: Any, repeated: int, best: dict[str, Head], *, keep: bool, few: int
+    model: Any,
+    repeated: int,
+    best: dict[str, Head],
+    *,
+    layers: Sequence[int] | None = None,
+    keep: bool,
+    few: int,
 ) -> Iterator[Block]:
     """What is kept of each block that attends, inside a trace of one prompt.
 
     Args:
         repeated: how many tokens at the end are a copy of those before them; 0 for none.
+        layers: the blocks that are looked at; all by default.
         best: where no patterns are kept, the head with most of each score is put here.
         keep: keep the whole patterns, however many.
         few: the number of values of all patterns up to which they are kept all the same.
 
     Raises:
-        BadInputError: the run is of several prompts.
+        BadInputError: the run is of several prompts, or there is no such block.
     """
-    for layer in range(len(model.layers)):
+    chosen = range(len(model.layers)) if layers is None else sorted(set(layers))
+    wrong = [layer for layer in chosen if not 0 <= layer < len(model.layers)]
+    if wrong:
+        raise BadInputError(f"There is no block {wrong[0]}: there are {len(model.layers)}.")
+    for layer in chosen:
         pattern = pattern_of_block(model, layer)
         if pattern is None:
             continue
-        whole = keep or pattern.numel() * len(model.layers) <= few
+        whole = keep or pattern.numel() * len(chosen) <= few
         found = _block(layer, pattern, repeated, whole=whole)
         if not whole:
             _improve(best, found, pattern)

@@ -7,6 +7,7 @@ patterns do, as in Olsson et al. 2022, "In-context Learning and Induction Heads"
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ def attention(
     model: Any,
     prompt: Any = None,
     *,
+    layers: Sequence[int] | None = None,
     induction: bool = False,
     repeated: int = REPEATED,
     seed: int = 0,
@@ -41,6 +43,7 @@ def attention(
     Args:
         model: a `LanguageModel`.
         prompt: one prompt: a text or token ids.
+        layers: the blocks whose heads are looked at; all by default.
         induction: run on random tokens that are repeated, and score heads on the second copy.
         repeated: how many random tokens are repeated.
         seed: where the random numbers begin that choose them.
@@ -62,9 +65,10 @@ def attention(
     second = repeated if induction else 0
     best: dict[str, Head] = {}
     with torch.no_grad(), model.trace(ran) as tracer:
-        blocks = list(blocks_of(model, second, best, keep=keep, few=KEPT))
+        blocks = list(blocks_of(model, second, best, layers=layers, keep=keep, few=KEPT))
         if not blocks:
-            raise BadInputError("No block of this model attends with heads that are known.")
+            which = "No block of this model" if layers is None else "None of these blocks"
+            raise BadInputError(f"{which} attends with heads that are known.")
         positions = positions_of(model, tracer, torch.empty(1, blocks[0].size[1], 0))
     told = "repeated random tokens" if induction else prompt
     again = Again(model, ran, blocks, second)

@@ -10,9 +10,11 @@ import numpy as np
 
 from nnsight_magic.analyses.attention_blocks import Again, Head
 from nnsight_magic.analyses.result import Along, Result, axes
+from nnsight_magic.analyses.result_axes import as_numbers
 from nnsight_magic.analyses.shows_itself import ShowsItself
 from nnsight_magic.errors import BadInputError
 from nnsight_magic.views.data.in_blocks import InBlocks
+from nnsight_magic.views.data.roles import Axis
 from nnsight_magic.views.data.words import number
 
 if TYPE_CHECKING:
@@ -116,13 +118,7 @@ class Attention(ShowsItself):
         Raises:
             BadInputError: there is no such head, or the prompt cannot be written on a line.
         """
-        from nnsight_magic.analyses.cell_of_point import cell_with, point_of
-        from nnsight_magic.analyses.cell_of_reading import head_lines
-
-        along = axes(self.scores.isel(score=0, drop=True))
-        point_of(along, {}, {"layer": layer, "head": head})
-        place = {"layer": layer, "head": head}
-        return cell_with(self.scores.attrs, lambda recipe: head_lines(place))
+        return _cell(self.scores, layer, head)
 
     # -- forms --------------------------------------------------------------------------------
 
@@ -136,7 +132,7 @@ class Attention(ShowsItself):
 
         name = score or self.chosen
         layer, head, _ = self.ranked(name)[0]
-        layers = self.scores["layer"].values.tolist()
+        layers, scores = self.scores["layer"].values.tolist(), self.scores
         return HeadsView(
             self.small,
             layers,
@@ -145,7 +141,8 @@ class Attention(ShowsItself):
             self._in_blocks(layers) if self.patterns is None else self.patterns.values,
             sink=self.sinks is not None,
             modules=self._modules,
-            cells=lambda block, head: self.as_cell(layer=layers[block], head=head),
+            # Of the scores alone: a view does not keep the model alive, and this result does.
+            cells=lambda block, head: _cell(scores, layers[block], head),
             title=str(self.scores.attrs["title"]),
             note="; ".join(self.notices),
             score=name,
@@ -170,17 +167,44 @@ class Attention(ShowsItself):
     def _sinks(self) -> dict[str, np.ndarray]:
         return {} if self.sinks is None else {"sink": self.sinks.values}
 
-    def figure(self, score: str = "") -> Any:
-        """A matplotlib figure of one score: blocks down, heads across."""
+    def figure(self, score: str = "", *, layer: int | None = None, head: int | None = None) -> Any:
+        """A matplotlib figure of one score: blocks down, heads across.
+
+        Args:
+            score: the one that is drawn.
+            layer: draw the patterns of this block's heads instead, in one scale.
+            head: draw the pattern of this head of the block alone.
+
+        Raises:
+            BadInputError: there is no such score, block or head.
+        """
+        if layer is not None:
+            return self._pattern_figure(layer, head)
         name = score or self.chosen
         self.ranked(name)
         found = self.scores.sel(score=name)
         found.attrs["title"] = f"weight on {name} token" if name != "induction" else "induction"
         return found.figure()
 
+    def _pattern_figure(self, layer: int, head: int | None) -> Any:
+        from nnsight_magic.views.still.head_figure import heads_figure
+
+        if layer not in self.scores["layer"]:
+            raise BadInputError(f"There are no patterns of a block {layer}.")
+        block = self.block(layer)
+        heads = block["head"].values.tolist()
+        if head is not None and head not in heads:
+            raise BadInputError(f"Block {layer} has {len(heads)} heads, so there is no {head}.")
+        if head is None:
+            return heads_figure(block.values, heads, self.tokens, f"attention of block {layer}")
+        one = block.sel(head=head, drop=True)
+        one.attrs["title"] = f"head {layer}.{head}"
+        return one.figure(limits=[0.0, 1.0], palette="sequential")
+
     def text(self) -> str:
         """The heads that score highest, in words."""
-        size = f"{self.scores.sizes['layer']} blocks of {self.scores.sizes['head']} heads"
+        blocks, heads = self.scores.sizes["layer"], self.scores.sizes["head"]
+        size = f"{blocks} block{'s' * (blocks != 1)} of {heads} heads"
         lines = [f"attention: {size}, {len(self.tokens)} tokens", *self.notices]
         for name in self.names:
             best = self.ranked(name)[:RANKED]
@@ -188,4 +212,24 @@ class Attention(ShowsItself):
             lines.append(f"{name:>9}  {told}")
         if self.sinks is not None:
             lines.append(f"{'sink':>9}  mean {number(float(self.sinks.mean()))}")
-        return "\n".join(lines)
+        drawn = self._map()
+        return "\n".join([*lines, *([drawn] if drawn else [])])
+
+    def _map(self) -> str | None:
+        """In a terminal the score that the views begin with, blocks down and heads across."""
+        from nnsight_magic.views.still.half_blocks import terminal_map
+
+        found = self.scores.sel(score=self.chosen)
+        down, across = ([str(each) for each in found[name].values] for name in ("layer", "head"))
+        along = [Axis("layer", len(down), tuple(down)), Axis("head", len(across), tuple(across))]
+        drawn = terminal_map(as_numbers(found), along, [0.0, 1.0], "sequential")
+        return None if drawn is None else f"{self.chosen}:\n{drawn}"
+
+
+def _cell(scores: Result, layer: int, head: int) -> CellText:
+    from nnsight_magic.analyses.cell_of_point import cell_with, point_of
+    from nnsight_magic.analyses.cell_of_reading import head_lines
+
+    place = {"layer": layer, "head": head}
+    point_of(axes(scores.isel(score=0, drop=True)), {}, place)
+    return cell_with(scores.attrs, lambda recipe: head_lines(place))

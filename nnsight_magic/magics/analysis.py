@@ -67,6 +67,8 @@ def _attention(line: Line) -> Arguments:
 
         check_score(line.score, repeated=line.induction)
     kept = {"keep": True} if line.keep else {}
+    if line.layers is not None:
+        kept = {"layers": numbers_in(line.layers)} | kept
     return ({"induction": True} | made if line.induction else {}) | kept
 
 

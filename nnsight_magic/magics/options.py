@@ -126,6 +126,7 @@ OPTIONS: dict[str, tuple[Option, ...]] = {
         Option("repeated", "number", "how many random tokens are repeated", "n", "N"),
         Option("seed", "number", "where the random numbers begin that choose them", metavar="N"),
         Option("score", "text", "what heads are ranked by at first", metavar="NAME"),
+        Option("layers", "text", "the blocks (default: all)", metavar="0,4-8"),
         Option("keep", "flag", "keep the patterns of all heads, however many"),
         *ANALYSIS,
     ),

@@ -203,6 +203,50 @@ def test_a_view_reads_the_block_that_is_looked_at_and_no_other(model, few):
         )
 
 
+def test_the_heads_of_one_block_are_those_of_all_blocks(model):
+    whole = analyses.attention(model, "Hello world, this")
+    found = analyses.attention(model, "Hello world, this", layers=[2])
+    assert found.scores["layer"].values.tolist() == [2]
+    assert np.array_equal(found.patterns.values[0], whole.patterns.values[2])
+    assert np.array_equal(found.scores.sel(layer=2), whole.scores.sel(layer=2))
+    assert found.view().at[0] == 0 and "1 block of 4 heads" in found.view().text()
+    for layers in ([3], [-1]):
+        with pytest.raises(BadInputError, match="There is no block"):
+            analyses.attention(model, "Hello", layers=layers)
+
+
+def test_figures_of_patterns_have_the_numbers_the_tokens_and_the_names_of_the_axes(
+    model, few, tmp_path
+):
+    kept = analyses.attention(model, "Hello world, this", keep=True)
+    found = analyses.attention(model, "Hello world, this")
+    sheet = found.figure(layer=1)
+    planes = [axes for axes in sheet.axes if axes.images]
+    assert [axes.get_title() for axes in planes] == [f"head {k}" for k in range(4)]
+    for head, axes in enumerate(planes):
+        drawn = np.asarray(axes.images[0].get_array())
+        np.testing.assert_allclose(drawn, kept.patterns.values[1, head], atol=1e-6)
+        assert axes.images[0].get_clim() == (0, 1)
+    words = [each.get_text() for each in planes[0].get_yticklabels()]
+    assert words == [each.replace(" ", "·") for each in found.tokens]
+    sheet.savefig(tmp_path / "heads.svg")
+    assert "from (query)" in (tmp_path / "heads.svg").read_text()
+    one = found.figure(layer=1, head=2).axes[0]
+    assert (one.get_xlabel(), one.get_ylabel()) == ("to", "from")
+    for wrong in ({"layer": 3}, {"layer": 1, "head": 4}):
+        with pytest.raises(BadInputError, match=r"no patterns of a block|there is no 4"):
+            found.figure(**wrong)
+
+
+def test_scores_are_a_map_in_a_terminal(monkeypatch):
+    from nnsight_magic import terminal
+
+    monkeypatch.setattr(terminal, "in_terminal", lambda: True)
+    module, inputs = models.build("gemma3n")
+    text = analyses.attention(LanguageModel(module), inputs).text()
+    assert "previous:" in text and "layer ↓  head →" in text and "from " in text
+
+
 def test_links_of_a_token_are_its_row_and_column_of_one_head_or_the_mean_of_several(model, few):
     kept = analyses.attention(model, "Hello world, this is a test", keep=True).patterns.values
     view = analyses.attention(model, "Hello world, this is a test").view()

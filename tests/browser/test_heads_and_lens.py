@@ -7,12 +7,19 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from playwright.sync_api import expect
 
+from nnsight_magic.analyses.attention_blocks import pooled
+from nnsight_magic.views.data.in_blocks import InBlocks
+from nnsight_magic.views.live.heads import HeadsView
+from nnsight_magic.views.still.colours import scale
 from tests.browser.conftest import new_page
 from tests.browser.lab import Lab, Notebook
 from tests.browser.test_views import until, view
+from tests.browser.thirty import live, live_of
 
 PROMPT = "The Eiffel Tower is in the city of"
 CELLS = [
@@ -114,12 +121,19 @@ def test_a_long_prompt_comes_by_tiles_and_by_the_block(shown: Notebook) -> None:
     assert int(shown.evaluate("print(len(long.large.codes) + len(long.small))")) < 120_000
 
 
-def run_copied(notebook: Notebook) -> str:
-    """The cell on the clipboard, run below; its text."""
-    copied = notebook.page.evaluate("() => navigator.clipboard.readText()")
-    notebook.run_new_cell(copied)
+def run_added(notebook: Notebook, number: int) -> str:
+    """Runs the cell that stands at that place of the notebook; its text."""
+    text = notebook.page.evaluate(
+        """number => {
+            const panel = window.jupyterapp.shell.currentWidget;
+            panel.content.activeCellIndex = number;
+            window.jupyterapp.commands.execute('notebook:run-cell');
+            return panel.content.widgets[number].model.sharedModel.source;
+        }""",
+        number,
+    )
     notebook.await_idle()
-    return copied
+    return text
 
 
 def test_a_place_of_the_lens_marks_the_other_views_and_is_a_cell_of_the_same_number(
@@ -131,11 +145,12 @@ def test_a_place_of_the_lens_marks_the_other_views_and_is_a_cell_of_the_same_num
     rows.nth(21).get_by_role("cell").nth(7).click()
     says(shown, "grid.cell", "[20, 7]")
     says(shown, "grid.selection.token, grid.selection.module", "7 model.layers.19")
+    says(shown, "grid.selection.layer", "19")
     expect(grid).to_contain_text("rank of ' Paris'")
     grid.get_by_role("button", name="as a cell").click()
-    expect(grid).to_contain_text("copied")
-    copied = run_copied(shown)
-    assert copied.startswith(f'%%trace "{PROMPT}"')
+    expect(grid).to_contain_text("the cell stands below")
+    added = run_added(shown, len(CELLS))
+    assert added.startswith(f'%%trace "{PROMPT}"')
     same = (
         "int(token_here) == int(seen.token[20, 7, 0]) and int(rank_here) == int(seen.rank[20, 7])"
         " and abs(float(logprob_here) - float(seen.logprob[20, 7])) < 1e-3"
@@ -148,7 +163,24 @@ def test_a_head_is_a_cell_that_gives_its_pattern(shown: Notebook) -> None:
     shown.evaluate("heads.at = [18, 6]")
     expect(heads).to_contain_text("head 18.6")
     heads.get_by_role("button", name="as a cell").click()
-    expect(heads).to_contain_text("pattern_here = layers[18].attn.pattern[0, 6]")
-    run_copied(shown)
+    expect(heads).to_contain_text("the cell stands below")
+    assert "pattern_here = layers[18].attn.pattern[0, 6]" in run_added(shown, 4)
     close = "torch.allclose(pattern_here, torch.tensor(found.patterns[18, 6].values), atol=1e-4)"
     says(shown, close, "True")
+
+
+def test_one_bright_cell_of_2000_tokens_is_seen_in_the_live_picture(browser: Any) -> None:
+    """Blocks are read one at a time, pooled by the greatest weight, and drawn where they stand."""
+    tokens, (row, column) = 2000, (1234, 777)
+    patterns = torch.zeros(2, tokens, tokens)
+    patterns[1, row, column] = 1
+    array = InBlocks((1, 2, tokens, tokens), lambda block: patterns)
+    small = np.stack([pooled(head) for head in patterns])[None]
+    words = [str(k) for k in range(tokens)]
+    heads = HeadsView(small, [0], words, {"first": np.zeros((1, 2))}, array, at=[0, 1])
+    with live(browser, [heads]) as page:
+        pixels = live_of(page, 0).pixels.astype(int)
+    dark = np.argwhere(np.abs(pixels - np.array(scale("sequential")[255])).sum(-1) < 12)
+    assert len(dark)
+    at = (dark.mean(0) + 0.5) / pixels.shape[:2] * tokens
+    assert np.abs(at - (row, column)).max() < 2 * tokens / min(pixels.shape[:2])

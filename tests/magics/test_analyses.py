@@ -14,6 +14,7 @@ from tests.magics.conftest import PROMPT
 LINES = {
     "attention": (f'%attention "{PROMPT}" --keep', ["scores", "patterns"]),
     "induction": ("%attention --induction -n 5 --seed 2 --score duplicate", ["scores"]),
+    "attention-of-a-block": (f'%attention "{PROMPT}" --layers 1-2', ["scores", "patterns"]),
     "lens": (f'%lens "{PROMPT}" -a 7 -k 2', ["token", "entropy", "settled"]),
     "lens-map": (f'%lens "{PROMPT}" -a 7 --map lens.safetensors', ["token", "logprob"]),
     "patch": (

@@ -26,9 +26,10 @@ describe("heads", () => {
     expect(ranked(form, "other", 2)).toEqual([]);
   });
   it("are as large as there is room for, in whole pixels", () => {
-    expect(cellOf([9, 9], 9, 330)).toEqual([30, 30]);
-    expect(cellOf([16, 16], 64, 330)).toEqual([17, 17]);
-    expect(cellOf([16, 17], 9, 330)).toEqual([34, 36]);
+    expect(cellOf([9, 9], [30, 9], 330)).toEqual([30, 30]);
+    expect(cellOf([16, 16], [40, 64], 330)).toEqual([17, 17]);
+    expect(cellOf([16, 17], [30, 9], 330)).toEqual([34, 36]);
+    expect(cellOf([9, 9], [1, 2], 330)).toEqual([160, 160]);
   });
   it("are chosen for the mean one by one, and taken out again", () => {
     const one: Place[] = [[0, 1]];

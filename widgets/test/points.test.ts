@@ -3,7 +3,7 @@ import { describe, expect, it } from "vitest";
 import cases from "../../tests/views/bars.json";
 import { insertBelow } from "../src/core/cell";
 import type { Model } from "../src/core/widget";
-import { barOf, inPlane, inWords, steppedRow } from "../src/points/ranked";
+import { barOf, inPlane, inWords } from "../src/points/ranked";
 import { barred, heightOf, reachOf } from "../src/tensor/bars";
 import { numbered } from "../src/tensor/following";
 import { type Axis, numberAt } from "../src/tensor/labels";
@@ -29,16 +29,6 @@ describe("a point", () => {
   it("has a bar by its size, to one side or the other", () => {
     expect(barOf(-1, [2, -1, null])).toEqual({ share: 0.5, above: false });
     expect(barOf(null, [null])).toEqual({ share: 0, above: true });
-  });
-  it("is walked to by keys, from the first on", () => {
-    expect(["ArrowDown", "ArrowUp", "End", "Home", "x"].map((key) => steppedRow(key, -1, 3))).toEqual([
-      0,
-      0,
-      2,
-      0,
-      null,
-    ]);
-    expect(steppedRow("ArrowDown", 2, 3)).toBe(2);
   });
 });
 

@@ -47,6 +47,12 @@ class Heads:
         """The small patterns as bytes: 255 is all of a token's attention."""
         return (np.nan_to_num(self.small).clip(0, 1) * 255).round().astype(np.uint8)
 
+    @property
+    def size(self) -> str:
+        """How many there are, in words."""
+        blocks, heads = self.small.shape[:2]
+        return f"{blocks} block{'s' * (blocks != 1)} of {heads} heads"
+
     def packed(self) -> dict[str, Any]:
         """JSON: sizes, tokens and scores."""
         return {

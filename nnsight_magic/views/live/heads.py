@@ -162,8 +162,7 @@ class HeadsView(View):
         return text(self.heads, self.title, self.note, self.score)
 
     def in_a_line(self) -> str:
-        blocks, heads = self.heads.small.shape[:2]
-        return f"{self.title}: {blocks} blocks of {heads} heads, {len(self.heads.tokens)} tokens"
+        return f"{self.title}: {self.heads.size}, {len(self.heads.tokens)} tokens"
 
     def still(self) -> str:
         from nnsight_magic.views.still.heads import html

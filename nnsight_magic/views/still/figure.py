@@ -77,6 +77,11 @@ def _figure() -> type:
     return ShownFigure
 
 
+def new_figure(inches: tuple[float, float]) -> Any:
+    """An empty figure of that size which lays itself out and shows itself as a cell's last line."""
+    return _figure()(figsize=inches, dpi=DPI, layout="constrained")
+
+
 def _sheet(names: Names, width: int, height: int, title: str, marked: bool) -> tuple[Any, Any, Any]:
     """The figure, the axes of the plane, of that many pixels, and those of the scale."""
     row = max((len(text) for _, text in names.rows), default=0) * LETTER

@@ -24,9 +24,7 @@ def html(heads: Heads, title: str, note: str, score: str, at: Sequence[int]) -> 
     told = [f"<b>{escape(title)}</b>"] if title else []
     told += [f"<span class='d'>{escape(note)}</span>"] if note else []
     png, width, height = sheet(heads)
-    words = (
-        f"attention of {len(heads.layers)} blocks (down) of {heads.small.shape[1]} heads (across)"
-    )
+    words = f"attention of {heads.size}, blocks down and heads across"
     layer, head = heads.layers[at[0]], at[1]
     below = f"<div class='d'>{escape(words)}; large below: head {layer}.{head}</div>"
     over = f"<div>{' '.join(told)}</div>" if told else ""
@@ -66,7 +64,7 @@ def sheet(heads: Heads) -> tuple[bytes, int, int]:
 
 def text(heads: Heads, title: str, note: str, score: str) -> str:
     """The heads with the highest scores, in words."""
-    lines = [f"{title}: {len(heads.layers)} blocks of {heads.small.shape[1]} heads", note]
+    lines = [f"{title}: {heads.size}", note]
     for name in [score] if score else []:
         best = heads.ranked(name, RANKED)
         told = (

@@ -31,7 +31,8 @@ export function HeadsView({ model, selection }: { model: Model; selection: Model
       <header>
         {title && <b>{title}</b>}
         <span class="nnv-dim">
-          {form.layers.length} blocks of {form.heads} heads, {form.tokens.length} tokens
+          {form.layers.length} block{form.layers.length === 1 ? "" : "s"} of {form.heads} heads, {form.tokens.length}{" "}
+          tokens
         </span>
         {note && <span class="nnv-dim">{note}</span>}
       </header>
@@ -54,6 +55,7 @@ function Parts({ model, large, form, selection }: PartsProps) {
   const [, setAt] = useTrait<number[]>(model, "at");
   const [chosen, setChosen] = useTrait<Place[]>(model, "chosen");
   const [, setHead] = useSelected(selection, "head");
+  const [, setLayer] = useSelected(selection, "layer");
   const [, setModule] = useSelected(selection, "module");
   const [modules] = useTrait<string[]>(model, "modules");
   const root = useRef<HTMLDivElement>(null);
@@ -63,6 +65,7 @@ function Parts({ model, large, form, selection }: PartsProps) {
     setIndex([...to, ...index.slice(2)]);
     setAt(to);
     setHead(to[1]);
+    setLayer(form.layers[to[0]]);
     if (modules?.[to[0]]) setModule(modules[to[0]]);
   };
   const toggle = (head: Place) => setChosen(toggled(chosen, head));
@@ -108,7 +111,7 @@ interface SmallProps {
 function Small({ model, form, at, chosen, ground, onSelect, onToggle }: SmallProps) {
   const canvas = useRef<HTMLCanvasElement>(null);
   const [codes, setCodes] = useState<Uint8Array | null>(null);
-  const [down, across] = cellOf(form.size, form.heads, ROOM);
+  const [down, across] = cellOf(form.size, [form.layers.length, form.heads], ROOM);
   useEffect(() => {
     let current = true;
     inflate(model.get("small")).then((data) => current && setCodes(new Uint8Array(data)));

@@ -37,10 +37,16 @@ export function ranked(form: HeadsForm, name: string, most: number): Ranked[] {
   return known.sort((a, b) => b.score - a.score).slice(0, most);
 }
 
-const LARGEST = 36; // pixels down of a small multiple
+const LARGEST = 36; // pixels down of a small multiple of many
+const ALL = 240; // pixels down for those of few blocks
 
 /** Pixels of a small multiple on the page, its gap included. */
-export function cellOf([rows, columns]: [number, number], heads: number, room: number): [number, number] {
-  const times = Math.max(1, Math.min(Math.floor(room / (heads * (columns + 1))), Math.floor(LARGEST / rows)));
+export function cellOf(
+  [rows, columns]: [number, number],
+  [blocks, heads]: [number, number],
+  room: number,
+): [number, number] {
+  const tall = Math.max(LARGEST, ALL / blocks);
+  const times = Math.max(1, Math.min(Math.floor(room / (heads * (columns + 1))), Math.floor(tall / rows)));
   return [(rows + 1) * times, (columns + 1) * times];
 }

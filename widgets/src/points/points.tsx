@@ -8,11 +8,12 @@ import { usePacked } from "../core/packed";
 import { Notice, reveal } from "../core/parts";
 import { select } from "../core/selection";
 import { View } from "../core/view";
+import { walker } from "../core/walk";
 import type { Model } from "../core/widget";
 import { type Axis, numberAt, ofTokens } from "../tensor/labels";
 import { pathAt } from "../tensor/readout";
 import { type Pointed, TensorView } from "../tensor/tensor";
-import { barOf, inPlane, inWords, type PointsForm, steppedRow } from "./ranked";
+import { barOf, inPlane, inWords, type PointsForm } from "./ranked";
 
 const WAIT = 120_000; // milliseconds that the run of a point may take
 
@@ -98,12 +99,12 @@ function Table({ form, axes, cell, under, onSelect, onHover }: TableProps) {
   const chosen = ranked.findIndex((path) => path.join() === cell.join());
   const hovered = under ? ranked.findIndex((path) => path.join() === under.join()) : -1;
   useEffect(() => reveal(box.current, box.current?.querySelector(".nnv-selected")), [chosen]);
-  const keys = (event: KeyboardEvent) => {
-    const to = steppedRow(event.key, chosen, ranked.length);
-    if (to === null) return;
-    onSelect(ranked[to]);
-    event.preventDefault();
-  };
+  const keys = walker({
+    at: [chosen, 0],
+    size: [ranked.length, 1],
+    go: ([to]) => onSelect(ranked[to]),
+    others: { Home: () => onSelect(ranked[0]), End: () => onSelect(ranked[ranked.length - 1]) },
+  });
   if (!ranked.length) return <div class="nnv-points-table nnv-dim">nothing was measured yet</div>;
   return (
     <div

@@ -27,9 +27,3 @@ export function barOf(value: number | null, values: (number | null)[]): { share:
   const most = Math.max(1e-30, ...values.map((each) => Math.abs(each ?? 0)));
   return { share: Math.abs(value ?? 0) / most, above: (value ?? 0) >= 0 };
 }
-
-/** The place among ranked ones that a key leads to; null for other keys. */
-export function steppedRow(key: string, at: number, count: number): number | null {
-  const to = { ArrowDown: at + 1, ArrowUp: at - 1, Home: 0, End: count - 1 }[key];
-  return to === undefined || !count ? null : Math.min(count - 1, Math.max(0, to));
-}

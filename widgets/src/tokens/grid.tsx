@@ -22,6 +22,7 @@ export function GridView({ model, selection }: { model: Model; selection: Model 
   const [coloured, setColoured] = useTrait<string>(model, "coloured");
   const [token, setToken] = useSelected(selection, "token");
   const [module, setModule] = useSelected(selection, "module");
+  const [layer, setLayer] = useSelected(selection, "layer");
   const [modules] = useTrait<string[]>(model, "modules");
   const [hover, setHover] = useState<At | null>(null);
   const root = useRef<HTMLElement>(null);
@@ -40,7 +41,10 @@ export function GridView({ model, selection }: { model: Model; selection: Model 
     const to = [Math.min(last[0], Math.max(0, row)), Math.min(last[1], Math.max(0, column))];
     setCell(to);
     setToken(to[1]);
-    if (modules?.[to[0]]) setModule(modules[to[0]]);
+    if (modules?.[to[0]]) {
+      setModule(modules[to[0]]);
+      setLayer(Number(grid.rows[to[0]]));
+    }
   };
   const keys = walker({
     at: stands,
@@ -72,7 +76,7 @@ export function GridView({ model, selection }: { model: Model; selection: Model 
           grid={grid}
           chosen={chosen}
           token={token}
-          marked={module ? (modules ?? []).indexOf(module) : -1}
+          marked={markedRow(grid, modules ?? [], layer, module)}
           shading={shading}
           ground={ground}
           onHover={setHover}
@@ -84,6 +88,12 @@ export function GridView({ model, selection }: { model: Model; selection: Model 
       <AsCell model={model} at={stands} />
     </section>
   );
+}
+
+/** The row of the block that is selected in other views; -1 for none. */
+function markedRow(grid: Grid, modules: string[], layer: number, module: string): number {
+  const known = layer >= 0 && modules.length ? grid.rows.indexOf(String(layer)) : -1;
+  return known >= 0 ? known : module ? modules.indexOf(module) : -1;
 }
 
 interface HeadProps {
