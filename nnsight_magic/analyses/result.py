@@ -19,6 +19,7 @@ import xarray
 
 from nnsight_magic.analyses.recipe_name import RECIPE
 from nnsight_magic.analyses.result_axes import TEXTS, as_numbers, axes, title_of, words_of
+from nnsight_magic.analyses.result_compared import compared
 from nnsight_magic.analyses.result_shown import colours_of, points_of, refill, view_of
 from nnsight_magic.errors import BadInputError
 from nnsight_magic.views.data.points import Along as Along
@@ -27,6 +28,7 @@ from nnsight_magic.views.still.points import text
 
 if TYPE_CHECKING:
     from nnsight_magic.analyses.cell_of_point import CellText
+    from nnsight_magic.views.live.comparison import CompareView
     from nnsight_magic.views.live.points import PointsView
 
 
@@ -95,6 +97,22 @@ class Result(xarray.DataArray):
             BadInputError: these are no numbers.
         """
         return view_of(self, self, state)
+
+    def _shown_(self, title: str, options: Mapping[str, Any]) -> PointsView:
+        """The view that `show(result)` gives."""
+        return self.view(**({"title": title} if title else {}), **options)
+
+    def _compared_(self, other: Any, title: str, options: Mapping[str, Any]) -> CompareView:
+        """The view that `compare(result, other)` gives.
+
+        Raises:
+            BadInputError: the other is no result, or one of other axes.
+        """
+        if not isinstance(other, xarray.DataArray):
+            raise BadInputError(
+                f"A result is compared with another one, and this is {type(other).__name__}."
+            )
+        return compared(self, other, title, options)
 
     def refill(self, view: PointsView, before: Result) -> None:
         """Shows these values in the view of others, of which they are more.

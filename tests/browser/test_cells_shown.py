@@ -20,6 +20,9 @@ CELLS = [
     "resid = layers[20].output\n"
     "layers[22].mlp.output[:, -1] = 0\n"
     "probs = logits[:, -1].softmax(-1)",
+    '%patch clean="The Eiffel Tower is in the city of" corrupt="The Colosseum is in the city of" '
+    '-a " Paris" --versus " Rome" --site heads --layers 20-23 -q -o found\n'
+    "points = found.view()\npoints",
 ]
 
 
@@ -112,3 +115,84 @@ def test_a_generation_streams_and_is_stopped(shown: Notebook) -> None:
     result.get_by_role("slider").fill("2")
     expect(result).to_contain_text("new token 3 of")
     assert shown.errors == []
+
+
+def test_the_points_of_a_result_and_its_map_are_linked(shown: Notebook) -> None:
+    points = points_of(shown)
+    table = points.get_by_role("region", name="the points that stand out most")
+    first = table.get_by_role("row").nth(1)
+    expect(first).to_contain_text("layer 23, head 4")
+    first.get_by_role("button").click()
+    assert until(lambda: shown.evaluate("print(points.cell)").strip() == "[3, 4]")
+    table.focus()
+    shown.page.keyboard.press("ArrowDown")
+    expect(table.get_by_role("row").nth(2)).to_have_class(re.compile("nnv-selected"))
+    readout = points.locator("output.nnv-readout")
+    words = table.get_by_role("row").nth(2).get_by_role("button").inner_text()
+    layer, head = (each.split()[1] for each in words.split(", "))
+    expect(readout).to_contain_text(f"[{int(layer) - 20}, {head}]")
+    assert shown.evaluate("print(points.selection.layer, points.selection.head)").split() == [
+        layer,
+        head,
+    ]
+    canvas = points.get_by_role("img")
+    left, top, width, height = map(float, canvas.get_attribute("data-drawn").split(","))
+    place = {"x": left + 4.5 / 9 * width, "y": top + 3.5 / 4 * height}
+    canvas.hover(position=place)
+    expect(first).to_have_class(re.compile("nnv-active"))
+    canvas.click(position=place)
+    expect(first).to_have_class(re.compile("nnv-selected"))
+    shown.page.mouse.move(5, 5)
+
+
+def test_a_point_is_put_into_a_cell_below_that_gives_its_number(shown: Notebook) -> None:
+    count = "() => window.jupyterapp.shell.currentWidget.content.widgets.length"
+    before = shown.page.evaluate(count)
+    points_of(shown).get_by_role("button", name="as a cell").click()
+    assert until(lambda: shown.page.evaluate(count) == before + 1)
+    place = CELLS.index(next(each for each in CELLS if each.startswith("%patch"))) + 1
+    shown.page.evaluate(
+        """place => {
+            window.jupyterapp.shell.currentWidget.content.activeCellIndex = place;
+            window.jupyterapp.commands.execute('notebook:run-cell');
+        }""",
+        place,
+    )
+    shown.await_idle()
+    told = shown.evaluate("print(abs(float(patched_here) - float(found.sel(layer=23, head=4))))")
+    assert float(told) < 2e-4
+
+
+def test_a_point_is_opened(shown: Notebook) -> None:
+    points = points_of(shown)
+    points.get_by_role("button", name="open", exact=True).click()
+    run = points.get_by_label("the run of layer 23, head 4")
+    expect(run.get_by_label("layer 23, head 4", exact=True)).to_contain_text(
+        "corrupt.layers[23].attn.z"
+    )
+    expect(run.get_by_role("button", name="pattern_here")).to_be_visible()
+    expect(run.get_by_role("button", name="behind the last block")).to_be_visible()
+    assert "residual_here" not in shown.evaluate("print(list(globals()))")
+
+
+def test_what_a_sweep_left_out_is_hatched_and_counted(shown: Notebook) -> None:
+    shown.run_new_cell(
+        '%%sweep "The Eiffel Tower is in the city of"\n'
+        "for layer in grid(layer=layers[20:]):\n"
+        "    if layer == 22:\n"
+        "        continue\n"
+        "    layers[layer].mlp.output[:] = 0\n"
+        '    logprob = logits[0, -1].log_softmax(-1)[" Paris"]'
+    )
+    shown.await_idle()
+    points = shown.page.get_by_label("points logprob", exact=True)
+    points.scroll_into_view_if_needed()
+    expect(points).to_contain_text("9 of 10 points were run")
+    expect(points).to_contain_text("1 not run")
+
+
+def points_of(shown: Notebook) -> Any:
+    """The view of the cell that patches."""
+    points = shown.page.get_by_label(re.compile("^points change of the logit difference"))
+    points.scroll_into_view_if_needed()
+    return points

@@ -102,7 +102,7 @@ def live(browser: Any, views: Sequence[View], dark: bool = False) -> Iterator[An
     page.route("**/*", serve)
     page.goto(PLACE)
     page.wait_for_function(
-        "n => document.querySelectorAll('canvas.nnv-heat[data-drawn]').length === n", arg=len(views)
+        "n => document.querySelectorAll('canvas.nnv-heat[data-drawn]').length >= n", arg=len(views)
     )
     yield page
     page.close()

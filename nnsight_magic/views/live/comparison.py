@@ -11,8 +11,11 @@ import traitlets
 from nnsight_magic.errors import BadInputError
 from nnsight_magic.views.data.colouring import automatic
 from nnsight_magic.views.data.dense import as_tensor
+from nnsight_magic.views.data.points import Points
+from nnsight_magic.views.data.words import number
 from nnsight_magic.views.live.tensor import STORED, TensorView
 from nnsight_magic.views.live.view import ShownText, View
+from nnsight_magic.views.still.points import LARGEST, html_table, table_text
 
 SUBTRACTED = 1 << 27  # values up to which the difference is computed
 
@@ -44,15 +47,33 @@ class CompareView(View):
         *,
         names: tuple[str, str] = ("first", "second"),
         stored: int = STORED,
+        points: Points | None = None,
         **options: Any,
     ) -> None:
+        """A view of two tensors.
+
+        Args:
+            first, second: of one shape.
+            names: of the two.
+            stored: how many values are stored with the view.
+            points: the difference by its points, where these have words; it then has a scale of its
+                own, that goes as far to both sides.
+            options: as of `TensorView`; and `amplified`.
+
+        Raises:
+            BadInputError: they are of two shapes.
+        """
         import torch
+
+        self.points = points
 
         first, second = as_tensor(first), as_tensor(second)
         if first.shape != second.shape:
             raise BadInputError(
                 f"shapes {tuple(first.shape)} and {tuple(second.shape)} cannot be compared"
             )
+        if points is not None:  # the tensors may be gone when it is read
+            self._rows = _rows(points, names, first, second)
         state = {k: options.pop(k) for k in list(options) if k in ("layout", "twin", "amplified")}
         left = TensorView(first, names[0], stored=stored // 3, **options)
         options["selection"] = left.selection
@@ -67,7 +88,9 @@ class CompareView(View):
             )
             size = [first.shape[axis] if axis >= 0 else 1 for axis in left.drawn]
             limits, _ = automatic(left.scale, size)
-            end = max(abs(each) for each in limits)
+            if points is not None:
+                limits = [difference.stats.get(each, 0.0) for each in ("min", "max")]
+            end = max(abs(each) for each in limits) or 1.0
             difference.scale = {"min": -end, "max": end}
         else:
             notice = "too large for a difference: slice the tensors first"
@@ -85,11 +108,24 @@ class CompareView(View):
     def text(self) -> str:
         change = self.difference.stats if self.difference else {}
         most = max(abs(change.get("min", 0)), abs(change.get("max", 0)))
-        return f"{self.first.text()} against {self.second.text()}: differ by at most {most:.4g}"
+        told = f"{self.first.text()} against {self.second.text()}: differ by at most {most:.4g}"
+        if self.points is None:
+            return told
+        return "\n".join([told, *table_text(self._rows)])
 
     def still(self) -> str:
         views = [self.first, self.second, *([self.difference] if self.difference else [])]
-        return "".join(view.still() for view in views)
+        told = html_table(self._rows) if self.points is not None else ""
+        return "".join(view.still() for view in views) + told
+
+
+def _rows(points: Points, names: tuple[str, str], first: Any, second: Any) -> list[list[str]]:
+    """The points that differ most: in words, both numbers, and their difference."""
+    rows = [["", *names, "difference"]]
+    for at in points.ranked(LARGEST):
+        both = [number(float(each[at])) for each in (first, second)]
+        rows.append([points.in_words(at), *both, points.number_at(at)])
+    return rows
 
 
 def _wide(tensor: Any) -> Any:
@@ -116,5 +152,17 @@ def _joint(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any
 
 
 def compare(first: Any, second: Any, title: str = "", **options: Any) -> CompareView:
-    """Shows two tensors of one shape side by side; see `CompareView`."""
+    """Shows two tensors of one shape side by side, or two results of the same axes; see
+    `CompareView`.
+
+    Raises:
+        BadInputError: they are of two shapes, or have other axes.
+    """
+    for one, other in ((first, second), (second, first)):
+        if hasattr(one, "_compared_") and not hasattr(other, "_compared_"):
+            raise BadInputError(
+                f"A result is compared with another one, and this is {type(other).__name__}."
+            )
+    if hasattr(first, "_compared_"):
+        return first._compared_(second, title, options)
     return CompareView(first, second, title, **options)

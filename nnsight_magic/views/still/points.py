@@ -27,6 +27,31 @@ def text(points: Points, title: str) -> str:
     return "\n".join(line for line in lines if line)
 
 
+def table_text(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows of words and numbers in columns, the first of them the head."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            each.ljust(width) if not k else each.rjust(width)
+            for k, (each, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def html_table(rows: Sequence[Sequence[str]]) -> str:
+    """The same as HTML."""
+    head, *body = rows
+    told = "".join(f"<th>{escape(each)}</th>" for each in head)
+    lines = [
+        f"<tr><td>{escape(words)}</td>"
+        + "".join(f"<td class='n'>{escape(each)}</td>" for each in numbers)
+        + "</tr>"
+        for words, *numbers in body
+    ]
+    return frame(f"<table><tr>{told}</tr>{''.join(lines)}</table>")
+
+
 def html(points: Points, drawn: str, at: Sequence[int] = ()) -> str:
     """The map with the table beside it, where there is room.
 

@@ -9,6 +9,12 @@ import { type Pointed, TensorView } from "../tensor/tensor";
 const PLACE = ["axes", "drawn", "index", "window", "part", "ordered", "cell"] as const;
 const COLOURS = ["limits", "palette"] as const;
 
+/** Whether the difference is drawn in the colours of the two, so that one scale tells of all. */
+function sameScale(first: Model, difference: Model): boolean {
+  const [both, own] = [first, difference].map((each) => each.get("scale") as { min?: number; max?: number });
+  return own.max === Math.max(Math.abs(both.min ?? 0), Math.abs(both.max ?? 0));
+}
+
 export function CompareView({ model, selection }: { model: Model; selection: Model | null }) {
   const [amplified, setAmplified] = useTrait<boolean>(model, "amplified");
   const [first, second, difference] = useReferred(
@@ -56,6 +62,7 @@ export function CompareView({ model, selection }: { model: Model; selection: Mod
             pane
             follows
             ownScale={amplified}
+            scaled={amplified || !sameScale(first, panes.difference)}
           />
         )}
       </div>

@@ -36,6 +36,8 @@ interface Props {
   follows?: boolean;
   /** colours by the tensor's own values, whatever scale it was given */
   ownScale?: boolean;
+  /** a pane that shows its scale all the same */
+  scaled?: boolean;
   /** the value pointed at in all panes, by row and column, and what sets it */
   pointed?: Pointed;
 }
@@ -61,7 +63,16 @@ function Empty({ model, about }: { model: Model; about: About }) {
   );
 }
 
-function Viewer({ model, selection, thumb = false, pane = false, follows = false, ownScale = false, pointed }: Props) {
+function Viewer({
+  model,
+  selection,
+  thumb = false,
+  pane = false,
+  follows = false,
+  ownScale = false,
+  scaled = false,
+  pointed,
+}: Props) {
   const about = model.get("about") as About;
   const shape = about.shape;
   const root = useRef<HTMLElement>(null);
@@ -304,7 +315,7 @@ function Viewer({ model, selection, thumb = false, pane = false, follows = false
           place={place}
           order={planes.order}
         />
-        {lead && (
+        {(lead || scaled) && (
           <Scale
             limits={reach ?? colouring.limits}
             bars={bars}
