@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from nnsight_magic.views.live.comparison import CompareView
     from nnsight_magic.views.live.points import PointsView
 
+TEXTS_TOLD = 40  # of points that are texts
+
 
 class Result(xarray.DataArray):
     """What an analysis measured: numbers with named axes, and what they were measured with.
@@ -63,6 +65,8 @@ class Result(xarray.DataArray):
             if not self.coords[name].ndim and not str(name).endswith(TEXTS)
         }
         at = point_of(along, fixed, place)
+        if self.dtype.kind in "OU":
+            raise BadInputError("A cell is offered for a number, and these are texts.")
         value = float(self.values[tuple(at)])
         point = {axis.name: axis.places[k] for axis, k in zip(along, at, strict=True)}
         if value != value:
@@ -141,7 +145,7 @@ class Result(xarray.DataArray):
     def _ipython_display_(self) -> None:
         from nnsight_magic.views.display import in_notebook
 
-        if self.ndim and in_notebook():
+        if self.ndim and in_notebook() and self.dtype.kind not in "OU":
             self.view()._ipython_display_()
         else:
             print(self.text())
@@ -157,9 +161,22 @@ class Result(xarray.DataArray):
         """Title and size, in a terminal the map, and the largest points in words."""
         if not self.ndim:
             return xarray.DataArray.__repr__(self)
+        if self.dtype.kind in "OU":
+            return self._texts()
         head, *rest = text(points_of(self), self.title).split("\n")
         drawn = self._map()
         return "\n".join([head, *([drawn] if drawn else []), *rest])
+
+    def _texts(self) -> str:
+        """Texts, each behind its point, as many as one reads."""
+        sizes = ", ".join(f"{name} {size}" for name, size in self.sizes.items())
+        flat = self.values.ravel()
+        places = [np.unravel_index(k, self.shape) for k in range(min(len(flat), TEXTS_TOLD))]
+        words = [self.point_words([int(k) for k in at]) for at in places]
+        width = max(map(len, words), default=0)
+        told = [f"{point:<{width}}  {text!r}" for point, text in zip(words, flat, strict=False)]
+        more = [f"… and {len(flat) - len(places)} more"] if len(flat) > len(places) else []
+        return "\n".join([f"{self.title} ({sizes})", *told, *more])
 
     def __repr__(self) -> str:
         return self.text()

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from nnsight_magic.analyses.points import Axis, Grid
@@ -45,6 +46,7 @@ class Swept:
         reference: the same on the reference.
         model, tokens: what trailing axes are named by: the model, and the prompt's tokens.
         attrs: what the numbers were measured with.
+        steps: of a generation; the first axis of a value that has as many is theirs.
     """
 
     grid: Grid
@@ -54,6 +56,7 @@ class Swept:
     baseline: dict[str, Any] = field(default_factory=dict)
     reference: dict[str, Any] = field(default_factory=dict)
     attrs: dict[str, Any] = field(default_factory=dict)
+    steps: int = 0
 
     @property
     def failed(self) -> dict[int, Exception]:
@@ -81,7 +84,9 @@ class Swept:
         """
         from nnsight_magic.analyses.result import Along, with_axes
 
-        stacked = self.stacked(name)
+        stacked: Any = self.texts(name)
+        if stacked is None:
+            stacked = self.stacked(name)
         along = [_along(axis) for axis in self.grid.axes]
         if self.grid.paired:
             along = [Along("point", range(len(self.grid)))]
@@ -97,6 +102,14 @@ class Swept:
             if name in known:
                 found = _beside(found, kind, known[name])
         return found
+
+    def texts(self, name: str) -> np.ndarray | None:
+        """The same of texts, `(*points,)`, empty where a point has none; `None` of other values."""
+        values = self.values(name)
+        if not values or not all(isinstance(each, str) for each in values.values()):
+            return None
+        listed = [values.get(number, "") for number in range(len(self.grid))]
+        return np.array(listed, dtype=object).reshape(self.grid.shape)
 
     def stacked(self, name: str) -> torch.Tensor:
         """The same as a tensor `(*points, …)`.
@@ -132,6 +145,8 @@ class Swept:
         for place, size in enumerate(shape):
             roles = [role for role, known in sizes.items() if known == size and size > 1]
             taken = [*self.grid.names, *(role for role, _ in found)]
+            if place == 0 and size == self.steps and "step" not in taken:
+                roles = ["step"]
             role = roles[0] if len(roles) == 1 and roles[0] not in taken else f"axis_{place}"
             found.append((role, size))
         return found
@@ -323,6 +338,12 @@ def _by_name(found: Swept, numbers: Sequence[int], results: list[Any]) -> dict[s
     )
     by_name: dict[str, Any] = {}
     for name in measured.names:
+        texts = measured.texts(name)
+        if texts is not None:
+            told = [texts.ravel()[number] for number in numbers]
+            if len(set(told)) == 1 or len(told) == len(found.grid):
+                by_name[name] = told[0] if len(set(told)) == 1 else texts
+            continue
         try:
             values = [_number(v, name, found.grid, n) for n, v in measured.values(name).items()]
         except NotOneArray:
@@ -376,8 +397,10 @@ def _along(axis: Axis) -> Any:
     return Along(axis.name, axis.places, axis.words)
 
 
-def _beside(found: Result, kind: str, value: torch.Tensor) -> Result:
+def _beside(found: Result, kind: str, value: Any) -> Result:
     """A coordinate of a result that has the axes of its points, of its value, or none."""
+    if not isinstance(value, torch.Tensor):  # texts
+        return found.assign_coords({kind: value if isinstance(value, str) else (found.dims, value)})
     array = value.float() if value.is_floating_point() else value
     dims = [str(dim) for dim in found.dims]
     if tuple(array.shape) == found.shape:

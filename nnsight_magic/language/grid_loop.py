@@ -154,6 +154,7 @@ def _as_function(loop: ast.For) -> ast.FunctionDef:
     """The loop's body as a function of its variables, which gives what it has assigned."""
     body = [_without_continue(statement) for statement in copy.deepcopy(loop.body)]
     scope = ast.Name(SCOPE_NAME, ast.Load())
+    body = [part for statement in body for part in _of_steps(statement)]
     own = ast.Return(ast.Call(ast.Attribute(scope, "_locals", ast.Load()), [], []))
     # Parsed, so that it has every field that this version of Python wants.
     (made,) = ast.parse(f"def {POINT}({', '.join(variables_of(loop))}): pass").body
@@ -167,6 +168,26 @@ def _as_function(loop: ast.For) -> ast.FunctionDef:
     made.lineno = 1
     ast.copy_location(own, last)
     return ast.fix_missing_locations(made)
+
+
+def _of_steps(statement: ast.stmt) -> list[ast.stmt]:
+    """What gathers the values of all steps: in a function it has to assign them itself."""
+    match statement:
+        case ast.Expr(
+            value=ast.Call(func=ast.Attribute(value=ast.Name(id=scope), attr="_gather"), args=names)
+        ) if scope == SCOPE_NAME:
+            given = [each.value for each in names if isinstance(each, ast.Constant)]
+            parts = ast.parse(
+                "\n".join(
+                    f"if {SCOPE_NAME}._has({n!r}): {n} = {SCOPE_NAME}._gathered({n!r})"
+                    for n in given
+                )
+            ).body
+            for part in parts:
+                for node in ast.walk(part):
+                    ast.copy_location(node, statement)
+            return parts
+    return [statement]
 
 
 class _Leaves(ast.NodeTransformer):
@@ -190,14 +211,26 @@ def _without_continue(statement: ast.stmt) -> ast.stmt:
 
 
 def problems_of(
-    raw: ast.Module, touches: list[Mention], trace_names: frozenset[str], positions: Positions
-) -> list[Problem]:
-    """What a cell's text alone shows to be wrong with its loop, or for want of one."""
+    raw: ast.Module, touches: list[Mention], trace_names: frozenset[str], positions: Positions,
+    *, generates: bool = False,
+) -> list[Problem]:  # fmt: skip
+    """What a cell's text alone shows to be wrong with its loop, or for want of one.
+
+    Args:
+        raw: the cell as it was parsed.
+        touches: what it reads and writes.
+        trace_names: names of the trace.
+        positions: of the cell.
+        generates: whether each point gives a text.
+    """
     loops = loops_in(raw)
     if len(loops) != 1:
         return [_count_problem(raw, loops, positions)]
     loop = loops[0]
     found = [*_head_problems(loop, positions), *_body_problems(loop, raw, positions)]
+    if not collected_in(loop) and not generates:
+        hint = "assign a number of each point: effect = logits[0, -1, …]"
+        found.append(Problem(positions.of(loop), "the loop collects nothing", hint))
     found += [
         Problem(
             touch.span,
@@ -207,16 +240,25 @@ def problems_of(
         for touch in touches
         if touch.writes and not loop.lineno <= touch.span.line <= (loop.end_lineno or 0)
     ]
-    found += [
-        Problem(
-            positions.of(node),
-            "points are single forwards and have no steps",
-            "use %%generate, in a loop of your own",
-        )
-        for node in ast.walk(raw)
-        if isinstance(node, ast.Name) and node.id == "steps" and "steps" in trace_names
-    ]
-    return found
+    return [*found, *_step_problems(raw, loop, trace_names, positions, generates=generates)]
+
+
+def _step_problems(
+    raw: ast.Module, loop: ast.For, trace_names: frozenset[str], positions: Positions,
+    *, generates: bool,
+) -> Iterator[Problem]:  # fmt: skip
+    """What is wrong with the steps of a text, or with asking for gradients along one."""
+    for node in ast.walk(raw):
+        if isinstance(node, ast.Name) and node.id == "steps" and "steps" in trace_names:
+            if not generates:
+                yield Problem(positions.of(node), "points are single forwards and have no steps",
+                              "-n 12 on the line makes each a generation")  # fmt: skip
+            elif not loop.lineno <= node.lineno <= (loop.end_lineno or 0):
+                yield Problem(positions.of(node), "the steps are those of a point's text",
+                              "write it into the loop over grid(…)")  # fmt: skip
+        if generates and isinstance(node, ast.Attribute) and node.attr == "backward":
+            yield Problem(positions.of(node), "a generation records no gradients in a sweep",
+                          "leave out -n, or the gradient")  # fmt: skip
 
 
 def _count_problem(raw: ast.Module, loops: list[ast.For], positions: Positions) -> Problem:
@@ -306,9 +348,6 @@ def _body_problems(loop: ast.For, raw: ast.Module, positions: Positions) -> Iter
                 positions.of(node), f"{name!r} has no value yet, and none of the point before",
                 "points do not follow each other: sum over the axes behind the loop",
             )  # fmt: skip
-    if not collected_in(loop):
-        yield Problem(positions.of(loop), "the loop collects nothing",
-                      "assign a number of each point: effect = logits[0, -1, …]")  # fmt: skip
 
 
 def _of_this_loop(body: list[ast.stmt]) -> Iterator[ast.AST]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,8 +13,9 @@ import torch
 from nnsight_magic.engine.sweeping.axes import PromptBatch
 from nnsight_magic.engine.sweeping.reference import Reference
 from nnsight_magic.errors import BadInputError, NnsightError
+from nnsight_magic.language.keep import stacked, without_run
 from nnsight_magic.language.rows import Row
-from nnsight_magic.language.scope import Scope
+from nnsight_magic.language.scope import Scope, copied
 from nnsight_magic.language.tokens import PromptRow, position, token_texts
 
 
@@ -163,6 +165,10 @@ class OfPoint(AroundPoints):
         put(self, "_references", {})
         put(self, "_alone", {})
         put(self, "_given", None)
+        # Of points that are under way, by the frame of each.
+        put(self, "_noted_in", {})
+        put(self, "_told_in", {})
+        put(self, "_step_in", {})
 
     def take_references(self, given: Mapping[str, Reference]) -> None:
         """The prompts that are only read, as the sweep gives them to every point."""
@@ -201,7 +207,8 @@ class OfPoint(AroundPoints):
 
     @property
     def tokens(self) -> torch.Tensor:
-        return self._ids_now()
+        step = self._step_in.get(sys._getframe(1))
+        return self._ids_now() if step is None else step.tokens
 
     @property
     def prompt(self) -> Any:
@@ -224,6 +231,40 @@ class OfPoint(AroundPoints):
                 f"{next(iter(named))} = …\nsave(name=…) would keep the last point's alone."
             )
         return super().save(*values)
+
+    # -- along a text ----------------------------------------------------------------------------
+
+    @property
+    def steps(self) -> Iterator[Any]:
+        """The steps of this point's text."""
+        frame = sys._getframe(1)
+        noted, told = self._noted_in.setdefault(frame, {}), self._told_in.setdefault(frame, {})
+        for step in self.model._active.steps:
+            self._step_in[frame] = step
+            noted.clear()
+            try:
+                yield step
+            finally:
+                for name, value in noted.items():
+                    told.setdefault(name, []).append(without_run(copied(value)))
+                self._step_in.pop(frame, None)
+
+    def _note(self, *names: str) -> None:
+        """These names of the point have just been assigned in its current step."""
+        frame = sys._getframe(1)
+        noted = self._noted_in.setdefault(frame, {})
+        noted.update({name: frame.f_locals[name] for name in names if name in frame.f_locals})
+
+    def _forget(self, *names: str) -> None:
+        for name in names:
+            self._noted_in.get(sys._getframe(1), {}).pop(name, None)
+
+    def _has(self, name: str) -> bool:
+        return name in self._told_in.get(sys._getframe(1), {})
+
+    def _gathered(self, name: str) -> Any:
+        """The values of all steps."""
+        return stacked(self._told_in[sys._getframe(1)].pop(name))
 
     def _begin(self) -> None:
         """Points run interleaved: what is read is not told apart by lines."""

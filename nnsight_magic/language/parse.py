@@ -32,13 +32,14 @@ def parse(
     transform: Callable[[str], str] | None = None,
     *,
     sweeps: bool = False,
+    generates: bool = False,
 ) -> Program:
     """Parses a cell's body.
 
     `trace_names` are the names that the trace binds (`names.bound_names`); `first_line` is the
     line that the body's first line has in the whole cell; `transform` turns what is not Python
     (`%` and `!` lines in IPython) into Python and keeps the count of lines. A cell that `sweeps`
-    has a loop over a grid, which is taken apart.
+    has a loop over a grid, which is taken apart; one that `generates` gives a text at each point.
 
     Raises `CellError` where the text is no program. Mistakes that leave it a program, such as an
     assignment to `layers`, stand in `Program.problems`, so that `check` reports them with its own.
@@ -64,7 +65,7 @@ def parse(
         code = compile(tree, filename, "exec", dont_inherit=True)
         loop, of_loop = None, []
         if sweeps:
-            of_loop = problems_of(raw, rewriter.touches, names, positions)
+            of_loop = problems_of(raw, rewriter.touches, names, positions, generates=generates)
             if not of_loop:
                 loop = taken_apart(raw, tree, names, filename, positions)
     except REFUSALS as error:

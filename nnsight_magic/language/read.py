@@ -29,6 +29,7 @@ def read(
     rules: Callable[[Program], list[Problem]] | None = None,
     *,
     sweeps: bool = False,
+    generates: bool = False,
 ) -> Program:
     """Parses and checks a cell; see `parse` and `check` for the arguments.
 
@@ -42,7 +43,9 @@ def read(
     names = bound_names(root_names(model), (*prompts, *more))
 
     def parsed(text: str) -> Program:
-        return parse(text, names, filename, first_line, transform, sweeps=sweeps)
+        return parse(
+            text, names, filename, first_line, transform, sweeps=sweeps, generates=generates
+        )
 
     try:
         program = parsed(source)

@@ -94,12 +94,12 @@ class Scope:
         """`save(x)` gives a plain copy that nothing changes any more; `save(h=x)` puts it into the
         notebook as `h`, from inside functions too."""
         for name, value in named.items():
-            self._namespace[name] = without_run(_copied(value))
+            self._namespace[name] = without_run(copied(value))
             self._saved[name] = self._namespace[name]
             self._sources.assign((name,), (), False, value)
             if self._step is not None:
                 self._noted[name] = self._namespace[name]
-        copies = tuple(without_run(_copied(value)) for value in values)
+        copies = tuple(without_run(copied(value)) for value in values)
         return copies[0] if len(copies) == 1 else (copies or None)
 
     def show(self, *values: Any) -> None:
@@ -115,7 +115,7 @@ class Scope:
 
     def _display(self, value: Any, text: Any) -> None:
         told = {"text": text} if self._told and isinstance(text, str) else {}
-        self._show(without_run(_copied(value)), **told)
+        self._show(without_run(copied(value)), **told)
 
     def _of_model(self, name: str) -> Any:
         """`model.name`, where `name` may also stand in the model's child called `model`."""
@@ -158,7 +158,7 @@ class Scope:
     def _end_step(self) -> None:
         # Copied now: what a later step does to a value must not change what this one saved.
         for name, value in self._noted.items():
-            self._collected.setdefault(name, []).append(without_run(_copied(value)))
+            self._collected.setdefault(name, []).append(without_run(copied(value)))
         self._noted.clear()
 
     def _rows(self) -> tuple[PromptRow, ...]:
@@ -176,14 +176,14 @@ def _parameters(function: Callable[..., None]) -> Mapping[str, Any]:
         return {}
 
 
-def _copied(value: Any) -> Any:
+def copied(value: Any) -> Any:
     """A copy of what is a tensor (or in a container), so that later writes do not reach it."""
     if isinstance(value, torch.Tensor):
         return value.clone() if hasattr(value, "_pause") else value.detach().clone()
     if isinstance(value, list):
-        return [_copied(item) for item in value]
+        return [copied(item) for item in value]
     if type(value) is tuple:
-        return tuple(_copied(item) for item in value)
+        return tuple(copied(item) for item in value)
     if type(value) is dict:
-        return {key: _copied(item) for key, item in value.items()}
+        return {key: copied(item) for key, item in value.items()}
     return value

@@ -90,6 +90,8 @@ OPTIONS: dict[str, tuple[Option, ...]] = {
     "generate": (NEW_TOKENS, SEED, *SHARED),
     "sweep": (
         *SHARED[:5],
+        Option("new-tokens", "number", "make every point a generation of so many tokens", "n", "N"),
+        SEED,
         Option("batch", "number", "points in one batch (default: as many as make 1,024 tokens)",
                metavar="N"),
         Option("pack", "switch", "leave out tokens that a point leaves as they are"),
@@ -319,7 +321,8 @@ def _sort_rest(magic: str, rest: list[str], strings: dict[str, Piece], read: Lin
 
 def _generation_option(magic: str, word: str, read: Line) -> str | None:
     """The name of a generation option; its value follows, unless it came with `=`."""
-    if magic != "generate" or not word.startswith("--"):
+    generates = magic == "generate" or (magic == "sweep" and read.options.get("new_tokens"))
+    if not generates or not word.startswith("--"):
         raise unknown_option(magic, word)
     name, given, value = word[2:].partition("=")
     name = name.replace("-", "_")

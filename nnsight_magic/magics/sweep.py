@@ -35,6 +35,7 @@ from nnsight_magic.magics.prompts import prompts_of
 from nnsight_magic.magics.sweep_recipe import sweep_recipe
 from nnsight_magic.magics.where import CellPlace
 
+TEXT = "text"  # what a point that generates gives besides
 DRY_POINTS = 6  # that --dry runs, spread over the grid
 
 
@@ -89,6 +90,17 @@ class Cell:
         return self.program.loop
 
     @property
+    def new_tokens(self) -> int | None:
+        """How many tokens each point generates; `None` where points are single forwards."""
+        return self.asked.line.new_tokens
+
+    @property
+    def collected(self) -> tuple[str, ...]:
+        """What points give, by name: what the loop assigns, and the text that it generates."""
+        names = self.loop.collected
+        return names if self.new_tokens is None or TEXT in names else (*names, TEXT)
+
+    @property
     def main(self) -> str | None:
         """The named prompt that points change."""
         return swept_prompt(self.program, self.names)
@@ -117,7 +129,9 @@ def prepare(asked: Asked) -> Cell:
         CellError: with everything that is wrong with it.
     """
     inputs, names = prompts_of(asked.line, asked.model, asked.namespace)
-    program = program_of(asked, names, partial(problems_of_prompts, names=names), sweeps=True)
+    generates = asked.line.new_tokens is not None
+    rules = partial(problems_of_prompts, names=names)
+    program = program_of(asked, names, rules, sweeps=True, generates=generates)
     with asked.model.trace(inputs) as tracer:
         ids, mask, prompts = tracer.input_ids, tracer.attention_mask, tracer.prompts
     if ids is None:
@@ -218,14 +232,40 @@ def point_function(cell: Cell) -> tuple[OfPoint, Callable[..., dict[str, Any]]]:
     body = FunctionType(code, made.__globals__)
     scope = OfPoint(cell.untraced, asked.namespace, cell.names, asked.show, CellGrid(), cell.main)
 
-    def point(*places: Any, **references: Any) -> dict[str, Any]:
+    def point(*places: Any, tracer: Any = None, **references: Any) -> dict[str, Any]:
         scope.take_references(references)
         found = body(*places)
         if found is None:  # the point was left by `continue`
             return {}
-        return {name: without_run(found[name]) for name in loop.collected if name in found}
+        given = {name: without_run(found[name]) for name in loop.collected if name in found}
+        if tracer is not None:
+            given = {name: each_step(cell, name, value) for name, value in given.items()}
+            if TEXT in cell.collected[len(loop.collected) :]:
+                given[TEXT] = text_of(asked.model, tracer)
+        return given
 
     return scope, point
+
+
+def each_step(cell: Cell, name: str, value: Any) -> Any:
+    """What was collected along a text, with NaN for the steps behind its end: one size for all."""
+    if name in cell.program.collected and isinstance(value, list):
+        if not all(isinstance(each, bool | int | float) for each in value):
+            return value
+        value = torch.tensor(value)
+    stepped = name in cell.program.collected and isinstance(value, torch.Tensor) and value.ndim
+    missing = (cell.new_tokens or 0) - len(value) if stepped else 0
+    if missing <= 0:
+        return value
+    whole = value if value.is_floating_point() else value.float()
+    return torch.cat([whole, whole.new_full((missing, *value.shape[1:]), torch.nan)])
+
+
+def text_of(model: Any, tracer: Any) -> str:
+    """The new tokens of a point as text, without the marks of its end."""
+    ids = tracer.result.value
+    begin = model._active.inputs_now["input_ids"].shape[1] if tracer.begin == 0 else tracer.begin
+    return model.tokenizer.decode(ids[0, begin:], skip_special_tokens=True)
 
 
 def run_points(
@@ -254,6 +294,9 @@ def run_points(
     grad = bool(line.grad) or cell.program.wants_gradients
     inner = {"logits_to_keep": 1} if _last_alone(cell) else {}
     same = set(loop.collected) <= set(loop.unchanging) and points.prompt_of() is None
+    if cell.new_tokens is not None:
+        inner = {"new_tokens": cell.new_tokens, **line.generation}
+        found.steps = cell.new_tokens
     with bound_scope(cell.asked.namespace, scope):
         if not grad:
             numbers = [0] if same else [*range(len(points))]
@@ -280,7 +323,7 @@ def _watched(cell: Cell, watch: Callable[[Swept, HowFar], None], how_far: HowFar
     assert found is not None
     for name, value in ((n, v) for each in how_far.results.values() for n, v in named(each)):
         shape = tuple(getattr(value, "shape", ()))
-        number = isinstance(value, bool | int | float | torch.Tensor)
+        number = isinstance(value, bool | int | float | str | torch.Tensor)
         if not number or cell.shapes.setdefault(name, shape) != shape:
             found.stacked(name)
     watch(found, how_far)
@@ -316,7 +359,7 @@ def collect(cell: Cell) -> dict[str, Any]:
     found = cell.found
     if found is None:
         return {}
-    for name in cell.loop.collected:
+    for name in cell.collected:
         try:
             value: Any = found.result(name)
         except NotOneArray:

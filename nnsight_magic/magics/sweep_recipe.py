@@ -39,11 +39,15 @@ def sweep_recipe(
         "collected": list(program.loop.collected),
         "paired": points.paired,
     }
+    if line.new_tokens is not None:
+        told["no"] = "its points are generations, and a %%trace cell is one forward"
     prompts = [axis for axis in points.axes if axis.prompts]
     if prompts:
         texts = _as_given(line, list(prompts[0].values))
         if texts is None:
-            told["no"] = "its prompts come from a variable and stand in a chat's template"
+            told["no"] = (
+                told.get("no") or "its prompts come from a variable and stand in a chat's template"
+            )
         lines = [_line(line, text, ()) for text in texts or ()]
         told["prompts"] = {"name": prompts[0].name, "lines": lines}
     return json.dumps(told)

@@ -72,7 +72,7 @@ def _prompts(cell: Cell) -> tuple[PromptResult, ...]:
 def _farthest(cell: Cell) -> str:
     """The point that is farthest from the baseline, of the first name that has numbers."""
     for name, value in cell.saved.items():
-        if getattr(value, "ndim", 0) and hasattr(value, "dims"):
+        if getattr(value, "ndim", 0) and hasattr(value, "dims") and value.dtype.kind not in "OU":
             for words, told in points_of(value).told(1):
                 return f"{name} {told} at {words}"
     return ""

@@ -45,7 +45,7 @@ class Filling:
             result = found.result(self._name)
         except NotOneArray:  # it is told at the end
             return
-        if not result.ndim or not result.size:
+        if not result.ndim or not result.size or result.dtype.kind in "OU":
             return
         if self.view is None:
             self.view = result.view()
@@ -98,11 +98,16 @@ class SweepResult:
         for notice in self.notices:
             print(notice)
         for name, each in self.results.items():
-            if name != self.drawn and getattr(each, "ndim", 0):
+            if name != self.drawn and getattr(each, "ndim", 0) and each.dtype.kind not in "OU":
                 show_view(each.view())
             elif name != self.drawn:
                 print(_text(name, each))
 
 
 def _text(name: str, result: Any) -> str:
-    return result.text() if hasattr(result, "text") else f"{name}: {result!r}"
+    if not hasattr(result, "text"):
+        return f"{name}: {result!r}"
+    baseline = result.coords.get("baseline") if result.dtype.kind in "OU" else None
+    if baseline is None or baseline.ndim:
+        return result.text()
+    return f"{result.text()}\nwithout the writes: {baseline.item()!r}"

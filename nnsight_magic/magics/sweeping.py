@@ -16,6 +16,7 @@ from nnsight_magic.magics.sweep import (
     run_points,
 )
 from nnsight_magic.magics.sweep_shown import Filling, SweepResult
+from nnsight_magic.magics.trace import seeded
 from nnsight_magic.magics.unfinished import Unfinished, key_of
 
 
@@ -40,11 +41,10 @@ def run(cell: Cell, unfinished: Unfinished, *, live: bool) -> SweepResult | None
         if cell.asked.line.fresh:
             unfinished.forget(key)
         known = unfinished.of(key)
-        filling = Filling(
-            cell.loop.collected[0], len(points), live=live, quiet=quiet, known=len(known)
-        )
+        filling = Filling(cell.collected[0], len(points), live=live, quiet=quiet, known=len(known))
         try:
-            run_points(cell, points, known, filling.watch)
+            with seeded(cell.asked.line):
+                run_points(cell, points, known, filling.watch)
         except BaseException as error:
             stopped(cell, error)
             if cell.found is not None:
@@ -57,7 +57,7 @@ def run(cell: Cell, unfinished: Unfinished, *, live: bool) -> SweepResult | None
         run_behind(cell)
     if cell.shown:
         return None
-    drawn = cell.loop.collected[0] if filling.view is not None else ""
+    drawn = cell.collected[0] if filling.view is not None else ""
     return SweepResult(dict(cell.saved), tuple(notices(cell, known)), drawn, live)
 
 
@@ -82,7 +82,7 @@ def stopped(cell: Cell, error: BaseException) -> None:
         return
     point = getattr(error, "point_name", "")
     where = f"At the point {point}. " if point else ""
-    names = ", ".join(cell.loop.collected)
+    names = ", ".join(cell.collected)
     done, total = len(found.results) - len(found.failed), len(found.grid)
     kept = (
         f"{done} of {total} points are finished and stand in {names}; "

@@ -18,6 +18,7 @@ import torch
 from nnsight_magic.analyses.points import Grid
 from nnsight_magic.engine.memory.fingerprint import Fingerprint
 from nnsight_magic.engine.running.forward import Forward
+from nnsight_magic.magics.options import Line
 from nnsight_magic.magics.sweep import Cell
 
 KEPT = 8  # sweeps that were stopped, the newest
@@ -61,9 +62,7 @@ def key_of(cell: Cell, points: Grid) -> tuple[Any, Any]:
         return None, None
     told = hashlib.sha256()
     try:
-        for part in _told(
-            (cell.program.source, cell.inputs, cell.names, bool(cell.asked.line.grad))
-        ):
+        for part in _told((cell.program.source, cell.inputs, cell.names, *_how(cell.asked.line))):
             told.update(part)
         for axis in points.axes:
             for part in _told((axis.name, axis.values)):
@@ -77,6 +76,12 @@ def key_of(cell: Cell, points: Grid) -> tuple[Any, Any]:
     edits = tuple((edit.name, id(edit)) for edit in model.edits.in_force)
     # What the weights are told by are addresses: they hold as long as the fingerprint lives.
     return (id(model), hash(weights), edits, told.hexdigest()), (fingerprint, weights)
+
+
+def _how(line: Line) -> tuple[Any, ...]:
+    """The options that have a say in the numbers."""
+    texts = None if line.new_tokens is None else (line.new_tokens, line.seed, line.generation)
+    return bool(line.grad), texts
 
 
 def _told(value: Any, deep: int = 0) -> Iterator[bytes]:

@@ -55,7 +55,21 @@ def test_the_python_of_the_page_on_sweeps_runs():
 def test_the_cells_of_the_page_on_sweeps_are_those_that_the_tests_compare_with_hooks():
     from tests.magics.test_sweeps import HEADS, PATCH
 
-    patch, heads = (block for block in SWEEPS if block.startswith("%%sweep"))
+    patch, heads, _ = (block for block in SWEEPS if block.startswith("%%sweep"))
     named = {"a": '" Paris"', "b": '" Rome"'}
     assert PATCH.format(**named).strip() in patch
     assert HEADS.format(**named).strip() in heads
+
+
+@pytest.mark.demo
+def test_the_texts_of_the_page_on_sweeps_are_as_long_as_they_are_said_to_be(
+    bare, demo_model, demo_tokenizer
+):
+    bare.ns["model"] = LanguageModel(demo_model, demo_tokenizer)
+    bare.ns["direction"] = torch.randn(576, generator=torch.Generator().manual_seed(0))
+    *_, texts = (block for block in SWEEPS if block.startswith("%%sweep"))
+    bare.run(texts.rstrip())
+    text = bare.ns["text"]
+    assert text.sel(layer=5, strength=0.0).item() == text.baseline.item()
+    assert text.baseline.item().startswith(" Paris")
+    assert bare.ns["top"].dims == ("layer", "strength", "step")

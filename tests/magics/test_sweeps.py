@@ -439,3 +439,107 @@ def test_a_question_in_a_sweep_says_what_a_name_is(shell):
     shell.run(f'%%trace "{PROMPT}"\nlogits?\nx = logits[0, -1]')
     assert "final logits" in shell.text
     assert "not found" in shell.shown("grid?")
+
+
+# ── points that are generations ──────────────────────────────────────────────────────────
+
+TEXTS = (
+    "for layer, strength in grid(layer=[0, 2], strength=[0.0, 4.0, -9.0]):\n"
+    "    for step in steps:\n"
+    "        layers[layer].output[:, -1] += strength * way\n"
+    "        top = logits[0, -1].max()\n"
+    "        seen = float(tokens.shape[1])\n"
+    "    whole = top.sum()\n"
+)
+
+
+@pytest.fixture
+def way(shell, module):
+    made = torch.randn(module.config.hidden_size, generator=torch.Generator().manual_seed(1))
+    shell.ns["way"] = made
+    return made
+
+
+def steered_by_hand(hand, way, layer, strength, **options):
+    """The new ids by a hook and a call of `generate`, and the greatest logit of each step."""
+
+    def move(hidden):
+        hidden = hidden.clone()
+        hidden[:, -1] += strength * way
+        return hidden
+
+    options = {"max_new_tokens": 5, "do_sample": False, "pad_token_id": 0, **options}
+    ids = hand.ids(PROMPT)
+    with torch.no_grad(), hooked_block(hand.blocks[layer], move):
+        found = hand.module.generate(
+            ids, attention_mask=torch.ones_like(ids), return_dict_in_generate=True,
+            output_logits=True, **options,
+        )  # fmt: skip
+    return found.sequences[0, ids.shape[1] :], torch.stack([x[0].max() for x in found.logits])
+
+
+def test_each_point_is_a_generation(shell, by_hand, way):
+    result = shell.run(one(TEXTS, "-n 5"))
+    text, top, whole = (shell.ns[name] for name in ("text", "top", "whole"))
+    assert text.dims == ("layer", "strength") and top.dims == ("layer", "strength", "step")
+    length = by_hand.ids(PROMPT).shape[1]
+    for layer in (0, 2):
+        for strength in (0.0, 4.0, -9.0):
+            ids, logits = steered_by_hand(by_hand, way, layer, strength)
+            at = {"layer": layer, "strength": strength}
+            wanted = by_hand.tokenizer.decode(ids, skip_special_tokens=True)
+            assert text.sel(at).item() == wanted
+            np.testing.assert_allclose(top.sel(at).values, logits.numpy(), atol=2e-4)
+            assert float(whole.sel(at)) == pytest.approx(float(logits.sum()), abs=1e-3)
+            seen = shell.ns["seen"].sel(at).values
+            assert seen.tolist() == [length + k for k in range(5)]
+            assert repr(wanted) in repr(result)
+    assert len(set(text.values.ravel())) > 1
+    assert text.baseline.item() == text.sel(layer=0, strength=0.0).item()
+
+
+def test_a_text_that_ends_early_leaves_its_last_steps_empty(shell, by_hand, way, monkeypatch):
+    texts = [steered_by_hand(by_hand, way, 2, s)[0].tolist() for s in (0.0, 4.0, -9.0)]
+    end = next(t for text in texts for t in text[:-1] if any(t not in other for other in texts))
+    monkeypatch.setattr(by_hand.module.generation_config, "eos_token_id", end)
+    shell.run(one(TEXTS.replace("[0, 2]", "[2]"), "-n 5"))
+    for strength in (0.0, 4.0, -9.0):
+        _, logits = steered_by_hand(by_hand, way, 2, strength, eos_token_id=end)
+        found = shell.ns["top"].sel(layer=2, strength=strength).values
+        assert np.isfinite(found).sum() == len(logits)
+        np.testing.assert_allclose(found[: len(logits)], logits.numpy(), atol=2e-4)
+
+
+def test_texts_alone_are_enough_and_are_sampled_by_a_seed(shell, by_hand, way):
+    body = "\n".join(TEXTS.splitlines()[:3])
+    line = "-n 5 --seed 4 --do-sample True --temperature 2.0 --top-k 0"
+    shell.run(one(body, line))
+    torch.manual_seed(4)
+    ids, _ = steered_by_hand(by_hand, way, 2, 4.0, do_sample=True, temperature=2.0, top_k=0)
+    wanted = by_hand.tokenizer.decode(ids, skip_special_tokens=True)
+    assert shell.ns["text"].sel(layer=2, strength=4.0).item() == wanted
+
+
+@pytest.mark.parametrize(
+    ("body", "line", "said"),
+    [
+        (TEXTS, "", "-n 12 on the line makes each a generation"),
+        (TEXTS + "for step in steps:\n    x = 1", "-n 2", "the steps are those of a point's text"),
+        (
+            "for layer in grid(layer=layers):\n    h = layers[layer].output\n"
+            "    logits[0, -1, 3].backward()\n    g = h.grad.norm()",
+            "-n 2",
+            "records no gradients in a sweep",
+        ),
+        (TEXTS, "-n 0", "nothing to generate"),
+        (TEXTS, "--temperature 1", "unknown option"),
+    ],
+)
+def test_what_is_no_generation_is_refused_before_anything_runs(
+    shell, way, module, body, line, said
+):
+    ran = []
+    handle = module.register_forward_hook(lambda *a: ran.append(1))
+    text = shell.fails(one(body, line))
+    handle.remove()
+    assert said in text and not ran

@@ -35,6 +35,7 @@ from nnsight_magic.engine.running.scan import Scan, scan
 from nnsight_magic.engine.sweeping.how_far import HowFar
 from nnsight_magic.engine.sweeping.run import swept
 from nnsight_magic.engine.sweeping.sweep import Settings
+from nnsight_magic.engine.sweeping.texts import Texts, swept_texts
 from nnsight_magic.engine.tracing.tracer import Tracer
 from nnsight_magic.engine.tracing.turn import Turn
 from nnsight_magic.engine.values.parts import Parts
@@ -300,6 +301,7 @@ class Model(Handle):
         grad: bool = False,
         writes: bool = True,
         keep_going: bool = False,
+        new_tokens: int | None = None,
         **kwargs: Any,
     ) -> list[R]:
         """Run `change` once for every variant, in as few forwards as possible.
@@ -328,7 +330,12 @@ class Model(Handle):
                 forwards of its own.
             writes: off, what `change` writes is left out: what it returns is the baseline.
             keep_going: a variant that raises has its exception as its result.
-            kwargs: further arguments of the model's `forward`, such as `logits_to_keep=1`.
+            new_tokens: make every variant a generation of so many tokens. `change` is given the
+                keyword `tracer`, whose `steps` are the variant's own, and whose `result` is its
+                text's ids. Variants share the rows of one batch, with writes of their own at each
+                step; where it samples, each is run alone, from the same random numbers.
+            kwargs: further arguments of the model's `forward`, such as `logits_to_keep=1`; of
+                `generate`, where there are new tokens.
 
         Returns:
             What `change` returned for each variant, tensors as plain copies.
@@ -347,6 +354,13 @@ class Model(Handle):
         >>> len(model.sweep("The Eiffel Tower is in the city of", without_mlp, range(3)))
         3
         """
+        settings = Settings(batch_size, pack, grad, writes, keep_going)
+        if new_tokens is not None:
+            listed = list(variants)
+            options = {"max_new_tokens": new_tokens, **kwargs}
+            texts = Texts(self, change, listed, references or {}, settings, options)
+            named = variants if isinstance(variants, Sequence) else listed
+            return swept_texts(texts, inputs, named, prompt_of, progress)
         return swept(
             lambda given: self.trace(given, **kwargs),
             inputs,
@@ -354,7 +368,7 @@ class Model(Handle):
             variants,
             prompt_of,
             references or {},
-            Settings(batch_size, pack, grad, writes, keep_going),
+            settings,
             progress,
         )
 

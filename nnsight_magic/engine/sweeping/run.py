@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from nnsight_magic.engine.sweeping.how_far import Finished, Watching, name_of_point
@@ -31,32 +32,59 @@ def swept(
     """
     listed = list(variants)
     plains = [trace(inputs)] if prompt_of is None else [trace(each) for each in inputs]
-    chosen = [0] * len(listed) if prompt_of is None else _checked(prompt_of, listed, plains)
-    by_length: dict[Any, list[int]] = {}
-    for which in dict.fromkeys(chosen):
-        by_length.setdefault(_shapes(plains[which]), []).append(which)
+    chosen = [0] * len(listed) if prompt_of is None else checked(prompt_of, listed, plains)
     finished, numbers = Finished(len(listed), watching), range(len(listed))
     with finished.shown():
-        for group in by_length.values():
+        for group in by_length(plains, chosen):
             mine = {n: (listed[n], group.index(chosen[n])) for n in numbers if chosen[n] in group}
             traced = [plains[which] for which in group]
             referred = {name: trace(each) for name, each in references.items()}
-            try:
+            with explaining(finished, variants, listed):
                 Sweep(traced, change, mine, referred, settings).run(finished)
-            except BaseException as error:
-                point = error.__dict__.pop("of_variant", None)
-                arguments = () if point is None else _spread(listed[point])
-                name = "" if point is None else name_of_point(variants, point, arguments)
-                finished.explain(error, point, name)
-                raise
     return [finished.results[number] for number in numbers]
+
+
+@contextmanager
+def explaining(
+    finished: Finished, variants: Iterable[Any], listed: Sequence[Any]
+) -> Iterator[None]:
+    """What ends a sweep says at which point it was, and has the results so far.
+
+    Args:
+        finished: the results.
+        variants: as they were given: a grid has names for its points.
+        listed: the same as a list.
+    """
+    try:
+        yield
+    except BaseException as error:
+        point = error.__dict__.pop("of_variant", None)
+        arguments = () if point is None else _spread(listed[point])
+        name = "" if point is None else name_of_point(variants, point, arguments)
+        finished.explain(error, point, name)
+        raise
+
+
+def by_length(plains: Sequence[Tracer], chosen: Sequence[int]) -> list[list[int]]:
+    """The prompts that are used, those of equal length together."""
+    found: dict[Any, list[int]] = {}
+    for which in dict.fromkeys(chosen):
+        found.setdefault(_shapes(plains[which]), []).append(which)
+    return [*found.values()]
 
 
 def _spread(variant: Any) -> tuple:
     return variant if isinstance(variant, tuple) else (variant,)
 
 
-def _checked(prompt_of: Sequence[int], variants: list[Any], plains: list[Tracer]) -> list[int]:
+def checked(
+    prompt_of: Sequence[int], variants: Sequence[Any], plains: Sequence[Tracer]
+) -> list[int]:
+    """For each variant the number of its prompt.
+
+    Raises:
+        BadInputError: there is no such prompt, or not one number for each variant.
+    """
     chosen = [int(each) for each in prompt_of]
     if len(chosen) != len(variants):
         raise BadInputError(

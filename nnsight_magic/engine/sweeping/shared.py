@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nnsight_magic.engine.sweeping.layout import NotTokenwise
 from nnsight_magic.engine.sweeping.reference import ReadOnly
@@ -56,6 +57,28 @@ class SharedRun:
         wanted = {t.site: (t, ancestry) for t, ancestry in touches if not self.clean.has(t.site)}
         if wanted:
             self.clean.learn([*wanted.values()], set(), keys=False)
+
+
+def reading_of(
+    run: SharedRun, holder: Callable[[], Any]
+) -> Callable[[], AbstractContextManager[None]]:
+    """Blocks in which what is touched belongs to a run that is shared.
+
+    Args:
+        run: the run.
+        holder: gives what runs now: a variant, or the sweep itself. It has an attribute `reading`.
+    """
+
+    @contextmanager
+    def reading() -> Iterator[None]:
+        now = holder()
+        before, now.reading = now.reading, run
+        try:
+            yield
+        finally:
+            now.reading = before
+
+    return reading
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ from nnsight_magic.engine.sweeping.clean import CleanRun, Prompt, may_pack, star
 from nnsight_magic.engine.sweeping.how_far import Finished
 from nnsight_magic.engine.sweeping.layout import Packed, Rows, reach, value_at
 from nnsight_magic.engine.sweeping.reference import Reference
-from nnsight_magic.engine.sweeping.shared import SharedRun, WantedOfShared
+from nnsight_magic.engine.sweeping.shared import SharedRun, WantedOfShared, reading_of
 from nnsight_magic.engine.sweeping.size import variants_per_batch
 from nnsight_magic.engine.tracing.course import Course
 from nnsight_magic.engine.tracing.tracer import Tracer
@@ -98,7 +98,8 @@ class Sweep(Tracer):
         shared = {name: SharedRun(self._clean_run(t), name) for name, t in references.items()}
         self._shared = [*shared.values()]
         given = {
-            name: Reference(self.model, self._reading(run), name) for name, run in shared.items()
+            name: Reference(self.model, reading_of(run, self._holder), name)
+            for name, run in shared.items()
         }
         self._variants = {
             number: Variant(lambda *args: change(*args, **given), variant, self._cleans[which])
@@ -193,19 +194,8 @@ class Sweep(Tracer):
 
     # ── what is only read ────────────────────────────────────────────────────────────────
 
-    def _reading(self, run: SharedRun) -> Callable[[], Any]:
-        """Blocks in which what is touched belongs to a run that is shared."""
-
-        @contextmanager
-        def reading() -> Iterator[None]:
-            holder: Any = self._by_coroutine.get(current(), self)
-            before, holder.reading = holder.reading, run
-            try:
-                yield
-            finally:
-                holder.reading = before
-
-        return reading
+    def _holder(self) -> Any:
+        return self._by_coroutine.get(current(), self)
 
     @property
     def inputs_now(self) -> dict[str, Any]:
@@ -386,7 +376,7 @@ class Sweep(Tracer):
         several = len(dict.fromkeys(cleans)) > 1
         args, kwargs = self.args, self.inputs
         if several:
-            args, kwargs = _side_by_side([clean.prompt for clean in cleans], self._rows)
+            args, kwargs = side_by_side([clean.prompt for clean in cleans], self._rows)
         else:
             args, kwargs = layout.arguments(cleans[0].prompt.args, cleans[0].prompt.inputs)
         with self.forward(args, kwargs, layout) as forward:
@@ -463,8 +453,13 @@ class Sweep(Tracer):
         super()._close()
 
 
-def _side_by_side(prompts: Sequence[Prompt], rows: int) -> tuple[tuple, dict[str, Any]]:
-    """The arguments of the model for variants of several prompts, one under the other."""
+def side_by_side(prompts: Sequence[Any], rows: int) -> tuple[tuple, dict[str, Any]]:
+    """The arguments of the model for variants of several prompts, one under the other.
+
+    Args:
+        prompts: with `args` and `inputs`, for each variant its own.
+        rows: of each.
+    """
 
     def joined(values: list[Any]) -> Any:
         first = values[0]
