@@ -29,6 +29,8 @@ SETUP = """
 import torch
 from nnsight_magic.views import *
 from nnsight_magic.loading.load import open_source
+from nnsight_magic import LanguageModel, analyses
+traced = LanguageModel("demo", dispatch=True)
 source = open_source("demo")
 model, tokenizer = source.weights(), source.tokenizer
 model.set_attn_implementation("eager")
@@ -44,7 +46,6 @@ with torch.no_grad():
     hook = model.model.layers[22].mlp.register_forward_hook(lambda *a: torch.zeros_like(a[2]))
     now = model(ids, output_hidden_states=True)
     hook.remove()
-    lens = [top(model.lm_head(model.model.norm(h[0]))) for h in clean.hidden_states[1:-1:2]]
     made = model.generate(ids, max_new_tokens=12, do_sample=False, output_scores=True,
                           return_dict_in_generate=True)
 before, after = clean.logits[0].log_softmax(-1), now.logits[0].log_softmax(-1)
@@ -72,7 +73,14 @@ PICTURES = {
         "view.cell = [0, 6, 212]\nview"
     ),
     "tokens": 'tokens_view(strip, "what layers[22].mlp does")',
-    "lens": 'GridView(lens, tokens, [str(k) for k in range(0, 29, 2)], "logit lens")',
+    "lens": (
+        'found = analyses.lens(traced, "The Eiffel Tower is in the city of", " Paris")\n'
+        "found.view(settled=True)"
+    ),
+    "heads": (
+        "view = analyses.attention(traced, induction=True).view()\n"
+        "view.chosen = [[18, 6], [17, 4], [17, 5]]\nview.selection.token = 33\nview"
+    ),
     "steps": (
         "steps = [Step(guesses[0][0], guesses[0][1], guesses, saved=['resid'])\n"
         "         for guesses in (top(scores)[0] for scores in made.scores)]\n"
@@ -102,13 +110,15 @@ def shrunk(png: bytes) -> bytes:
     return file.getvalue()
 
 
-def take(notebook: Notebook, folder: Path, theme: str) -> None:
-    """A picture of every view, named by its place in the notebook."""
+def take(notebook: Notebook, folder: Path, theme: str, only: list[str]) -> None:
+    """A picture of every view, or of those alone, named by its place in the notebook."""
     page = notebook.page
     notebook.theme(f"JupyterLab {theme.capitalize()}")
     views = page.locator(".jp-OutputArea-output .nnv")
     names = [*PICTURES, "details"]
     for place, name in enumerate(names):
+        if only and name not in only:
+            continue
         view = views.nth(place)
         view.evaluate("view => view.scrollIntoView({block: 'center'})")
         if name == "details" and not view.locator(".nnv-details").count():
@@ -131,6 +141,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--into", type=Path, default=ROOT / "docs" / "images")
     parser.add_argument("--narrow", action="store_true")
+    parser.add_argument("--only", nargs="*", default=[], help="the names of pictures to take")
     options = parser.parse_args()
     options.into.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as home, serving(Path(home)) as lab, sync_playwright() as p:
@@ -142,7 +153,7 @@ def main() -> None:
         page.evaluate("() => window.jupyterapp.commands.execute('application:toggle-left-area')")
         notebook.run_all()
         for theme in ("light", "dark"):
-            take(notebook, options.into, theme)
+            take(notebook, options.into, theme, options.only)
         browser.close()
 
 

@@ -220,8 +220,9 @@ class Attention(ShowsItself):
         from nnsight_magic.views.still.half_blocks import terminal_map
 
         found = self.scores.sel(score=self.chosen)
-        down, across = ([str(each) for each in found[name].values] for name in ("layer", "head"))
-        along = [Axis("layer", len(down), tuple(down)), Axis("head", len(across), tuple(across))]
+        layers = found["layer"].values.tolist()
+        words = () if layers == list(range(len(layers))) else tuple(map(str, layers))
+        along = [Axis("layer", len(layers), words), Axis("head", found.sizes["head"])]
         drawn = terminal_map(as_numbers(found), along, [0.0, 1.0], "sequential")
         return None if drawn is None else f"{self.chosen}:\n{drawn}"
 

@@ -3,7 +3,8 @@
     python -m tests.browser.thirty FOLDER
 
 draws the thirty tensors live, still, as figures and as the console does, in light and in dark,
-beside matplotlib's own picture, and writes the sheets into the folder, to be looked at.
+beside matplotlib's own picture, attention and lenses likewise, and writes the sheets into the
+folder, to be looked at.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from nnsight_magic.views.still.style import whole
 from tests.browser.lab import ARGUMENTS, CHROMIUM
 from tests.views.tensors import TENSORS
 
+LIVE_WIDTH = 1240  # pixels of a notebook that is as wide as those in the documentation
 PLACE = "http://views.example/"
 PAGE = """<!doctype html><meta charset="utf-8"><title>views</title>
 <style>body { margin: 8px; width: 860px; font: 13px sans-serif; background: #fff; color: #111 }
@@ -70,7 +72,9 @@ def views_of_thirty() -> dict[str, tuple[Any, TensorView]]:
 
 
 @contextlib.contextmanager
-def live(browser: Any, views: Sequence[View], dark: bool = False) -> Iterator[Any]:
+def live(
+    browser: Any, views: Sequence[View], dark: bool = False, *, width: int = 900
+) -> Iterator[Any]:
     """A page with the views on it, in the elements `#view0` and so on, once nothing is pending.
 
     Each has one map; the views inside of others are answered too.
@@ -79,12 +83,13 @@ def live(browser: Any, views: Sequence[View], dark: bool = False) -> Iterator[An
     places = "".join(f'<div id="view{k}"></div>' for k in range(len(views)))
     text = PAGE.replace("LIGHT", json.dumps(not dark)).replace("PLACES", places)
     text = text.replace("STATES", json.dumps(states).replace("<", "\\u003c"))
+    text = text.replace("width: 860px", f"width: {width - 40}px")
     files = {"": text, "views.js": bundle.source("views.js"), "page.js": bundle.source("page.js")}
-    page = browser.new_page(viewport={"width": 900, "height": 900})
+    page = browser.new_page(viewport={"width": width, "height": 900})
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))
 
-    known = dict(inner for view in views for inner in _with_all_inside(view))
+    known = dict(inner for view in views for inner in _inside(view))
 
     def answer(model: str, content: dict[str, Any]) -> list[Any]:
         heard: list[Any] = []
@@ -101,21 +106,22 @@ def live(browser: Any, views: Sequence[View], dark: bool = False) -> Iterator[An
     page.expose_function("asked", answer)
     page.route("**/*", serve)
     page.goto(PLACE)
+    maps = [view for view in views if any(isinstance(v, TensorView) for _, v in _inside(view))]
     page.wait_for_function(
-        "n => document.querySelectorAll('canvas.nnv-heat[data-drawn]').length >= n", arg=len(views)
+        "n => document.querySelectorAll('canvas.nnv-heat[data-drawn]').length >= n", arg=len(maps)
     )
     yield page
     page.close()
     assert errors == []
 
 
-def _with_all_inside(view: View) -> Iterator[tuple[str, View]]:
+def _inside(view: View) -> Iterator[tuple[str, View]]:
     """A view and those that it holds, by the ids of their models."""
     yield view.model_id, view
     for name in view.keys:
         inner = getattr(view, name)
         if isinstance(inner, View):
-            yield from _with_all_inside(inner)
+            yield from _inside(inner)
 
 
 @dataclass(frozen=True)
@@ -213,6 +219,9 @@ def sheets(folder: Path) -> None:
             for begin in range(0, len(names), 5):
                 some = {name: thirty[name] for name in names[begin : begin + 5]}
                 _sheet(browser, some, begin, dark, folder)
+        from tests.browser import heads_sheet
+
+        heads_sheet.sheets(browser, folder)
         browser.close()
 
 

@@ -16,7 +16,9 @@ import type { Model } from "../core/widget";
 import { cellOf, type HeadsForm, isSame, named, type Place, type Ranked, ranked, toggled } from "./sizes";
 import { TokenStrips } from "./strip";
 
-const ROOM = 330; // pixels across for the small multiples
+const ROOM = 330; // pixels across for the small multiples of many blocks, beside the large one
+const WIDE = 900; // and for those of few, above it
+const FEW = 3;
 const RANKED = 14;
 
 export function HeadsView({ model, selection }: { model: Model; selection: Model | null }) {
@@ -111,7 +113,7 @@ interface SmallProps {
 function Small({ model, form, at, chosen, ground, onSelect, onToggle }: SmallProps) {
   const canvas = useRef<HTMLCanvasElement>(null);
   const [codes, setCodes] = useState<Uint8Array | null>(null);
-  const [down, across] = cellOf(form.size, [form.layers.length, form.heads], ROOM);
+  const [down, across] = cellOf(form.size, [form.layers.length, form.heads], form.layers.length > FEW ? ROOM : WIDE);
   useEffect(() => {
     let current = true;
     inflate(model.get("small")).then((data) => current && setCodes(new Uint8Array(data)));

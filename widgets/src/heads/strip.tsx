@@ -71,7 +71,12 @@ export function TokenStrips({ model, large, form, at, ground, selection }: Props
         {line("attended from", form.tokens, from)}
       </div>
       <output class="nnv-facts nnv-dim" aria-live="polite">
-        {links && inWords(keys, links)}
+        {links && (
+          <>
+            attends to <Strongest keys={keys} weights={links.to} /> · attended from{" "}
+            <Strongest keys={keys} weights={links.from} />
+          </>
+        )}
       </output>
       {trouble && <Notice text={trouble} />}
     </div>
@@ -86,11 +91,18 @@ const told = (form: HeadsForm, heads: Place[]) =>
     .map((place) => named(form, place))
     .join(", ") + (heads.length > NAMED ? " …" : "");
 
-/** The strongest links, the strongest first. */
-function inWords(keys: string[], { to, from }: Links): string {
-  const list = (weights: ArrayLike<number>) =>
-    strongest(weights, TOLD)
-      .map((k) => `${visible(keys[k] ?? "")} ${number(Number(weights[k].toPrecision(2)))}`)
-      .join(", ") || "none";
-  return `attends to ${list(to)} · attended from ${list(from)}`;
+/** The strongest links in words, the strongest first; a token has its own direction of writing. */
+function Strongest({ keys, weights }: { keys: string[]; weights: Links["to"] }) {
+  const places = strongest(weights, TOLD);
+  if (!places.length) return <>none</>;
+  return (
+    <>
+      {places.map((k, place) => (
+        <span key={k}>
+          {place > 0 && ", "}
+          <bdi>{visible(keys[k] ?? "")}</bdi> {number(Number(weights[k].toPrecision(2)))}
+        </span>
+      ))}
+    </>
+  );
 }
