@@ -157,5 +157,9 @@ class ScanError(NnsightError):
     """A model that cannot be run on shapes alone."""
 
 
+class StoreError(NnsightError):
+    """A folder of activations that holds something else, or is damaged."""
+
+
 class CannotTravelError(LoadError, TypeError):
     """A model that cannot be pickled; a TypeError too, as Python's own is."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import sys
+import threading
 from typing import Any
 
 from tqdm.std import tqdm
@@ -20,11 +21,23 @@ def progress_bar(**options: Any) -> tqdm:
     """tqdm's bar with these options, for wherever this runs."""
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
-    kind = NotebookBar if shows_views(shell) else tqdm
-    return kind(**{"leave": False, **options})
+    kind = NotebookBar if shows_views(shell) else Bar
+    return kind(**{"leave": False, "miniters": 1, **options})
 
 
-class NotebookBar(tqdm):
+class Bar(tqdm):
+    """tqdm's bar, with a lock of this process.
+
+    tqdm's own is shared with forked processes: where one of them is killed while it holds the lock,
+    every bar waits for ever. Nor is there its thread, which a fork could take the lock from; it
+    only mends the rate of updates, and here each update counts.
+    """
+
+    _lock = threading.RLock()
+    monitor_interval = 0
+
+
+class NotebookBar(Bar):
     """Shows itself as one output of the cell, which is updated in place and emptied at the end."""
 
     def __init__(self, **options: Any) -> None:

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from nnsight_magic.analyses.result import Along as Along
     from nnsight_magic.analyses.result import Result as Result
     from nnsight_magic.analyses.result import with_axes as with_axes
+    from nnsight_magic.analyses.store import Store as Store
+    from nnsight_magic.analyses.streaming import stream as stream
     from nnsight_magic.analyses.swept import sweep as sweep
 
 # Where each name is at home; `dir(analyses)` lists them.
@@ -53,6 +55,7 @@ _HOMES = {
     "LensMap": "lens_maps",
     "Metric": "metric",
     "Result": "result",
+    "Store": "store",
     "ablate": "ablation",
     "attribute": "attribution",
     "dla": "direct_attribution",
@@ -64,6 +67,7 @@ _HOMES = {
     "normalized": "patching",
     "patch": "patching",
     "path_patch": "paths",
+    "stream": "streaming",
     "sweep": "swept",
     "with_axes": "result",
 }
