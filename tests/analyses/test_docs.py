@@ -11,8 +11,11 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 
 @pytest.mark.demo
-@pytest.mark.parametrize("page", ["patching.md", "direct-attribution.md"])
-def test_the_examples_of_a_page_run(page: str) -> None:
+@pytest.mark.parametrize("page", ["patching.md", "direct-attribution.md", "scale.md"])
+def test_the_examples_of_a_page_run(
+    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # some write files
     text = (DOCS / page).read_text(encoding="utf-8")
     blocks = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
     assert len(blocks) > 1
