@@ -219,7 +219,7 @@ def _numbers(lens: Lens, of: str) -> Result:
 
 def _write_tokens(lens: Lens, axes: Any) -> None:
     """Writes the likeliest token into each cell, black or white as reads better on its colour."""
-    shown = (*axes.images, *axes.collections)[0]
+    shown = axes.images[0]
     colours = shown.cmap(shown.norm(np.asarray(shown.get_array())))
     best = lens.token.isel(place=0).values.tolist()
     for row, ids in enumerate(best):

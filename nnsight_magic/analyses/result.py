@@ -24,7 +24,7 @@ from nnsight_magic.analyses.result_shown import colours_of, points_of, refill, v
 from nnsight_magic.errors import BadInputError
 from nnsight_magic.views.data.points import Along as Along
 from nnsight_magic.views.data.roles import Axis
-from nnsight_magic.views.still.points import text
+from nnsight_magic.views.still.points import bars_text, text
 
 if TYPE_CHECKING:
     from nnsight_magic.analyses.cell_of_point import CellText
@@ -182,12 +182,17 @@ class Result(xarray.DataArray):
         return self.text()
 
     def _map(self) -> str | None:
+        from nnsight_magic.terminal import in_terminal, width
         from nnsight_magic.views.still.half_blocks import terminal_map
 
         try:
             tensor = as_numbers(self)
         except BadInputError:
             return None
+        if self.ndim == 1 and in_terminal():
+            lines = bars_text(points_of(self), width())
+            if lines:
+                return "\n".join(lines)
         words = (tuple(words_of(axis)) for axis in axes(self))
         shown = [
             Axis(str(name), size, each)

@@ -52,6 +52,17 @@ def test_of_log_probabilities_the_likeliest_are_told():
     assert found.text().splitlines()[1].split() == ["layer", "1", "-0.5"]
 
 
+def test_numbers_along_one_axis_are_bars_in_a_terminal(monkeypatch):
+    from nnsight_magic import terminal
+
+    monkeypatch.setattr(terminal, "in_terminal", lambda: True)
+    found = with_axes([1.0, -2.0, 0.5], [Along("part", ["embed", "attn 0", "mlp 0"])], "dla")
+    lines = found.text().splitlines()
+    assert [line.split()[-2] for line in lines[1:4]] == ["1", "-2", "0.5"]
+    assert [line.split()[-1].count("█") for line in lines[1:4]] == [20, 40, 10]
+    assert lines[4].startswith("part attn 0")  # the largest first
+
+
 def test_it_is_a_map_of_half_blocks_in_a_terminal(effect, monkeypatch):
     from nnsight_magic import terminal
 

@@ -320,3 +320,51 @@ def test_any_prompt_stands_on_the_line_as_it_is(shell, text):
     check(shell, found, count=1)
     shell.run(found.as_cell(layer=0, head=0).split("\n")[0] + " -q\nused = prompt")
     assert shell.ns["used"] == text
+
+
+def test_a_point_is_opened_beside_the_run_without_its_writes(shell):
+    found = analyses.patch(shell.ns["model"], OTHER, PROMPT, 7, site="heads", **QUIET)
+    view = found.view()
+    assert view.can == ["cell", "open"]
+    before = dict(shell.ns)
+    view.answers["open"]({"at": [1, 2]})
+    assert {name for name in shell.ns if name not in before} == set()
+    (opened,) = view.opened
+    assert opened.title == "layer 1, head 2" and opened.selection is view.selection
+    assert opened.wrote == ["corrupt.layers[1].attn.z"]
+    assert [strip.name for strip in opened.tokens.strips] == ["clean", "corrupt"]
+    tensors = {each.title: each for each in opened.tensors}
+    assert float(tensors["patched_here"].array.tensor) == pytest.approx(
+        float(found.sel(layer=1, head=2)), abs=2e-4
+    )
+    with shell.ns["model"].trace(PROMPT):
+        pattern = shell.ns["model"].layers[1].attn.pattern[:, 2]
+    seen = tensors["pattern_here"].array.tensor[1].double()
+    assert torch.allclose(seen, pattern[0].double(), atol=1e-5)
+    change = tensors["behind the last block"].difference.stats
+    assert max(abs(change["min"]), abs(change["max"])) > 0
+
+
+def test_a_point_of_a_sweep_is_opened_too(shell):
+    line, body = SWEEPS["layer and head, some left out"]
+    shell.run(f"%%sweep {line} -q\n{body}")
+    view = shell.ns["v"].view()
+    assert view.map.empty == "not run" and "10 of 12 points were run" in view.note
+    view.answers["open"]({"at": [1, 2]})
+    assert view.opened[0].wrote
+    with pytest.raises(BadInputError, match="Nothing was measured"):
+        view.answers["open"]({"at": [1, 1]})
+
+
+def test_without_its_model_a_point_is_only_written(shell, tiny, tiny_tokenizer):
+    model = LanguageModel(tiny("llama"), tiny_tokenizer)
+    found = analyses.ablate(model, PROMPT, 7, **QUIET)
+    view = found.view()
+    del model
+    import gc
+
+    gc.collect()
+    assert found.view().can == ["cell"]
+    with pytest.raises(BadInputError, match="not here"):
+        view.answers["open"]({"at": [0, 0]})
+    assert view.answers["cell"]({"at": [0, 0]})[0]["text"].startswith("%%trace")

@@ -171,22 +171,22 @@ def _draw(axes: Any, drawn: Drawn, empty: str, *, cells: bool) -> Any:
     if empty:  # what was not computed is hatched ground
         colours = colours.with_extremes(bad=(1, 1, 1, 0))
         axes.patch.set(facecolor="white", hatch="////", edgecolor="0.8", linewidth=0)
+    shown = axes.imshow(values, cmap=colours, vmin=low, vmax=high, **options)
     if cells and values.size <= CELLS:
         edges = [
             np.linspace(begin - 0.5, end - 0.5, count + 1)
             for begin, end, count in zip((top, left), (bottom, right), values.shape, strict=True)
         ]
-        shown = axes.pcolormesh(
+        # Over the image, which some readers of PDF blur; it shows through the hairlines between
+        # shapes that others leave.
+        axes.pcolormesh(
             *(edges[1], edges[0], np.ma.masked_invalid(values)),
             cmap=colours,
             vmin=low,
             vmax=high,
-            edgecolors="face",
-            linewidth=0.3,
+            antialiased=False,
         )
         axes.set(xlim=(left - 0.5, right - 0.5), ylim=(bottom - 0.5, top - 0.5))
-    else:
-        shown = axes.imshow(values, cmap=colours, vmin=low, vmax=high, **options)
     kinds = ((np.isnan(values), NAN, "NaN"), (values == np.inf, PLUS, "∞"))
     kinds += ((values == -np.inf, MINUS, "−∞"),)
     marks = np.zeros((*values.shape, 4), np.uint8)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from nnsight_magic.printable import escape
 from nnsight_magic.views.data.points import Points
 from nnsight_magic.views.data.words import bar
@@ -11,6 +13,7 @@ from nnsight_magic.views.still.style import frame, instead
 
 LARGEST = 5  # points that a text tells
 TABLE = 10  # points of a still table
+LINES = 80  # of bars in a console
 BAR = 8  # characters, where colours are taken out
 PIXELS = 72
 
@@ -25,6 +28,28 @@ def text(points: Points, title: str) -> str:
     lines = [f"{title} ({sizes})", points.note]
     lines += [f"{words:<{width}}  {value}" for words, value in told]
     return "\n".join(line for line in lines if line)
+
+
+def bars_text(points: Points, width: int) -> list[str]:
+    """Numbers along one axis as lines with bars, in their order; none where there are too many.
+
+    Args:
+        width: characters that a line may have.
+    """
+    if len(points.axes) != 1 or len(points.values) > LINES:
+        return []
+    labels = [points.axes[0].label(k) for k in range(len(points.values))]
+    numbers = [points.number_at([k]) for k in range(len(points.values))]
+    sizes = np.abs(np.nan_to_num(points.values.astype(np.float64), posinf=0, neginf=0))
+    left, right = max(map(len, labels)), max(map(len, numbers))
+    room = min(40, width - left - right - 4)
+    if room < BAR:
+        return []
+    most = float(sizes.max()) or 1.0
+    return [
+        f"{label:<{left}}  {value:>{right}}  {bar(float(size) / most, room).rstrip()}".rstrip()
+        for label, value, size in zip(labels, numbers, sizes, strict=True)
+    ]
 
 
 def table_text(rows: Sequence[Sequence[str]]) -> list[str]:
