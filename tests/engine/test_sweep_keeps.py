@@ -285,6 +285,170 @@ def test_gradients_are_of_each_point_alone(model, hf):
     hf.zero_grad()
 
 
+def recorded(model, ids, grid, change):
+    """Gradients at block outputs by hooks, one forward and one backward pass for each point."""
+    found = []
+    for block, factor in grid:
+        kept = []
+
+        def scaled(hidden, by=factor, kept=kept):
+            hidden = hidden * by
+            hidden.retain_grad()
+            kept.append(hidden)
+            return hidden
+
+        with hooked_block(blocks_of(model)[block], scaled):
+            change(model.module(ids, use_cache=False).logits)
+        found.append(kept[0].grad)
+    return found
+
+
+MANY = [(block, factor) for block in (0, 1, 2) for factor in (1.0, 2.0, -0.5)]
+
+
+def backward_of(model, **options):
+    def change(block, factor):
+        hidden = model.layers[block].output
+        hidden *= factor
+        loss = (model.logits[0, -1, 3] * model.logits[0, 2, 4]).tanh()
+        loss.backward(**options)
+        return hidden.grad
+
+    return change
+
+
+def test_gradients_are_recorded_in_batches(model, hf):
+    ran, passes = [], []
+    handle = hf.register_forward_pre_hook(lambda *args: ran.append(1))
+    weight = next(iter(hf.parameters()))
+    hook = weight.register_hook(lambda grad: passes.append(1))
+    found = model.sweep(IDS, backward_of(model), MANY, grad=True, progress=False)
+    handle.remove(), hook.remove()
+    assert len(ran) == len(passes) == 2  # the first alone, to see what a graph takes
+    sums = {name: each.grad.clone() for name, each in hf.named_parameters()}
+    hf.zero_grad()
+    wanted = recorded(
+        model, IDS, MANY, lambda logits: (logits[0, -1, 3] * logits[0, 2, 4]).tanh().backward()
+    )
+    for gradient, expected in zip(found, wanted, strict=True):
+        torch.testing.assert_close(gradient, expected, atol=1e-5, rtol=1e-3)
+    for name, each in hf.named_parameters():  # as a loop of backward passes leaves them
+        torch.testing.assert_close(sums[name], each.grad, atol=1e-4, rtol=1e-3)
+    hf.zero_grad()
+
+
+@pytest.mark.parametrize("bound", [1, 3])
+def test_a_batch_of_graphs_stays_below_the_bound(model, hf, monkeypatch, bound):
+    kept = {}
+
+    def count(tensor):
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+        graph = hf(IDS, use_cache=False).logits.sum()
+    weights = {each.untyped_storage().data_ptr() for each in hf.parameters()}
+    one = sum(size for place, size in kept.items() if place not in weights)
+    del graph
+    monkeypatch.setattr(size, "BYTES_PER_BATCH", int((bound + 0.7) * one))
+    rows = []
+    handle = hf.register_forward_pre_hook(
+        lambda module, args, kwargs: rows.append(kwargs["input_ids"].shape[0]), with_kwargs=True
+    )
+    model.sweep(IDS, backward_of(model), MANY, grad=True, progress=False)
+    handle.remove()
+    assert sum(rows) == len(MANY) and max(rows) <= bound
+    assert bound == 1 or max(rows) > 1
+    hf.zero_grad()
+
+
+def with_block(model):
+    def change(block, factor):
+        hidden = model.layers[block].output
+        hidden *= factor
+        with model.logits[0, -1, 3].backward():
+            return hidden.grad.clone()
+
+    return change
+
+
+def with_autograd(model):
+    def change(block, factor):
+        hidden = model.layers[block].output
+        hidden *= factor
+        loss = model.logits[0, -1, 3]
+        return torch.autograd.grad(loss, hidden)[0]
+
+    return change
+
+
+def with_plain_values(model):
+    def change(block, factor):
+        hidden = model.layers[block].output
+        hidden *= factor
+        model.logits[0, -1, 3].value.backward()
+        return hidden.grad
+
+    return change
+
+
+def with_own_weights(model):
+    def change(block, factor):
+        model.module.zero_grad()
+        hidden = model.layers[block].output
+        hidden *= factor
+        model.logits[0, -1, 3].backward()
+        return hidden.grad
+
+    return change
+
+
+@pytest.mark.parametrize("way", [with_block, with_autograd, with_plain_values, with_own_weights])
+def test_what_a_batch_cannot_record_is_run_alone(model, hf, way):
+    wanted = recorded(model, IDS, MANY, lambda logits: logits[0, -1, 3].backward())
+    found = model.sweep(IDS, way(model), MANY, grad=True, progress=False)
+    for gradient, expected in zip(found, wanted, strict=True):
+        torch.testing.assert_close(gradient, expected, atol=1e-5, rtol=1e-3)
+    hf.zero_grad()
+
+
+def test_a_second_pass_through_a_graph_needs_it_kept(model, hf):
+    def twice(keep):
+        def change(block, factor):
+            hidden = model.layers[block].output
+            hidden *= factor
+            loss = model.logits[0, -1, 3]
+            loss.backward(retain_graph=keep)
+            loss.backward()
+            return hidden.grad
+
+        return change
+
+    wanted = recorded(model, IDS, MANY[:4], lambda logits: (2 * logits[0, -1, 3]).backward())
+    found = model.sweep(IDS, twice(True), MANY[:4], grad=True, progress=False)
+    for gradient, expected in zip(found, wanted, strict=True):
+        torch.testing.assert_close(gradient, expected, atol=1e-5, rtol=1e-3)
+    with pytest.raises(RuntimeError, match="second time"):
+        model.sweep(IDS, twice(False), MANY[:4], grad=True, progress=False)
+    hf.zero_grad()
+
+
+def test_an_error_in_a_batch_of_graphs_is_of_its_point(model, hf):
+    def fail(block, factor):
+        hidden = model.layers[block].output
+        model.logits[0, -1, 3].backward()
+        if (block, factor) == MANY[4]:
+            raise ValueError("no")
+        return hidden.grad.norm()
+
+    found = model.sweep(IDS, fail, MANY, grad=True, keep_going=True, progress=False)
+    assert [isinstance(each, ValueError) for each in found] == [k == 4 for k in range(len(MANY))]
+    with pytest.raises(ValueError, match="no") as raised:
+        model.sweep(IDS, fail, MANY, grad=True, progress=False)
+    assert raised.value.point == 4
+    hf.zero_grad()
+
+
 def test_a_generation_that_is_begun_in_a_point_and_returned_is_refused(model):
     def change(block):
         model.layers[block].output[:] = 0

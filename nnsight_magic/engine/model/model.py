@@ -317,7 +317,7 @@ class Model(Handle):
                 body of a trace, of one copy of the inputs. What it returns is its result.
             variants: what `change` is called with.
             batch_size: variants in one batch; by default as many as make 1,024 tokens, and 256 MB
-                of logits.
+                of logits, patterns or graph.
             pack: leave out tokens that stay as they are. It is done where the model has been seen,
                 on this prompt, to give the same numbers so.
             progress: show a bar if it takes longer than a second; or what is called with a `HowFar`
@@ -326,8 +326,8 @@ class Model(Handle):
                 alone. Those of equal length share batches.
             references: prompts that `change` reads and never writes, by the keyword that it is
                 given each as: `clean.layers[3].output`. One run of each serves all variants.
-            grad: record for autograd, so that `change` may call `backward`; then each variant has
-                forwards of its own.
+            grad: record for autograd, so that `change` may call `backward`: one pass for all of a
+                batch, whose graph stays below 256 MB. What needs a pass of its own is run alone.
             writes: off, what `change` writes is left out: what it returns is the baseline.
             keep_going: a variant that raises has its exception as its result.
             new_tokens: make every variant a generation of so many tokens. `change` is given the

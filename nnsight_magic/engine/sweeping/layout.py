@@ -9,7 +9,7 @@ reads is put together from the clean value and its own part.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -279,3 +279,22 @@ def _merged_at(raw: Any, path: tuple, changes: list[tuple[int, Any]], layout: Ro
         if part:
             raw = rebuild(raw, {key: _merged_at(raw[key], (), part, layout)})
     return raw
+
+
+def side_by_side(prompts: Sequence[Any], rows: int) -> tuple[tuple, dict[str, Any]]:
+    """The arguments of the model for variants of several prompts, one under the other.
+
+    Args:
+        prompts: with `args` and `inputs`, for each variant its own.
+        rows: of each.
+    """
+
+    def joined(values: list[Any]) -> Any:
+        first = values[0]
+        if isinstance(first, torch.Tensor) and first.ndim and first.shape[0] == rows:
+            return torch.cat(values)
+        return first
+
+    args = tuple(joined([*each]) for each in zip(*(p.args for p in prompts), strict=True))
+    names = prompts[0].inputs
+    return args, {name: joined([p.inputs[name] for p in prompts]) for name in names}

@@ -1,7 +1,8 @@
 """How many variants of a sweep make one batch: bounded by tokens, and by bytes.
 
 More than 1,024 rows times tokens make a forward on a CPU no cheaper per row. But the logits of
-1,024 tokens over a vocabulary of 256,000 are 1 GB.
+1,024 tokens over a vocabulary of 256,000 are 1 GB, the patterns of 64 heads over two rows of 1,024
+tokens half of that, and a graph has what every block leaves for the backward pass.
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from nnsight_magic.engine.insides import transformers_insides
+from nnsight_magic.engine.running.sizes import query_heads
 from nnsight_magic.engine.running.text_config import text_config
 
 TOKENS_PER_BATCH = 1024
-BYTES_PER_BATCH = 2**28  # 256 MB of logits beside the weights: 6 % of a machine with 4 GB
+BYTES_PER_BATCH = 2**28  # 256 MB beside the weights: 6 % of a machine with 4 GB
 
 
 def variants_per_batch(module: nn.Module, tokens: int, rows: int, kwargs: dict[str, Any]) -> int:
@@ -27,8 +30,14 @@ def variants_per_batch(module: nn.Module, tokens: int, rows: int, kwargs: dict[s
         kwargs: of the model's forward; `logits_to_keep` tells how many positions have logits.
     """
     by_tokens = TOKENS_PER_BATCH // max(1, tokens * rows)
-    by_bytes = BYTES_PER_BATCH // max(1, rows * bytes_of_logits(module, tokens, kwargs))
+    largest = bytes_of_logits(module, tokens, kwargs), bytes_of_patterns(module, tokens)
+    by_bytes = BYTES_PER_BATCH // max(1, rows * max(largest))
     return max(1, min(by_tokens, by_bytes))
+
+
+def graphs_per_batch(graph: int) -> int:
+    """How many variants are recorded in one forward, by the bytes that one's graph takes."""
+    return max(1, BYTES_PER_BATCH // max(1, graph))
 
 
 def bytes_of_logits(module: nn.Module, tokens: int, kwargs: dict[str, Any]) -> int:
@@ -40,6 +49,36 @@ def bytes_of_logits(module: nn.Module, tokens: int, kwargs: dict[str, Any]) -> i
     if isinstance(kept, torch.Tensor):
         kept = kept.numel()
     width = min(kept, tokens) if isinstance(kept, int) and kept else tokens
+    return width * vocabulary * _bytes_of_number(module)
+
+
+def bytes_of_patterns(module: nn.Module, tokens: int) -> int:
+    """What the patterns of one block take for one row, where they stand in memory at all.
+
+    Scores and the pattern that a softmax makes of them stand there together.
+    """
+    if transformers_insides.attention_of(getattr(module, "config", None)) != "eager":
+        return 0
+    heads = query_heads(module) or 0
+    return 2 * heads * tokens * tokens * _bytes_of_number(module)
+
+
+def _bytes_of_number(module: nn.Module) -> int:
     weight = next(module.parameters(), None)
-    each = 4 if weight is None else weight.element_size()
-    return width * vocabulary * each
+    return 4 if weight is None else weight.element_size()
+
+
+def row_count(args: tuple, kwargs: dict[str, Any]) -> int:
+    """How many rows a call of the model has."""
+    for value in [*args, *kwargs.values()]:
+        if isinstance(value, torch.Tensor) and value.ndim:
+            return value.shape[0]
+    return 1
+
+
+def token_count(kwargs: dict[str, Any]) -> int:
+    """How many tokens each of its rows has."""
+    for value in kwargs.values():
+        if isinstance(value, torch.Tensor) and value.ndim > 1:
+            return value.shape[1]
+    return 1

@@ -16,7 +16,7 @@ its batch has left behind goes on alone.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,10 +34,21 @@ from nnsight_magic.engine.sites.site import Touch
 from nnsight_magic.engine.sweeping.batch import Batch, EachVariant, Variant, late_write
 from nnsight_magic.engine.sweeping.clean import CleanRun, Prompt, may_pack, start_behind
 from nnsight_magic.engine.sweeping.how_far import Finished
-from nnsight_magic.engine.sweeping.layout import Packed, Rows, reach, value_at
+from nnsight_magic.engine.sweeping.layout import Packed, Rows, reach, side_by_side, value_at
+from nnsight_magic.engine.sweeping.recorded import (
+    Graph,
+    RecordedBatch,
+    RecordedVariant,
+    looks_at_weights,
+)
 from nnsight_magic.engine.sweeping.reference import Reference
 from nnsight_magic.engine.sweeping.shared import SharedRun, WantedOfShared, reading_of
-from nnsight_magic.engine.sweeping.size import variants_per_batch
+from nnsight_magic.engine.sweeping.size import (
+    graphs_per_batch,
+    row_count,
+    token_count,
+    variants_per_batch,
+)
 from nnsight_magic.engine.tracing.course import Course
 from nnsight_magic.engine.tracing.tracer import Tracer
 from nnsight_magic.engine.values.changes import Change
@@ -90,8 +101,8 @@ class Sweep(Tracer):
         )
         self._module = plain.model.module
         self._settings = settings
-        self._rows = _row_count(self.args, self.inputs)
-        self.tokens = _token_count(self.inputs)
+        self._rows = row_count(self.args, self.inputs)
+        self.tokens = token_count(self.inputs)
         self._plains = plains
         self._reads: SharedRun | None = None  # see `reading`
         self._cleans = [self._clean_run(each) for each in plains]
@@ -101,8 +112,9 @@ class Sweep(Tracer):
             name: Reference(self.model, reading_of(run, self._holder), name)
             for name, run in shared.items()
         }
+        self._change = _with_references(change, given)
         self._variants = {
-            number: Variant(lambda *args: change(*args, **given), variant, self._cleans[which])
+            number: Variant(self._change, variant, self._cleans[which])
             for number, (variant, which) in variants.items()
         }
         lent = {clean: SharedRun(clean, "the prompt", lends=True) for clean in self._cleans}
@@ -126,7 +138,7 @@ class Sweep(Tracer):
         prompt = Prompt(
             plain.args,
             plain.inputs,
-            _token_count(plain.inputs),
+            token_count(plain.inputs),
             self.model._blocks,
             transformers_insides.cache_argument(self._module),
         )
@@ -175,11 +187,7 @@ class Sweep(Tracer):
         What they read of references before is read in one forward for all.
         """
         if self._settings.grad:
-            for variant in self._variants.values():
-                self._go_alone(variant)
-                variant.go_on()
-                variant.close()
-                yield
+            yield from self._begin_recording()
             return
         for variant in self._variants.values():
             # One alone is served as it goes: what it reads in order is read in one forward.
@@ -191,6 +199,52 @@ class Sweep(Tracer):
                 variant.wants = None
                 variant.go_on(wanted.pause_or_error(), gather=True)
         yield
+
+    def _begin_recording(self) -> Iterator[None]:
+        """Run variants that may call `backward`: batches whose graphs stay below the bound.
+
+        The first one is a batch of its own: what its graph takes tells how many make one.
+        """
+        waiting = [*self._variants]
+        shared = self._settings.writes and not self.model.edits.in_force and not self._holds_cache
+        size = 1
+        if not shared or self._settings.batch_size == 1 or looks_at_weights(self._change):
+            size = 0
+        while waiting:
+            numbers, waiting = waiting[: max(1, size)], waiting[max(1, size) :]
+            graph = Graph(self._module)
+            with graph.counted() if size == 1 else nullcontext():
+                lost = self._record(numbers) if size else numbers
+            if size == 1:
+                size = max(1, min(self._size, graphs_per_batch(graph.bytes)))
+            for number in lost:
+                variant = self._variants[number]
+                self._go_alone(variant)
+                variant.go_on()
+                variant.close()
+            yield
+
+    def _record(self, numbers: list[int]) -> list[int]:
+        """One forward for these, recorded; gives those that have to be run alone."""
+        assert self._scheduler is not None, "variants run while the sweep does"
+        originals = [self._variants[number] for number in numbers]
+        made = [
+            RecordedVariant(self._change, each.arguments, each.clean, self._scheduler)
+            for each in originals
+        ]
+        for number, variant in zip(numbers, made, strict=True):
+            variant.keeps_errors = self._settings.keep_going
+            self._variants[number] = variant
+            self._by_coroutine[variant.coroutine] = variant
+        prompts = [variant.clean.prompt for variant in made]
+        args, kwargs = side_by_side(prompts, self._rows)
+        with self.forward(args, kwargs, Rows(self._rows, len(made)), grad=True) as forward:
+            lost = RecordedBatch(made, Rows(self._rows, len(made)), forward).run()
+        for number, variant, original in zip(numbers, made, originals, strict=True):
+            if variant in lost:
+                self._variants[number] = original
+            variant.close()
+        return [n for n, variant in zip(numbers, made, strict=True) if variant in lost]
 
     # ── what is only read ────────────────────────────────────────────────────────────────
 
@@ -393,18 +447,20 @@ class Sweep(Tracer):
 
     @contextmanager
     def forward(
-        self, args: tuple, kwargs: dict[str, Any], layout: Rows | Packed | None = None
-    ) -> Iterator[Forward]:
+        self, args: tuple, kwargs: dict[str, Any], layout: Rows | Packed | None = None,
+        *, grad: bool = False,
+    ) -> Iterator[Forward]:  # fmt: skip
         """A forward that is cancelled when the block is left, whatever happens."""
-        forward = self.new_forward(args, kwargs, layout)
+        forward = self.new_forward(args, kwargs, layout, grad=grad)
         try:
             yield forward
         finally:
             forward.cancel()
 
     def new_forward(
-        self, args: tuple, kwargs: dict[str, Any], layout: Rows | Packed | None = None
-    ) -> Forward:
+        self, args: tuple, kwargs: dict[str, Any], layout: Rows | Packed | None = None,
+        *, grad: bool = False,
+    ) -> Forward:  # fmt: skip
         """A forward on these arguments of the model, with the edits in force."""
         self.report.forwards += 1
         forward = Forward(
@@ -413,7 +469,7 @@ class Sweep(Tracer):
             late_write,
             bypasses=self._bypasses,
             written={},
-            grad=False,
+            grad=grad,
         )
         self._forwards.append(forward)
         if layout is None:
@@ -453,34 +509,5 @@ class Sweep(Tracer):
         super()._close()
 
 
-def side_by_side(prompts: Sequence[Any], rows: int) -> tuple[tuple, dict[str, Any]]:
-    """The arguments of the model for variants of several prompts, one under the other.
-
-    Args:
-        prompts: with `args` and `inputs`, for each variant its own.
-        rows: of each.
-    """
-
-    def joined(values: list[Any]) -> Any:
-        first = values[0]
-        if isinstance(first, torch.Tensor) and first.ndim and first.shape[0] == rows:
-            return torch.cat(values)
-        return first
-
-    args = tuple(joined([*each]) for each in zip(*(p.args for p in prompts), strict=True))
-    names = prompts[0].inputs
-    return args, {name: joined([p.inputs[name] for p in prompts]) for name in names}
-
-
-def _row_count(args: tuple, kwargs: dict[str, Any]) -> int:
-    for value in [*args, *kwargs.values()]:
-        if isinstance(value, torch.Tensor) and value.ndim:
-            return value.shape[0]
-    return 1
-
-
-def _token_count(kwargs: dict[str, Any]) -> int:
-    for value in kwargs.values():
-        if isinstance(value, torch.Tensor) and value.ndim > 1:
-            return value.shape[1]
-    return 1
+def _with_references(change: Callable[..., Any], given: Mapping[str, Any]) -> Callable[..., Any]:
+    return lambda *args: change(*args, **given)

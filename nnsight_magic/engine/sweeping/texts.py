@@ -12,9 +12,10 @@ import torch
 from nnsight_magic.engine.running.inputs import Inputs
 from nnsight_magic.engine.sweeping.generations import SweptGeneration, together
 from nnsight_magic.engine.sweeping.how_far import Finished, Watching
+from nnsight_magic.engine.sweeping.layout import side_by_side
 from nnsight_magic.engine.sweeping.run import by_length, checked, explaining
 from nnsight_magic.engine.sweeping.size import variants_per_batch
-from nnsight_magic.engine.sweeping.sweep import Settings, side_by_side
+from nnsight_magic.engine.sweeping.sweep import Settings
 from nnsight_magic.errors import BadInputError
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dis
 import sys
 import weakref
+from collections.abc import Callable
 from contextvars import ContextVar
 from functools import lru_cache
 from types import CodeType, FrameType
@@ -29,6 +30,8 @@ NOT_RECORDED = (
 )
 
 
+# Asked to carry out a backward pass where several runs share one: whether that was done.
+shared_backward: ContextVar[Callable[..., bool] | None] = ContextVar("shared", default=None)
 # The `with loss.backward():` that is running.
 _block: ContextVar[Backward | None] = ContextVar("backward_block", default=None)
 
@@ -39,7 +42,11 @@ def go_backward(func: Any, args: tuple, kwargs: dict, handed_out: type) -> Any:
     Args:
         handed_out: the class of tensors that a user reads from a forward.
     """
-    if func is torch.Tensor.backward and _is_entered(_calling_frame()):
+    entered = func is torch.Tensor.backward and _is_entered(_calling_frame())
+    ask = shared_backward.get()
+    if ask is not None and ask(args, kwargs, plain=func is torch.Tensor.backward and not entered):
+        return None
+    if entered:
         return Backward(args, kwargs, handed_out)
     return _differentiate(func, args, kwargs)
 
