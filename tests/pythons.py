@@ -102,11 +102,15 @@ def find_pythons(except_for: tuple[int, int]) -> tuple[dict[tuple[int, int], str
 
 
 def requirements() -> list[str]:
-    """What the tests of the rings need: all but the browsers' and the notebooks'."""
+    """What the tests of the rings need: all but the browsers' and the notebooks'.
+
+    Without TransformerLens: it asks for transformers 5, and only the demo model's tests meet it.
+    """
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     wanted = [*project["dependencies"], *extras["demo"], *extras["notebook"], *extras["test"]]
     leave = ("nnsight_magic", "jupyterlab", "notebook", "playwright", "ruff", "nbqa", "black")
+    leave = (*leave, "transformer-lens")
     return [each for each in wanted if not re.match(rf"({'|'.join(leave)})\b", each)]
 
 

@@ -26,7 +26,7 @@ from pathlib import Path
 from tests.pythons import ROOT, environment, find_pythons, run
 
 CONSTRAINTS = ROOT / "tests" / "constraints"
-RINGS = ("tests/language", "tests/engine", "tests/magics")
+RINGS = ("tests/language", "tests/engine", "tests/analyses", "tests/magics")
 TABLE = ROOT / "docs" / "versions.md"
 SHOWN = ("torch", "transformers", "ipython", "ipykernel", "ipywidgets", "traitlets", "anywidget")
 NAMES = sorted(path.stem for path in CONSTRAINTS.glob("*.txt"))

@@ -11,12 +11,12 @@ coordinate beside it has these, `position_text`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray
 
+from nnsight_magic import __version__
 from nnsight_magic.analyses.recipe_name import RECIPE
 from nnsight_magic.analyses.result_axes import TEXTS, as_numbers, axes, title_of, words_of
 from nnsight_magic.analyses.result_compared import compared
@@ -228,7 +228,7 @@ def with_axes(
         coords[each.name] = list(each.places)
         if each.words is not None:
             coords[each.name + TEXTS] = (each.name, [str(word) for word in each.words])
-    told = {"version": version("nnsight_magic"), **(attrs or {})}
+    told = {"version": __version__, **(attrs or {})}
     return Result(array, coords, [each.name for each in along], name=name, attrs=told)
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from importlib.metadata import version
 from typing import Any
 
 import torch
 
+from nnsight_magic import __version__
 from nnsight_magic.analyses.prompt import model_words
 from nnsight_magic.engine.memory.weights import Weights
 from nnsight_magic.engine.model.travel import edits_of
@@ -20,7 +20,7 @@ def identity(model: Any) -> dict[str, Any]:
     all of them would take minutes of a large model.
     """
     return {
-        "version": version("nnsight_magic"),
+        "version": __version__,
         "model": model_words(model, "")["model"],
         "class": type(model.module).__name__,
         "weights": _weights(model.module),

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 import shutil
 import sys
+from functools import cache
 from types import TracebackType
 from typing import Any
+
+from IPython.core import ultratb
+from IPython.core.interactiveshell import ExecutionResult
 
 from nnsight_magic.engine.sites.caller import PACKAGE
 from nnsight_magic.errors import CellError
@@ -55,6 +60,26 @@ def show_from_cell(error: BaseException, shell: Any) -> None:
         shown_by_ipython._render_traceback_ = lines
     except AttributeError:  # an exception type with slots keeps its ordinary traceback
         return
+
+
+@cache
+def ipython_shows_notes() -> bool:
+    """Whether IPython writes an error's notes (`error.add_note`) under its traceback.
+
+    IPython 7 and the first releases of 8 are older than notes.
+    """
+    return "__notes__" in inspect.getsource(ultratb)
+
+
+def print_notes(result: ExecutionResult) -> None:
+    """After a cell: the notes of the error that ended it, where IPython leaves them out.
+
+    They say what is kept of a sweep that was stopped, or in which module an error rose.
+    """
+    error = result.error_in_exec
+    if error is not None and not isinstance(error, CellError):
+        for note in getattr(error, "__notes__", ()):
+            print(note, file=sys.stderr)
 
 
 def user_traceback(traceback: TracebackType | None) -> TracebackType | None:

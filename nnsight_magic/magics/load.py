@@ -7,6 +7,7 @@ from weakref import WeakKeyDictionary
 
 from IPython.core import completer
 
+from nnsight_magic.magics.errors_shown import ipython_shows_notes, print_notes
 from nnsight_magic.magics.extension import Gathered, NNsightMagic
 from nnsight_magic.magics.inspection import empty_cells, misplaced_cells, transformer
 
@@ -30,6 +31,8 @@ def load(shell: Any) -> None:
     shell.input_transformers_cleanup.append(_marked(empty_cells))
     shell.input_transformers_cleanup.append(_marked(misplaced_cells))
     shell.events.register("post_run_cell", magics.release_gone)
+    if not ipython_shows_notes():
+        shell.events.register("post_run_cell", print_notes)
 
 
 def _completes(shell: Any) -> bool:
@@ -55,8 +58,9 @@ def unload(shell: Any) -> None:
     if found is None:
         return
     _gathered[shell] = found.gathered
-    if found.release_gone in shell.events.callbacks["post_run_cell"]:
-        shell.events.unregister("post_run_cell", found.release_gone)
+    for callback in (found.release_gone, print_notes):
+        if callback in shell.events.callbacks["post_run_cell"]:
+            shell.events.unregister("post_run_cell", callback)
     for kind in ("line", "cell"):
         for name in found.magics[kind]:
             manager.magics[kind].pop(name, None)

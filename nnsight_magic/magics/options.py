@@ -92,7 +92,7 @@ OPTIONS: dict[str, tuple[Option, ...]] = {
         *SHARED[:5],
         Option("new-tokens", "number", "make every point a generation of so many tokens", "n", "N"),
         SEED,
-        Option("batch", "number", "points in one batch (default: as many as make 1,024 tokens)",
+        Option("batch", "number", "points in one batch (default: as many as 1,024 tokens)",
                metavar="N"),
         Option("pack", "switch", "leave out tokens that a point leaves as they are"),
         Option("keep-going", "flag", "leave a point empty that fails, and go on"),

@@ -27,6 +27,8 @@ BOTH_WAYS = ("bert", "vit", "modernbert")
 @pytest.mark.parametrize("name", KNOWN)
 def test_patterns_and_scores_are_those_of_the_model_itself(name):
     module, inputs = models.build(name)
+    if name == "gemma2":  # transformers 4 runs it with sdpa too, which leaves the softcap out
+        module.set_attn_implementation("eager")
     found = analyses.attention(LanguageModel(module), inputs)
     module.set_attn_implementation("eager")
     with torch.no_grad():
@@ -95,9 +97,10 @@ def test_padding_around_a_prompt_changes_nothing(name, side):
     padded = {"input_ids": torch.cat(parts, 1), "attention_mask": torch.cat(mask, 1)}
     model = LanguageModel(module)
     one, other = (analyses.attention(model, given) for given in (inputs, padded))
-    assert np.array_equal(one.patterns.values, other.patterns.values)
+    # Where a tensor begins in memory may change the last bit.
+    np.testing.assert_allclose(one.patterns.values, other.patterns.values, atol=1e-6)
     one, other = (analyses.lens(model, given, 7) for given in (inputs, padded))
-    assert np.array_equal(one.logprob.values, other.logprob.values)
+    np.testing.assert_allclose(one.logprob.values, other.logprob.values, atol=1e-5)
 
 
 def test_a_batch_and_a_mask_with_holes_are_refused_in_words():

@@ -163,7 +163,7 @@ def test_a_trained_lens_comes_nearer_on_texts_that_it_was_not_trained_on(name):
     assert len(told) == 120 and all(
         parameter.grad is None for parameter in model.module.parameters()
     )
-    assert (found.kl.sel(lens="tuned") < 0.8 * found.kl.sel(lens="logit")).all(), found.kl
+    assert (found.kl.sel(lens="tuned") < 0.85 * found.kl.sel(lens="logit")).all(), found.kl
     seen = [(each, hidden_of(model.module, {"input_ids": each})) for each in texts]
     held = int(0.2 * sum(each.shape[1] - 1 for each in texts))
     for row, place in (("input", 0), ("0", 1)):

@@ -133,7 +133,7 @@ def test_xarray_is_imported_with_the_first_analysis_alone():
     code = (
         "import sys, nnsight_magic.analyses as a; from IPython.testing.globalipapp import "
         "start_ipython; ip = start_ipython(); ip.run_line_magic('load_ext', 'nnsight_magic'); "
-        "print('xarray' in sys.modules); a.Result; print('xarray' in sys.modules)"
+        "print(); print('xarray' in sys.modules); a.Result; print('xarray' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.split()[-2:] == ["False", "True"], done.stderr

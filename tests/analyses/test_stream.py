@@ -16,6 +16,7 @@ import torch
 from filelock import FileLock
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
 from nnsight_magic import LanguageModel, analyses
 from nnsight_magic.analyses.text_windows import batches, windows
@@ -331,10 +332,11 @@ def test_bad_input_is_refused_before_anything_is_written(
 
 def test_a_value_without_a_row_for_every_token_is_refused(tmp_path: Path) -> None:
     module, _ = models.build("mixtral")
+    model, site = LanguageModel(module, TOKENS), "layers[layer].mlp.experts.output"
+    if isinstance(model.layers[0].mlp.experts.module, nn.ModuleList):  # as transformers 4 has them
+        site = "layers[layer].mlp.experts[1].output"
     with pytest.raises(BadInputError, match="no row for every token"):
-        analyses.stream(
-            LanguageModel(module, TOKENS), TEXTS, tmp_path, sites="layers[layer].mlp.experts.output"
-        )
+        analyses.stream(model, TEXTS, tmp_path, sites=site)
 
 
 def test_the_decoders_values_of_an_encoder_decoder_are_refused(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import torch
 from torch import nn
 
@@ -213,12 +214,17 @@ FAMILIES: dict[str, tuple[str, str, dict[str, Any]]] = {
 
 
 def make(name: str) -> tuple[nn.Module, dict[str, Any]]:
-    """A model with weights of the present seed, and inputs for it."""
+    """A model with weights of the present seed, and inputs for it.
+
+    A test of a family that came with a later transformers is left out.
+    """
     import transformers
 
     stem, ending, own = FAMILIES[name]
     kind = ending if ending.startswith(("Gemma", "Llama")) else stem + ending
     sizes = {key: value for key, value in {**_SIZES, **own}.items() if value is not None}
+    if not hasattr(transformers, f"{stem}Config"):
+        pytest.skip(f"transformers {transformers.__version__} has no {stem}")
     config = getattr(transformers, f"{stem}Config")(**sizes)
     inputs = {"input_ids": IDS}
     if config.is_encoder_decoder:

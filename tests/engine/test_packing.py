@@ -39,10 +39,10 @@ def work(model, change, variants, **kwargs) -> int:
     return products.count
 
 
-def compare(model, change, variants, ids=IDS) -> None:
+def compare(model, change, variants, ids=IDS, **near) -> None:
     """The sweep gives what traces give one by one."""
     got = model.sweep(ids, change, variants, progress=False)
-    agree(got, one_by_one(model, change, variants, ids))
+    agree(got, one_by_one(model, change, variants, ids), **near)
 
 
 def patching(model):
@@ -287,4 +287,4 @@ def test_random_variants_give_what_a_loop_gives(programs, name):
                 read.append(torch.tensor(0.0))
         return torch.stack([*read, model.logits.sum()])
 
-    compare(model, change, programs, ids)
+    compare(model, change, programs, ids, atol=2e-4)  # sums of 1,920 numbers that nearly cancel

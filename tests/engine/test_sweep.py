@@ -30,10 +30,10 @@ def one_by_one(model, change, variants, ids=IDS):
     return results
 
 
-def agree(got, expected):
+def agree(got, expected, atol=1e-5):
     assert len(got) == len(expected)
     for mine, theirs in zip(got, expected, strict=True):
-        torch.testing.assert_close(mine, torch.Tensor(theirs.value), atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(mine, torch.Tensor(theirs.value), atol=atol, rtol=1e-4)
 
 
 def test_activation_patching_of_every_block_and_position(model):

@@ -289,3 +289,14 @@ def test_the_debugger_lands_in_the_cell_with_the_real_tensors(shell, cell):
         entry = entry.tb_next
     assert entry.tb_lineno == 3
     assert entry.tb_frame.f_globals["h"].shape[0] == 1
+
+
+def test_an_errors_notes_are_told_once_however_often_the_magics_were_loaded(shell):
+    """IPython 7, which Colab has, does not write them itself."""
+    shell.run("%reload_ext nnsight_magic")
+    noted = "error = ValueError('no')\nerror.add_note('what is kept')\nraise error"
+    for cell in (noted, f'%%trace "{PROMPT}"\n{noted}'):
+        assert shell.fails(cell).splitlines().count("what is kept") == 1
+    shell.run("%unload_ext nnsight_magic")
+    shell.run("%load_ext nnsight_magic")
+    assert "what is kept" not in shell.fails("1 / 0")
