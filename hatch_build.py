@@ -55,7 +55,7 @@ class LongDescription(MetadataHookInterface):
         text = (ROOT / "README.md").read_text(encoding="utf-8")
         source = metadata["urls"]["Source"]
         version = re.search(
-            r'^__version__ = "(.+)"$', (ROOT / "nnsight_magic" / "__init__.py").read_text(), re.M
+            r'^__version__ = "(.+)"$', (ROOT / "nnsight_magic" / "version.py").read_text(), re.M
         )
         assert version is not None
         metadata["readme"] = {

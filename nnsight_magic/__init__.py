@@ -9,13 +9,14 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from nnsight_magic.version import __version__
+
 if TYPE_CHECKING:
     from nnsight_magic.engine.model.language_model import LanguageModel
     from nnsight_magic.engine.model.model import Model
     from nnsight_magic.errors import NnsightError
 
 __all__ = ["LanguageModel", "Model", "NnsightError", "__version__", "save"]
-__version__ = "0.1.0"
 
 T = TypeVar("T")
 

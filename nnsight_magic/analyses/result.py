@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray
 
-from nnsight_magic import __version__
 from nnsight_magic.analyses.recipe_name import RECIPE
 from nnsight_magic.analyses.result_axes import TEXTS, as_numbers, axes, title_of, words_of
 from nnsight_magic.analyses.result_compared import compared
 from nnsight_magic.analyses.result_shown import colours_of, points_of, refill, view_of
 from nnsight_magic.errors import BadInputError
+from nnsight_magic.version import __version__
 from nnsight_magic.views.data.points import Along as Along
 from nnsight_magic.views.data.roles import Axis
 from nnsight_magic.views.still.points import bars_text, text

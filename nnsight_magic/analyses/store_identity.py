@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 
-from nnsight_magic import __version__
 from nnsight_magic.analyses.prompt import model_words
 from nnsight_magic.engine.memory.weights import Weights
 from nnsight_magic.engine.model.travel import edits_of
+from nnsight_magic.version import __version__
 
 
 def identity(model: Any) -> dict[str, Any]:
