@@ -272,6 +272,21 @@ def test_links_of_a_token_are_its_row_and_column_of_one_head_or_the_mean_of_seve
         view.answers["links"]({"heads": None, "token": 0})
 
 
+@pytest.mark.parametrize("keep", [True, False])
+def test_a_still_tells_the_links_of_the_selected_token(model, few, keep):
+    found = analyses.attention(model, "Hello world, this is a test", keep=keep)
+    view = found.view()
+    assert "attends to" not in view.still()
+    view.selection.token = 4
+    layer, head = found.ranked()[0][:2]
+    row = found.block(layer).values[head, 4]
+    still = html.unescape(view.still())
+    word = found.tokens[int(row.argmax())].replace(" ", "·")
+    assert f"head {layer}.{head}: attends to <bdi>{word}</bdi> {row.max():.2g}" in still
+    view.at = [(layer + 1) % 3, 0]
+    assert f"head {(layer + 1) % 3}.0: attends to" in view.still()
+
+
 def test_a_bright_cell_is_seen_however_far_one_is_away():
     from nnsight_magic.analyses.attention_blocks import pooled
     from nnsight_magic.views.data.in_blocks import InBlocks

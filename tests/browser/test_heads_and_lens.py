@@ -17,8 +17,8 @@ from nnsight_magic.views.data.in_blocks import InBlocks
 from nnsight_magic.views.live.heads import HeadsView
 from nnsight_magic.views.still.colours import scale
 from tests.browser.conftest import new_page
-from tests.browser.lab import Lab, Notebook
-from tests.browser.test_views import until, view
+from tests.browser.lab import TWO_FRAMES, Lab, Notebook
+from tests.browser.test_views import AXE, until, view
 from tests.browser.thirty import live, live_of
 
 PROMPT = "The Eiffel Tower is in the city of"
@@ -167,6 +167,22 @@ def test_a_head_is_a_cell_that_gives_its_pattern(shown: Notebook) -> None:
     assert "pattern_here = layers[18].attn.pattern[0, 6]" in run_added(shown, 4)
     close = "torch.allclose(pattern_here, torch.tensor(found.patterns[18, 6].values), atol=1e-4)"
     says(shown, close, "True")
+
+
+@pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
+def test_nobody_is_shut_out_of_heads_and_lens(shown: Notebook, theme: str) -> None:
+    shown.theme(theme)
+    shown.page.add_script_tag(path=str(AXE))
+    trouble = []
+    for name in ("attention heads attention", "token grid logit lens"):
+        view(shown, name)
+        shown.page.evaluate(TWO_FRAMES)
+        trouble += shown.page.get_by_label(name, exact=True).first.evaluate(
+            """async root => (await axe.run(root)).violations.map(v => v.id + ': '
+                + v.nodes.slice(0, 3).map(n => n.html.slice(0, 160)).join(' | '))"""
+        )
+    shown.theme("JupyterLab Light")
+    assert not trouble, "\n".join(trouble)
 
 
 def test_one_bright_cell_of_2000_tokens_is_seen_in_the_live_picture(browser: Any) -> None:

@@ -81,6 +81,11 @@ class InBlocks(Array):
             self._last = at, weakref.ref(found)
         return found
 
+    def is_at_hand(self, block: int, head: int) -> bool:
+        """Whether that pattern is in memory now."""
+        last = self._last[1]() if self._last is not None and self._last[0] == block else None
+        return last is not None or (block, head) in self._known
+
     def head(self, block: int, head: int) -> torch.Tensor:
         """The pattern `(from, to)` of one head."""
         known = self._known.get((block, head))

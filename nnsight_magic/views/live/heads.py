@@ -10,6 +10,7 @@ import numpy as np
 import traitlets
 
 from nnsight_magic.errors import BadInputError
+from nnsight_magic.views.data.array import GoneError
 from nnsight_magic.views.data.heads import SINK, Heads
 from nnsight_magic.views.data.in_blocks import InBlocks
 from nnsight_magic.views.data.levels import pack
@@ -167,4 +168,21 @@ class HeadsView(View):
     def still(self) -> str:
         from nnsight_magic.views.still.heads import html
 
-        return html(self.heads, self.title, self.note, self.score, self.at) + self.large.still()
+        head = html(self.heads, self.title, self.note, self.score, self.at)
+        return head + self.large.still() + self._links_still()
+
+    def _links_still(self) -> str:
+        """The links of the token that is selected, of patterns that are at hand."""
+        from nnsight_magic.views.still.heads import links_html
+
+        token, array = self.selection.token, self.large.array
+        heads = [(each[0], each[1]) for each in self.chosen or [self.at]]
+        if isinstance(array, InBlocks):
+            heads = heads if all(array.is_at_hand(*each) for each in heads) else []
+        if not heads or not 0 <= token < array.shape[2] == len(self.heads.tokens):
+            return ""
+        try:
+            row, column = self.links.of(heads, token)
+        except GoneError:
+            return ""
+        return links_html(self.heads, heads, token, row, column)

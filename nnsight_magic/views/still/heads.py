@@ -8,11 +8,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from nnsight_magic.printable import escape
-from nnsight_magic.views.data.heads import Heads
-from nnsight_magic.views.data.words import number
+from nnsight_magic.views.data.heads import SINK, Heads
+from nnsight_magic.views.data.words import number, visible
 from nnsight_magic.views.still.colours import scale
 from nnsight_magic.views.still.style import frame, image
 
+LINKS, LEAST = 4, 0.005  # links of a token that are told, and the weight of the least
 RANKED = 10  # heads of the table
 WIDEST = 420  # pixels of the picture, about
 GAP = 1  # between small multiples, of their own pixels
@@ -43,6 +44,35 @@ def _table(heads: Heads, score: str) -> str:
         )
         rows.append(f"<tr><td class='m'>{heads.layers[block]}.{each}</td>{cells}</tr>")
     return f"<table><tr><th>head</th>{head}</tr>{''.join(rows)}</table>"
+
+
+def links_html(
+    heads: Heads,
+    shown: Sequence[tuple[int, int]],
+    token: int,
+    row: np.ndarray,
+    column: np.ndarray,
+) -> str:
+    """What a token attends to and what attends to it, in words, the strongest first.
+
+    Args:
+        shown: the heads whose mean this is.
+        row: `(to,)`.
+        column: `(from,)`.
+    """
+    names = [f"{heads.layers[block]}.{head}" for block, head in shown]
+    of = f"head {names[0]}" if len(names) == 1 else f"the mean of {', '.join(names)}"
+    keys = [*heads.tokens, SINK]
+
+    def told(weights: np.ndarray) -> str:
+        best = [int(k) for k in np.argsort(-weights, kind="stable")[:LINKS] if weights[k] >= LEAST]
+        return ", ".join(
+            f"<bdi>{escape(visible(keys[k]))}</bdi> {float(weights[k]):.2g}" for k in best
+        )
+
+    words = f"token {token} <bdi>{escape(visible(heads.tokens[token]))}</bdi>, {escape(of)}: "
+    both = f"attends to {told(row) or 'none'} · attended from {told(column) or 'none'}"
+    return frame(f"<div class='d'>{words}{both}</div>")
 
 
 def sheet(heads: Heads) -> tuple[bytes, int, int]:
