@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from nnsight_magic.analyses.points import Axis as Axis
     from nnsight_magic.analyses.points import Grid as Grid
     from nnsight_magic.analyses.points import grid as grid
+    from nnsight_magic.analyses.ray_executor import on_ray as on_ray
     from nnsight_magic.analyses.result import Along as Along
     from nnsight_magic.analyses.result import Result as Result
     from nnsight_magic.analyses.result import with_axes as with_axes
@@ -65,6 +66,7 @@ _HOMES = {
     "load_lens_map": "lens_maps",
     "metric_of": "metric",
     "normalized": "patching",
+    "on_ray": "ray_executor",
     "patch": "patching",
     "path_patch": "paths",
     "stream": "streaming",

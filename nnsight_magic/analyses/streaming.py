@@ -8,7 +8,8 @@ or was killed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from os import PathLike
 from typing import Any
 
@@ -20,8 +21,9 @@ from nnsight_magic.analyses.site_run import chosen_layers
 from nnsight_magic.analyses.store import Store
 from nnsight_magic.analyses.store_identity import identity
 from nnsight_magic.analyses.stored_sites import probe, stored_sites
-from nnsight_magic.analyses.text_windows import windows
-from nnsight_magic.analyses.window_run import Plan, run_window
+from nnsight_magic.analyses.text_windows import Window, windows
+from nnsight_magic.analyses.window_run import Plan, run_window, whole_window
+from nnsight_magic.analyses.workers import Workers
 from nnsight_magic.errors import BadInputError, StoreError
 from nnsight_magic.progress import progress_bar
 
@@ -42,6 +44,7 @@ def stream(
     max_tokens: int | None = None,
     batch_tokens: int = BATCH_TOKENS,
     column: str = "text",
+    on: Any = None,
     progress: bool = True,
 ) -> Store:
     """Run texts through a model and keep activations of them in files.
@@ -62,6 +65,8 @@ def stream(
         batch_tokens: of a forward, padding counted. More are faster on a device, and take more
             memory.
         column: which one of a data set's rows is the text.
+        on: what runs it: how many processes of this machine, anything with `submit`, or a Dask
+            client; workers see the folder `to`. By default this process.
         progress: show a bar if it takes longer than a second.
 
     Returns:
@@ -70,6 +75,7 @@ def stream(
     Raises:
         BadInputError: a site, a text or a position is none.
         StoreError: the folder holds something else, or another process is writing there.
+        CannotTravelError: with `on`, the model has no name by which a worker could load it.
 
     >>> from nnsight_magic import LanguageModel, analyses
     >>> model = LanguageModel("demo")
@@ -83,6 +89,7 @@ def stream(
             "The model is in training mode: dropout would make its numbers random.\n"
             "model.module.eval() first."
         )
+    workers = None if on is None else Workers(on, model)
     manifest, plan = _planned(model, to, sites, layers, at, dtype, max_tokens, batch_tokens)
     folder = Folder(to)
     with folder.locked():
@@ -90,22 +97,45 @@ def stream(
         _agree(folder, manifest)
         total = len(texts) if hasattr(texts, "__len__") else None  # type: ignore[arg-type]
         bar = progress_bar(total=total, unit=" texts", delay=1, disable=not progress)
-        windows_seen, texts_seen = 0, 0
+        seen = _Seen()
+        source = seen.counted(windows(texts, column))
         try:
             with bar:
-                for window in windows(texts, column):
-                    for done in run_window(model, plan, window):
-                        bar.update(done)
-                    windows_seen, texts_seen = window.number + 1, window.first + len(window.texts)
+                for done in _run_all(model, plan, source, workers):
+                    bar.update(done)
         except BaseException as error:
             error.add_note(
-                f"{texts_seen:,} texts and what was finished of the next are kept in {folder.path};"
-                " the same call goes on from there."
+                f"What was finished is kept in {folder.path}; the same call goes on from there."
             )
             raise
-        _refuse_more(folder, windows_seen)
-        folder.write_manifest({**manifest, "texts": texts_seen})
+        _refuse_more(folder, seen.windows)
+        folder.write_manifest({**manifest, "texts": seen.texts})
     return Store(to)
+
+
+class _Seen:
+    """How many windows and texts there were."""
+
+    windows = texts = 0
+
+    def counted(self, source: Iterable[Window]) -> Iterator[Window]:
+        for window in source:
+            yield window
+            self.windows, self.texts = window.number + 1, window.first + len(window.texts)
+
+
+def _run_all(
+    model: Any, plan: Plan, source: Iterable[Window], workers: Workers | None
+) -> Iterator[int]:
+    """Runs all windows, here or elsewhere; how many texts at a time."""
+    if workers is None:
+        for window in source:
+            yield from run_window(model, plan, window)
+        return
+    try:
+        yield from workers.run(partial(whole_window, plan), source)
+    finally:
+        workers.close()
 
 
 def _planned(

@@ -19,7 +19,8 @@ import torch
 
 from nnsight_magic.errors import BadInputError
 
-WINDOW = 1024  # texts
+WINDOW = 512  # texts
+PADDING = 0.1  # as a part of the texts' own tokens, at most
 
 
 @dataclass(frozen=True)
@@ -97,15 +98,22 @@ def windows(
 def batches(ids: Sequence[list[int]], numbers: Sequence[int], batch_tokens: int) -> Iterator[Batch]:
     """Tokenized texts as batches of at most so many tokens, padding counted; longest first.
 
-    What does not fit into memory shows at the beginning, and not after an hour.
+    A tenth of a batch is padding at most. What does not fit into memory shows at the beginning,
+    and not after an hour.
     """
     order = sorted(range(len(ids)), key=lambda k: (-len(ids[k]), k))
     at = 0
     while at < len(order):
-        many = max(1, batch_tokens // max(1, len(ids[order[at]])))
-        chosen = order[at : at + many]
+        longest, end, real = len(ids[order[at]]), at, 0
+        while end < len(order):
+            real += len(ids[order[end]])
+            whole = longest * (end + 1 - at)
+            if end > at and (whole > batch_tokens or whole > real * (1 + PADDING)):
+                break
+            end += 1
+        chosen = order[at:end]
         yield Batch([numbers[k] for k in chosen], [ids[k] for k in chosen])
-        at += many
+        at = end
 
 
 def tokenized(model: Any, window: Window, max_tokens: int | None) -> tuple[list[list[int]], int]:

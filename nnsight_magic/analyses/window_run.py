@@ -73,6 +73,11 @@ def run_window(model: Any, plan: Plan, window: Window) -> Iterator[int]:
     yield len(ids) - len(filled)
 
 
+def whole_window(plan: Plan, model: Any, window: Window) -> int:
+    """The same as a job of a worker: how many texts."""
+    return sum(run_window(model, plan, window))
+
+
 def is_done(folder: Folder, window: Window, digest: str) -> bool:
     """Whether all shards of a window are there.
 

@@ -135,14 +135,15 @@ def test_every_text_is_in_one_batch(texts: list[list[int]], most: int, size: int
     assert sorted(seen) == list(enumerate(texts))
 
 
-def test_padding_is_below_a_tenth() -> None:
-    lengths = [4 + (k * 7919) % 200 for k in range(3000)]
+@pytest.mark.parametrize("spread", [3, 40, 200])
+def test_padding_is_below_a_tenth(spread: int) -> None:
+    lengths = [4 + (k * 7919) % spread for k in range(2000)]
     padded = real = 0
     for window in windows([[1] * length for length in lengths]):
         for batch in batches([*window.texts], range(len(window.texts)), 4096):  # type: ignore[list-item]
             padded += batch.padded()[0].numel()
             real += sum(map(len, batch.ids))
-    assert padded < 1.1 * real
+    assert padded <= 1.1 * real
 
 
 # -- going on ---------------------------------------------------------------------------------
