@@ -6,6 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/stamps
 IPYTHON8 := $(VENV)/ipython8
+TORCHAO := $(VENV)/torchao
 NOTEBOOK ?= notebooks/quickstart.ipynb
 STATIC := nnsight_magic/views/static
 # Options for pytest: make test ARGS="tests/model -k gguf"
@@ -60,6 +61,7 @@ test: demo-model $(FRONT_END) $(if $(DRIVES_BROWSER),$(STAMPS)/browser)
 	$(if $(ARGS),,@$(MAKE) --no-print-directory lint)
 	$(BIN)/python -m pytest $(if $(DRIVES_BROWSER),,-m "not browser") $(ARGS)
 	$(if $(ARGS),,@$(MAKE) --no-print-directory test-ipython8)
+	$(if $(ARGS),,@$(MAKE) --no-print-directory test-torchao)
 	$(if $(ARGS),,@$(BIN)/python -m tests.pythons --newest)
 
 # With every Python from 3.11 to 3.14 that is found here, the fast tests. `make test` ends with some
@@ -73,6 +75,13 @@ test-ipython8: export PYTHONPATH := $(CURDIR)/$(IPYTHON8)
 test-ipython8: $(STAMPS)/ipython8
 	@$(BIN)/python -c 'import IPython; v = IPython.__version__; print("IPython", v); assert v[0] == "8"'
 	$(BIN)/python -m pytest tests/magics -m "not demo" $(ARGS)
+
+# torchao stands apart: where it is installed, transformers imports it in every process, seconds each.
+.PHONY: test-torchao
+test-torchao: export PYTHONPATH := $(CURDIR)/$(TORCHAO)
+test-torchao: $(STAMPS)/torchao
+	@$(BIN)/python -c 'import torchao; print("torchao", torchao.__version__)' 2> /dev/null
+	$(BIN)/python -m pytest tests/engine/test_torchao.py $(ARGS)
 
 # For a release. VERSIONS="colab oldest" runs some of them alone.
 .PHONY: test-versions
@@ -148,6 +157,10 @@ $(STAMPS)/installed: $(STAMPS)/python pyproject.toml constraints.txt
 $(STAMPS)/ipython8: $(STAMPS)/installed tests/ipython8.txt
 	@$(BIN)/python -m pip install --quiet --quiet --no-deps --upgrade --target $(IPYTHON8) \
 	  --requirement tests/ipython8.txt
+	@touch $@
+
+$(STAMPS)/torchao: $(STAMPS)/installed
+	@$(PIP) --no-deps --upgrade --target $(TORCHAO) torchao
 	@touch $@
 
 $(STAMPS)/bench: $(STAMPS)/installed
