@@ -63,7 +63,9 @@ def _inside(source: Any, library: str) -> Any:
 
 
 def _another_library(source: Any) -> str:
-    name = getattr(getattr(source, "cfg", None), "model_name", None) or "its name"
+    name = getattr(getattr(source, "cfg", None), "model_name", None)
+    if name in (None, "custom"):  # what it says of a model that was configured by hand
+        name = "its name"
     return (
         f"A {type(source).__name__} is TransformerLens' own form of a model, with its hooks inside."
         f"\nGive what it was made from: LanguageModel({name!r})."

@@ -98,12 +98,21 @@ def best(model):
     return int(logits(model)[0, -1].argmax())
 
 
+def attended(model):
+    with model.trace(PROMPT):
+        return model.layers[1].attn.output.save()
+
+
 def test_a_process_of_its_own_is_given_a_model_and_what_belongs_to_it(folder):
     model = LanguageModel(folder)
     expected, path = best(model), model.layers[1].mlp.path
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         assert pool.apply(best, (model,)) == expected
         assert pool.apply(operator.attrgetter("path"), (model.layers[1].mlp,)) == path
+        here, there = attended(model), pool.apply(attended, (model,))
+        assert type(here.value) is type(there) is tuple
+        assert torch.equal(there[0], here[0])
+        assert torch.equal(pool.apply(operator.itemgetter(0), (here,)), here[0])
     pickled = cloudpickle.dumps(lambda: best(model))  # as clusters send functions of a notebook
     assert pickle.loads(pickled)() == expected
 
