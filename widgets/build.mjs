@@ -1,6 +1,7 @@
 // Bundles the front end into the Python package: the loader that every view carries, and the code
-// that all views of a kernel share. Nothing is fetched at run time.
+// that all views of a kernel share; and JupyterLab's side panel beside it. Nothing is fetched at run time.
 import * as esbuild from "esbuild";
+import { buildLab } from "./lab/build.mjs";
 
 const options = {
   entryPoints: { loader: "src/loader.ts", views: "src/main.tsx", page: "src/page.ts" },
@@ -22,4 +23,5 @@ if (process.argv.includes("--watch")) {
   await context.watch();
 } else {
   await esbuild.build(options);
+  await buildLab();
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from nnsight_magic.errors import NoModelError, OptionError
@@ -22,13 +22,7 @@ _MISSING = object()
 
 def saved(runs: Runs, namespace: dict[str, Any], names: Iterable[str], drop: bool) -> str:
     """The variables that traces have saved and that are still there; with `drop` they go."""
-    found: dict[str, tuple[TraceResult, Any]] = {}
-    for result in runs:
-        for each in result.saved:
-            found.pop(each.name, None)
-            now = namespace.get(each.name, _MISSING)
-            if now is not _MISSING and _is_still(each, now):
-                found[each.name] = (result, each)
+    found = still_there(runs, namespace)
     names = list(names)
     for name in names:
         if name not in found:
@@ -61,6 +55,20 @@ def saved(runs: Runs, namespace: dict[str, Any], names: Iterable[str], drop: boo
     kept = runs.overwritten_bytes
     before = f"; {size_text(kept)} more of runs before, for %runs A B" if kept else ""
     return f"{rendered(table)}\n{size_text(total)} in all{before}"
+
+
+def still_there(
+    runs: Iterable[TraceResult], namespace: Mapping[str, Any]
+) -> dict[str, tuple[TraceResult, SavedVariable]]:
+    """What runs have saved and variables still hold, by name: the last run that saved it."""
+    found: dict[str, tuple[TraceResult, SavedVariable]] = {}
+    for result in runs:
+        for each in result.saved:
+            found.pop(each.name, None)
+            now = namespace.get(each.name, _MISSING)
+            if now is not _MISSING and _is_still(each, now):
+                found[each.name] = (result, each)
+    return found
 
 
 def _is_still(saved: SavedVariable, now: Any) -> bool:
@@ -104,8 +112,8 @@ def runs(found: Runs, numbers: list[str]) -> str:
             "prompt": [shortened(r.prompts[0].text if r.prompts else "", 32) for r in found],
             "wrote": [", ".join(r.wrote) for r in found],
             "edits": [", ".join(r.edits) for r in found],
-            "best": [_best(r) for r in found],
-            "ran": [_ran(r) for r in found],
+            "best": [best_of(r) for r in found],
+            "ran": [how_far(r) for r in found],
             "time": [r.time for r in found],
         }
         if not any(columns["edits"]):
@@ -119,14 +127,15 @@ def runs(found: Runs, numbers: list[str]) -> str:
     return compared(first, second)
 
 
-def _ran(result: TraceResult) -> str:
+def how_far(result: TraceResult) -> str:
     """How far a run came, in a word or two."""
     if result.failed or result.magic == "generate" or not result.blocks:
         return result.extent.removeprefix("ended by ")
     return f"{result.blocks_run} of {result.blocks} blocks"
 
 
-def _best(result: TraceResult) -> str:
+def best_of(result: TraceResult) -> str:
+    """What a run predicts, or how its new text begins, in a few words; "" for none."""
     if result.record.best:
         return result.record.best
     if not result.prompts:

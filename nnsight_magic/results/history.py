@@ -32,9 +32,7 @@ class Runs:
         self._saved_last.update({each.name: each for each in result.saved})
         self.next_number = result.number + 1
         while len(self._results) > REMEMBERED:
-            forgotten = self._results.pop(next(iter(self._results)))
-            gone = {id(each.tensor) for each in forgotten.saved}
-            self._overwritten = [each for each in self._overwritten if id(each[1]) not in gone]
+            self._forget(self._results.pop(next(iter(self._results))))
 
     def __iter__(self):
         return iter(self._results.values())
@@ -49,6 +47,18 @@ class Runs:
             there = f"there are {known[0]} to {known[-1]}" if known else "there is none yet"
             raise OptionError(f"no run {number!r}; {there}")
         return self._results[int(number)]
+
+    def drop(self, number: str) -> None:
+        """Forgets a run and the tensors that are kept of it; what it saved stays the notebook's.
+
+        Raises:
+            OptionError: if there is no such run.
+        """
+        self._forget(self._results.pop(self.get(number).number))
+
+    def _forget(self, result: Any) -> None:
+        gone = {id(each.tensor) for each in result.saved}
+        self._overwritten = [each for each in self._overwritten if id(each[1]) not in gone]
 
     # -- tensors that were overwritten ----------------------------------------------------------
 

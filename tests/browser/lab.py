@@ -18,6 +18,7 @@ from typing import Any
 
 import nbformat
 
+PANEL = Path(__file__).parents[2] / "widgets/lab/built"  # where the side panel was bundled to
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 ARGUMENTS = [
     "--no-sandbox",
@@ -78,6 +79,7 @@ def serving(home: Path) -> Iterator[Lab]:
         "JUPYTERLAB_SETTINGS_DIR": str(home / "config" / "lab" / "user-settings"),
         "JUPYTERLAB_WORKSPACES_DIR": str(home / "config" / "lab" / "workspaces"),
         "IPYTHONDIR": str(home / "ipython"),
+        "JUPYTER_PATH": str(PANEL),
         "PYTHONPATH": str(Path(__file__).parents[2]),
     }
     command = [

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from nnsight_magic.views import ModuleNote, TreeView, describe, tree_view
+from nnsight_magic.views.data.module_details import forward_source
 from nnsight_magic.views.data.modules import after_run, packed_notes, packed_tree
-from nnsight_magic.views.live.tree import forward_source
 from tests.views.test_tensor_view import ask
 
 

@@ -2,23 +2,13 @@
 import { render } from "preact";
 import { whenPlaced } from "./core/placed";
 import { hideStill } from "./core/still";
+import { style } from "./core/styled";
 import { View } from "./core/view";
 import type { Model } from "./core/widget";
 import { registerAll } from "./kinds";
 import styles from "./styles.css";
 
 registerAll();
-
-const styled = new WeakSet<Node>();
-
-function style(element: Element): void {
-  const root = element.getRootNode() as Document | ShadowRoot;
-  if (styled.has(root) || !("adoptedStyleSheets" in root)) return;
-  styled.add(root);
-  const sheet = new CSSStyleSheet();
-  sheet.replaceSync(styles);
-  root.adoptedStyleSheets = [...root.adoptedStyleSheets, sheet];
-}
 
 export default {
   render({ model, el }: { model: Model; el: HTMLElement }): () => void {
@@ -29,7 +19,7 @@ export default {
       root.addEventListener(kind, (event) => event.stopPropagation());
     }
     el.append(root);
-    const unplaced = whenPlaced(root, () => style(root));
+    const unplaced = whenPlaced(root, () => style(root, styles));
     render(<View model={model} />, root);
     const restore = hideStill(model, root);
     return () => {

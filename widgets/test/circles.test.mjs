@@ -1,12 +1,18 @@
 // No circle among the imports of src/, those of types included: a file can be understood, and tested,
 // with what stands below it.
 import { readdirSync, readFileSync } from "node:fs";
-import { dirname, join, relative, resolve } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { expect, it } from "vitest";
 import { circlesIn, importsOf } from "./imports.mjs";
 
-const SRC = resolve(dirname(fileURLToPath(import.meta.url)), "../src");
+const WIDGETS = resolve(dirname(fileURLToPath(import.meta.url)), "..");
+
+/** The texts of the files below a folder, by their names from widgets/ on. */
+function textsOf(folder) {
+  const files = readdirSync(join(WIDGETS, folder), { recursive: true }).filter((name) => /\.tsx?$/.test(name));
+  return files.map((name) => [join(folder, name), readFileSync(join(WIDGETS, folder, name), "utf8")]);
+}
 
 it("finds a circle, over types, several lines and files named with their end", () => {
   const texts = new Map([
@@ -18,10 +24,17 @@ it("finds a circle, over types, several lines and files named with their end", (
   expect(circlesIn(importsOf(texts))).toEqual([["a.ts", "in/b.tsx", "c.ts", "a.ts"]]);
 });
 
-it("finds none in the views", () => {
-  const files = readdirSync(SRC, { recursive: true }).filter((name) => /\.tsx?$/.test(name));
-  const texts = new Map(files.map((name) => [relative(SRC, join(SRC, name)), readFileSync(join(SRC, name), "utf8")]));
-  const imports = importsOf(texts);
-  expect([...imports.values()].flat().length).toBeGreaterThan(50);
+const imports = importsOf(new Map([...textsOf("src"), ...textsOf("lab/src")]));
+
+it("finds none in the views and in JupyterLab's panel", () => {
+  expect([...imports.values()].flat().length).toBeGreaterThan(70);
   expect(circlesIn(imports)).toEqual([]);
+});
+
+it("finds that the panel is drawn with the views, which do not know it", () => {
+  const across = [...imports].flatMap(([name, used]) =>
+    used.map((each) => [name.startsWith("lab/"), each.startsWith("lab/")]),
+  );
+  expect(across).toContainEqual([true, false]);
+  expect(across).not.toContainEqual([false, true]);
 });

@@ -192,6 +192,27 @@ def describe(module: Any) -> ModuleTree:
     return ModuleTree(tuple(builder.kinds), root, builder.size, count, size)
 
 
+def opened_first(tree: ModuleTree) -> list[str]:
+    """The path down to where the model branches out: mostly the one module with all blocks."""
+    path, number, found = "", tree.root, []
+    while True:
+        children = tree.kinds[number].children
+        if not children:
+            return found
+        name, number_below = max(children, key=lambda child: tree.kinds[child[1]].parameters)
+        below = tree.kinds[number_below]
+        if len(found) > 3 or len(below.children) < 2 or _repeats(below.children):
+            return found
+        if len(children) > 8:
+            return found
+        path, number = (f"{path}.{name}" if path else name), number_below
+        found.append(path)
+
+
+def _repeats(children: tuple[tuple[str, int], ...]) -> bool:
+    return len(children) > 1 and all(name.isdecimal() for name, _ in children)
+
+
 def packed_kinds(tree: ModuleTree, numbers: Any) -> list[KindForm]:
     """Kinds as the browser reads them, by number. Runs of alike numbered children are one entry."""
     return [[number, *_packed(tree.kinds[number])] for number in numbers]

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import inspect
-import textwrap
 import weakref
 import zlib
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import traitlets
 
 from nnsight_magic.errors import BadInputError
-from nnsight_magic.views.data.array import Array, GoneError
+from nnsight_magic.views.data.array import GoneError
+from nnsight_magic.views.data.module_details import details
 from nnsight_magic.views.data.modules import (
     ModuleNote,
     ModuleTree,
     after_run,
     describe,
+    opened_first,
     packed_kinds,
     packed_notes,
     packed_tree,
@@ -25,7 +25,6 @@ from nnsight_magic.views.data.modules import (
 from nnsight_magic.views.live.view import Answer, ShownText, View
 
 MOST = 600_000  # bytes of JSON that come at once; packed, a fifth of it
-SOURCE = 20_000  # characters
 
 
 class TreeView(View):
@@ -63,7 +62,7 @@ class TreeView(View):
         self._noted = dict(notes or {})
         self._module = weakref.ref(module) if module is not None else None
         kind = tree.kinds[tree.root]
-        state.setdefault("expanded", ["", *_opened_first(tree)])
+        state.setdefault("expanded", ["", *opened_first(tree)])
         super().__init__(
             kind="tree",
             title=title or kind.class_name,
@@ -111,11 +110,7 @@ class TreeView(View):
 
     def _details(self, asked: dict[str, Any]) -> Answer:
         path = str(asked["path"])
-        module = self.module_at(path)
-        own = [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
-        tensors = [_summary(name, tensor) for name, tensor in own[:64]]
-        source, place = forward_source(module)
-        return {"path": path, "tensors": tensors, "source": source, "where": place}, []
+        return {"path": path, **details(self.module_at(path))}, []
 
     def module_at(self, path: str) -> Any:
         """The live module at a path; raises when the model is gone or has no such module."""
@@ -144,12 +139,26 @@ class TreeView(View):
         return html(self.tree, self.title)
 
 
+class Asks(Protocol):
+    """Something besides a view in which modules' outputs can be asked for."""
+
+    def wants(self, module: Any) -> list[str]:
+        """Takes what is wanted of `module` at its next run, which is now."""
+        ...
+
+
 _alive: weakref.WeakSet[TreeView] = weakref.WeakSet()
+_besides: weakref.WeakSet[Asks] = weakref.WeakSet()
+
+
+def ask_besides(asks: Asks) -> None:
+    """From now on, and as long as it lives, outputs can be asked for in `asks` too."""
+    _besides.add(asks)
 
 
 def take_wanted(module: Any) -> list[str]:
     """Paths whose outputs were asked for in any tree of `module`, for the run that now begins."""
-    wanted = [path for tree in list(_alive) for path in tree.wants(module)]
+    wanted = [path for tree in [*_alive, *_besides] for path in tree.wants(module)]
     return list(dict.fromkeys(wanted))
 
 
@@ -158,57 +167,6 @@ def tell_trees(module: Any, notes: Mapping[str, ModuleNote]) -> None:
     for tree in list(_alive):
         if tree.follows and tree._module is not None and tree._module() is module:
             tree.add_run(notes)
-
-
-def _opened_first(tree: ModuleTree) -> list[str]:
-    """The path down to where the model branches out: mostly the one module with all blocks."""
-    path, number, found = "", tree.root, []
-    while True:
-        children = tree.kinds[number].children
-        if not children:
-            return found
-        name, number_below = max(children, key=lambda child: tree.kinds[child[1]].parameters)
-        below = tree.kinds[number_below]
-        if len(found) > 3 or len(below.children) < 2 or _repeats(below.children):
-            return found
-        if len(children) > 8:
-            return found
-        path, number = (f"{path}.{name}" if path else name), number_below
-        found.append(path)
-
-
-def _repeats(children: tuple[tuple[str, int], ...]) -> bool:
-    return len(children) > 1 and all(name.isdecimal() for name, _ in children)
-
-
-def _summary(name: str, tensor: Any) -> dict[str, Any]:
-    """A parameter or buffer with its statistics, where it has values."""
-    facts: dict[str, Any] = {
-        "name": name,
-        "shape": list(tensor.shape),
-        "dtype": str(tensor.dtype).removeprefix("torch."),
-        "device": str(tensor.device),
-        "grad": bool(tensor.requires_grad),
-    }
-    if not tensor.is_meta and tensor.numel():
-        facts["stats"] = Array(tensor.detach()).statistics("abs" if tensor.is_complex() else "real")
-    return facts
-
-
-def forward_source(module: Any) -> tuple[str, str]:
-    """The text of a module's `forward` and the file and line it is at; "" where it has none."""
-    import torch
-
-    forward = getattr(module.forward, "__func__", module.forward)
-    forward = inspect.unwrap(forward)
-    if forward is torch.nn.Module.forward:  # of a container, which only raises
-        return "", ""
-    try:
-        lines, first = inspect.getsourcelines(forward)
-        file = inspect.getsourcefile(forward) or ""
-    except (OSError, TypeError):
-        return "", ""
-    return textwrap.dedent("".join(lines))[:SOURCE], f"{file}:{first}"
 
 
 def tree_view(model: Any, title: str = "", **options: Any) -> TreeView:

@@ -1,11 +1,12 @@
 // What a selected module has: its parameters, its forward, its saved tensors, lines to copy.
-import { useEffect, useState } from "preact/hooks";
+import { useContext, useEffect, useState } from "preact/hooks";
 import { bytes, count, number, printable, shape } from "../core/format";
 import { kernelOf } from "../core/kernel";
 import { useTrait } from "../core/model";
 import { copy, Histogram, Notice } from "../core/parts";
 import type { Model } from "../core/widget";
 import type { NoteForm, Statistics } from "../core/wire";
+import { Actions } from "./actions";
 import { Badges } from "./badges";
 import { kindAt, type Tree, written } from "./rows";
 
@@ -30,6 +31,7 @@ export function Details({ model, tree, path, note, wanted, onWanted, onClose }: 
   const [found, setFound] = useState<Found | null>(null);
   const [trouble, setTrouble] = useState("");
   const [copied, setCopied] = useState("");
+  const actions = useContext(Actions);
   useEffect(() => {
     let current = true;
     kernelOf(model)
@@ -86,6 +88,11 @@ export function Details({ model, tree, path, note, wanted, onWanted, onClose }: 
           onClick={() => onWanted(!wanted)}>
           save at next run
         </button>
+        {actions(path, name).map((action) => (
+          <button type="button" key={action.name} title={action.title} onClick={action.run}>
+            {action.name}
+          </button>
+        ))}
       </div>
       <div class="nnv-dim nnv-copied" role="status">
         {copied && `copied: ${copied}`}

@@ -1,0 +1,67 @@
+"""JupyterLab's side panel, in a JupyterLab with a kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser.conftest import new_page
+from tests.browser.lab import Lab, Notebook
+
+CELLS = [
+    "%load_ext nnsight_magic",
+    "%model demo",
+    '%%trace "The Eiffel Tower is in the city of"\n'
+    "resid = layers[20].output\n"
+    "layers[22].mlp.output[:, -1] = 0",
+]
+
+
+@pytest.fixture(scope="module")
+def shown(lab: Lab, browser: Any, demo_cached: None) -> Iterator[Notebook]:
+    page = new_page(browser)
+    lab.notebook("panel.ipynb", CELLS)
+    notebook = Notebook(page).open(lab.address("panel.ipynb"))
+    page.evaluate("() => window.jupyterapp.commands.execute('nnsight-magic:show')")
+    yield notebook
+    page.context.close()
+
+
+def test_the_panel_says_what_to_type_and_then_shows_the_model(shown: Notebook) -> None:
+    side = shown.page.get_by_role("region", name="Model", exact=True)
+    expect(side).to_contain_text("%load_ext nnsight_magic")
+    shown.run_all()
+    expect(side).to_contain_text("134.5 M parameters")
+    expect(side.get_by_role("tree")).to_contain_text("layers × 30")
+    expect(side).to_contain_text("wrote layers[22].mlp.output")
+    expect(side.get_by_role("button", name="drop resid")).to_be_visible()
+    assert shown.errors == []
+    assert shown.page.abroad == []
+
+
+def test_a_module_is_put_at_the_cursor_and_read_in_a_new_cell(shown: Notebook) -> None:
+    page = shown.page
+    side = page.get_by_role("region", name="Model", exact=True)
+    page.locator(".jp-Cell .cm-content").last.click()
+    page.keyboard.press("Control+End")
+    page.keyboard.type("\nx = ")
+    side.get_by_role("treeitem").filter(has_text="lm_head").click()
+    expect(page.locator(".jp-Cell .cm-content").last).to_contain_text("x = unembed")
+    side.get_by_role("button", name="read", exact=True).click()
+    expect(page.locator(".jp-Cell .cm-content").last).to_contain_text(
+        "unembed_out = unembed.output"
+    )
+    shown.run_new_cell("pass")
+    assert shown.errors == []
+
+
+def test_a_restart_empties_the_panel(shown: Notebook) -> None:
+    side = shown.page.get_by_role("region", name="Model", exact=True)
+    shown.page.evaluate(
+        "() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()"
+    )
+    expect(side).to_contain_text("has not loaded nnsight_magic")
+    assert shown.errors == []

@@ -1,0 +1,33 @@
+// Cells that the panel writes.
+import type { Told } from "./told";
+
+const PROMPT = '"The Eiffel Tower is in the city of"';
+
+/** The first line: the last prompt, and the model where there are several. */
+function head(told: Told, prompts = told.prompt || PROMPT): string {
+  const model = told.models.length > 1 ? ` -m ${told.model}` : "";
+  return `%%trace ${prompts}${model}`;
+}
+
+const place = (name: string) => (name === "model" ? "logits" : `${name}.output`);
+
+/** `layers[3].mlp` as the name of a variable: `layers_3_mlp`. */
+export function variableOf(name: string): string {
+  return (
+    name
+      .replace(/[^\p{L}\p{N}_]+/gu, "_")
+      .replace(/^_+|_+$/g, "")
+      .replace(/^(?=\d)/, "_") || "h"
+  );
+}
+
+export const read = (told: Told, name: string) => `${head(told)}\n${variableOf(name)}_out = ${place(name)}`;
+
+export const zeroed = (told: Told, name: string) => `${head(told)}\n${place(name)}[:] = 0`;
+
+/** Two prompts: the one that is changed, and the one that it is changed to. */
+export function patched(told: Told, name: string): string {
+  const base = told.prompt || PROMPT;
+  const at = `${place(name)}[:, -1]`;
+  return `${head(told, `clean=${base} corrupt=${base}`)}\ncorrupt.${at} = clean.${at}`;
+}
