@@ -277,6 +277,9 @@ class NNsightMagic(Magics):
             result = run(cell, self._unfinished, live=live)
         except CellError as refused:
             raise show_cell_error(refused, place.title, self.colour) from None
+        except OptionError as refused:
+            shown = line_error("sweep", line, refused, place.title)
+            raise show_cell_error(shown, place.title, self.colour) from None
         except BaseException as raised:
             error = raised
             show_from_cell(raised, self.shell)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from nnsight_magic.analyses.points import Grid
 from nnsight_magic.analyses.swept import Swept
+from nnsight_magic.engine.sweeping.how_far import HowFar
 from nnsight_magic.magics.sweep import (
     DRY_POINTS,
     Cell,
@@ -15,6 +17,7 @@ from nnsight_magic.magics.sweep import (
     run_behind,
     run_points,
 )
+from nnsight_magic.magics.sweep_folder import SweepFolder
 from nnsight_magic.magics.sweep_shown import Filling, SweepResult
 from nnsight_magic.magics.trace import seeded
 from nnsight_magic.magics.unfinished import Unfinished, key_of
@@ -41,10 +44,14 @@ def run(cell: Cell, unfinished: Unfinished, *, live: bool) -> SweepResult | None
         if cell.asked.line.fresh:
             unfinished.forget(key)
         known = unfinished.of(key)
+        out, line = None, cell.asked.line
+        if line.out is not None:
+            out = SweepFolder(line.out, cell, points, fresh=bool(line.fresh))
+            known = {**known, **out.known}
         filling = Filling(cell.collected[0], len(points), live=live, quiet=quiet, known=len(known))
         try:
             with seeded(cell.asked.line):
-                run_points(cell, points, known, filling.watch)
+                run_points(cell, points, known, _watching(filling, out))
         except BaseException as error:
             stopped(cell, error)
             if cell.found is not None:
@@ -52,6 +59,8 @@ def run(cell: Cell, unfinished: Unfinished, *, live: bool) -> SweepResult | None
             raise
         finally:
             filling.close(cell.found)
+            if out is not None and cell.found is not None:
+                out.keep(cell.found.results, now=True)
             collect(cell)
         unfinished.forget(key)
         run_behind(cell)
@@ -59,6 +68,17 @@ def run(cell: Cell, unfinished: Unfinished, *, live: bool) -> SweepResult | None
         return None
     drawn = cell.collected[0] if filling.view is not None else ""
     return SweepResult(dict(cell.saved), tuple(notices(cell, known)), drawn, live)
+
+
+def _watching(filling: Filling, out: SweepFolder | None) -> Callable[[Swept, HowFar], None]:
+    """Shows every batch, and keeps it."""
+
+    def watch(found: Swept, how_far: HowFar) -> None:
+        if out is not None:
+            out.keep(how_far.results)
+        filling.watch(found, how_far)
+
+    return watch
 
 
 def notices(cell: Cell, known: dict[int, Any]) -> list[str]:

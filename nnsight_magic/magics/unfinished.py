@@ -55,27 +55,38 @@ class Unfinished:
 
 def key_of(cell: Cell, points: Grid) -> tuple[Any, Any]:
     """What a sweep is told by, `None` where it cannot be; and what has to live as long."""
-    model, namespace = cell.asked.model, cell.asked.namespace
+    model = cell.asked.model
     fingerprint = Fingerprint(model.module)
     weights = fingerprint.take(Forward)
     if weights is None:
         return None, None
-    told = hashlib.sha256()
     try:
-        for part in _told((cell.program.source, cell.inputs, cell.names, *_how(cell.asked.line))):
-            told.update(part)
-        for axis in points.axes:
-            for part in _told((axis.name, axis.values)):
-                told.update(part)
-        for name in sorted({use.name for use in cell.program.uses}):
-            if name in namespace and name not in cell.program.bound:
-                for part in _told((name, namespace[name])):
-                    told.update(part)
+        told = digest_of(cell, points)
     except NotComparable:
         return None, None
     edits = tuple((edit.name, id(edit)) for edit in model.edits.in_force)
     # What the weights are told by are addresses: they hold as long as the fingerprint lives.
-    return (id(model), hash(weights), edits, told.hexdigest()), (fingerprint, weights)
+    return (id(model), hash(weights), edits, told), (fingerprint, weights)
+
+
+def digest_of(cell: Cell, points: Grid) -> str:
+    """What a cell is told by beside the model: code, prompts, options, axes and variables.
+
+    Raises:
+        NotComparable: a variable that it uses cannot be told from another.
+    """
+    namespace = cell.asked.namespace
+    told = hashlib.sha256()
+    for part in _told((cell.program.source, cell.inputs, cell.names, *_how(cell.asked.line))):
+        told.update(part)
+    for axis in points.axes:
+        for part in _told((axis.name, axis.values)):
+            told.update(part)
+    for name in sorted({use.name for use in cell.program.uses}):
+        if name in namespace and name not in cell.program.bound:
+            for part in _told((name, namespace[name])):
+                told.update(part)
+    return told.hexdigest()
 
 
 def _how(line: Line) -> tuple[Any, ...]:

@@ -543,3 +543,64 @@ def test_what_is_no_generation_is_refused_before_anything_runs(
     text = shell.fails(one(body, line))
     handle.remove()
     assert said in text and not ran
+
+
+# ── points on disk ───────────────────────────────────────────────────────────────────────
+
+
+def anew(shell):
+    """As in a kernel that was started anew: nothing is remembered."""
+    shell.ip.magics_manager.registry["NNsightMagic"]._unfinished = None
+
+
+def test_a_folder_has_the_points_for_a_kernel_that_was_started_anew(shell, by_hand, tmp_path):
+    folder, body = (
+        tmp_path / "new" / "points",
+        STOPPING.replace("flags.ran.append((layer, head))", "pass"),
+    )
+    body = body.replace("flags.stop is not None and ", "").replace("raise flags.stop", "1 / stop")
+    shell.ns["stop"] = 1
+    shell.run(one(body, f"--batch 1 --out {folder}"))
+    whole = shell.ns["logprob"].values
+    kept = torch.load(folder / "points.pt", weights_only=True)
+    assert sorted(kept) == [*range(12)]
+    torch.save({n: kept[n] for n in range(6)}, folder / "points.pt")
+    anew(shell)
+    result = shell.run(one(body, f"--batch 1 --out {folder}"))
+    assert "went on behind 6 points" in repr(result)
+    np.testing.assert_array_equal(shell.ns["logprob"].values, whole)
+    assert not list(folder.glob(".*"))
+
+
+@pytest.mark.parametrize("how", ["foreign", "damaged", "points", "code", "weights", "object"])
+def test_a_folder_that_is_not_this_sweep_s_is_refused_and_left_alone(shell, module, tmp_path, how):
+    folder, body = tmp_path / "points", HEADS.format(a=7)
+    if how == "foreign":
+        folder.mkdir()
+        (folder / "thesis.txt").write_text("mine")
+    elif how != "object":
+        shell.run(one(body, f"--out {folder}"))
+    if how == "damaged":
+        (folder / "sweep.json").write_text("{")
+    elif how == "points":
+        whole = (folder / "points.pt").read_bytes()
+        (folder / "points.pt").write_bytes(whole[: len(whole) // 2])
+    elif how == "code":
+        body = HEADS.format(a=8)
+    elif how == "weights":
+        with torch.no_grad():
+            module.lm_head.weight.mul_(2)
+    elif how == "object":
+        shell.ns["thing"] = object()
+        body += "    _ = thing\n"
+    before = {each.name: each.read_bytes() for each in folder.glob("*")} if folder.exists() else {}
+    anew(shell)
+    said = shell.fails(one(body, f"--out {folder}"))
+    told = {
+        "foreign": "something else than a sweep", "damaged": "sweep.json is damaged",
+        "points": "points.pt is damaged", "code": "another sweep (cell differ",
+        "weights": "another sweep (weights differ", "object": "cannot be told from another",
+    }  # fmt: skip
+    assert told[how] in " ".join(said.split())
+    now = {each.name: each.read_bytes() for each in folder.glob("*")} if folder.exists() else {}
+    assert now == before
