@@ -12,7 +12,7 @@ import * as esbuild from "esbuild";
 const NAME = "nnsight-magic";
 const HERE = dirname(fileURLToPath(import.meta.url));
 const BUILT = join(HERE, "built/labextensions", NAME);
-const VERSION = /^__version__ = "(.+)"$/m.exec(readFileSync(join(HERE, "../../nnsight_magic/__init__.py"), "utf8"))[1];
+const VERSION = /^__version__ = "(.+)"$/m.exec(readFileSync(join(HERE, "../../nnsight_magic/version.py"), "utf8"))[1];
 const SHARED = /^(@jupyterlab\/|@lumino\/|@codemirror\/(state|view|language)$)/;
 
 /** Imports of shared modules read `__shared`, which the entry fills; `names` gathers them. */
