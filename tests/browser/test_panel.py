@@ -65,3 +65,21 @@ def test_a_restart_empties_the_panel(shown: Notebook) -> None:
     )
     expect(side).to_contain_text("has not loaded nnsight_magic")
     assert shown.errors == []
+
+
+def test_notebook_7_has_the_panel_too(lab: Lab, browser: Any, demo_cached: None) -> None:
+    page = new_page(browser)
+    lab.notebook("seven.ipynb", CELLS)
+    page.goto(f"{lab.url}/notebooks/seven.ipynb?token={lab.token}")
+    expect(page.locator(".jp-Cell .cm-content").first).to_be_visible(timeout=60_000)
+    page.keyboard.press("Control+Shift+C")
+    page.keyboard.type("Show the Model Panel")
+    page.keyboard.press("Enter")
+    side = page.get_by_role("region", name="Model", exact=True)
+    expect(side).to_contain_text("%load_ext nnsight_magic", timeout=30_000)
+    page.locator(".jp-Cell .cm-content").first.click()
+    for _ in CELLS:
+        page.keyboard.press("Shift+Enter")
+    expect(side).to_contain_text("134.5 M parameters", timeout=60_000)
+    expect(side.get_by_role("tree")).to_contain_text("layers × 30")
+    page.context.close()
