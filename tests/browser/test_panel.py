@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -72,8 +73,14 @@ def test_notebook_7_has_the_panel_too(lab: Lab, browser: Any, demo_cached: None)
     lab.notebook("seven.ipynb", CELLS)
     page.goto(f"{lab.url}/notebooks/seven.ipynb?token={lab.token}")
     expect(page.locator(".jp-Cell .cm-content").first).to_be_visible(timeout=60_000)
-    page.keyboard.press("Control+Shift+C")
-    page.keyboard.type("Show the Model Panel")
+    asked = page.locator(".lm-CommandPalette-input")
+    for _ in range(20):  # the keys are not known before the application is up
+        page.keyboard.press("Control+Shift+C")
+        with contextlib.suppress(AssertionError):
+            expect(asked).to_be_visible(timeout=3_000)
+            break
+    asked.fill("Show the Model Panel")
+    expect(page.locator(".lm-CommandPalette-item.lm-mod-active")).to_contain_text("Model Panel")
     page.keyboard.press("Enter")
     side = page.get_by_role("region", name="Model", exact=True)
     expect(side).to_contain_text("%load_ext nnsight_magic", timeout=30_000)

@@ -67,7 +67,7 @@ function OneSaved({ saved, notebook, onDrop }: { saved: Saved; notebook: Noteboo
         <span class="nnm-far">{bytes(saved.bytes)}</span>
       </div>
       <div class="nnm-small">
-        run {saved.run} · {saved.dtype} · <code>{printable(saved.where)}</code>
+        run {saved.run} {saved.dtype && `· ${saved.dtype} `}· <code>{printable(saved.where)}</code>
       </div>
       <div class="nnm-acts">
         <button type="button" aria-label={`open ${name}`} onClick={() => runInNewCell(notebook, opened(name))}>
