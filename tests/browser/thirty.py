@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from nnsight_magic.printable import escape
 from nnsight_magic.views import TensorView, bundle, show
 from nnsight_magic.views.data.seen import cut_of, drawn_by
 from nnsight_magic.views.live.view import View
@@ -219,24 +220,62 @@ def sheets(folder: Path) -> None:
             for begin in range(0, len(names), 5):
                 some = {name: thirty[name] for name in names[begin : begin + 5]}
                 _sheet(browser, some, begin, dark, folder)
+            sheets_of_grids(browser, dark, folder)
         from tests.browser import heads_sheet
 
         heads_sheet.sheets(browser, folder)
         browser.close()
 
 
+def sheets_of_grids(browser: Any, dark: bool, folder: Path) -> None:
+    """Grids of numbers as analyses give them, in the same forms."""
+    from tests.browser.grids import grids
+
+    results = grids()
+    views = {name: result.view() for name, result in results.items()}
+    with live(browser, list(views.values()), dark) as page:
+        for place in range(len(views)):
+            page.locator(f"#view{place}").screenshot(path=folder / f"grid{place}.png")
+    rows = []
+    for place, (name, view) in enumerate(views.items()):
+        plain = plain_figure(view.map) if results[name].ndim > 1 else plain_bars(results[name])
+        text = f"<pre>{escape(view.text())}</pre>"
+        forms = _live_picture(folder / f"grid{place}.png"), whole(view.still())
+        both = _image(view.figure()), plain, console(view.map.array.tensor) + text
+        rows.append([*forms, *both])
+    _page_of(browser, rows, dark, folder / f"{'dark' if dark else 'light'}-grids.png")
+
+
+def plain_bars(result: Any) -> str:
+    """matplotlib's own bars of a result of one axis."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 3))
+    figure.subplots().bar(range(len(result)), result.values, yerr=result.get("standard_error"))
+    return _image(figure)
+
+
+def _live_picture(path: Path) -> str:
+    return f'<img src="data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}">'
+
+
 def _sheet(browser: Any, some: Mapping[str, Any], begin: int, dark: bool, folder: Path) -> None:
     rows = []
     for k, (tensor, view) in enumerate(some.values()):
-        data = base64.b64encode((folder / f"live{begin + k}.png").read_bytes()).decode()
         cells = [
-            f'<img src="data:image/png;base64,{data}">',
+            _live_picture(folder / f"live{begin + k}.png"),
             whole(view.still()),
             _image(view.figure()),
             plain_figure(view),
             console(tensor),
         ]
-        rows.append(f"<tr><td>{'<td>'.join(cells)}")
+        rows.append(cells)
+    _page_of(browser, rows, dark, folder / f"{'dark' if dark else 'light'}{begin // 5}.png")
+
+
+def _page_of(browser: Any, cells: Sequence[Sequence[str]], dark: bool, path: Path) -> None:
+    """A sheet: a row for each view, a column for each of its forms."""
+    rows = [f"<tr><td>{'<td>'.join(row)}" for row in cells]
     ground = "background: #111; color: #ddd; color-scheme: dark" if dark else "background: #fff"
     page = browser.new_page(viewport={"width": 3300, "height": 800})
     page.set_content(
@@ -245,7 +284,6 @@ def _sheet(browser: Any, some: Mapping[str, Any], begin: int, dark: bool, folder
         f"</style><body data-jp-theme-light='{json.dumps(not dark)}'>"
         f"<table>{''.join(rows)}</table>"
     )
-    path = folder / f"{'dark' if dark else 'light'}{begin // 5}.png"
     page.screenshot(path=path, full_page=True)
     page.close()
     print(path)
