@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,12 +10,11 @@ import numpy as np
 from nnsight_magic.analyses import Along, Result, with_axes
 
 TOKENS = ["The", " Col", "osse", "um", " is", " in", " the", " city", " of"]
-GENERATOR = np.random.default_rng(3)
 
 
-def _values(*shape: int) -> np.ndarray:
+def _values(generator: np.random.Generator, *shape: int) -> np.ndarray:
     """Mostly small, with a few that stand out to both sides."""
-    values = 0.2 * GENERATOR.standard_normal(shape)
+    values = 0.2 * generator.standard_normal(shape)
     flat = values.reshape(-1)
     flat[[flat.size // 3, flat.size // 2]] = 4.0, -2.5
     return values
@@ -27,17 +27,18 @@ def _grid(name: str, values: np.ndarray, along: list[Along], **attrs: Any) -> Re
 
 def grids() -> dict[str, Result]:
     """The results, by what they are."""
+    numbers = partial(_values, np.random.default_rng(3))  # the same in light and in dark
     layer, position = Along("layer", range(30)), Along("position", range(9), TOKENS)
-    part = _values(30, 9)
+    part = numbers(30, 9)
     part[15:] = np.nan
     few = [Along("layer", range(0, 30, 6)), position, Along("head", range(4))]
     names = ["embed", *(f"{half} {k}" for k in range(8) for half in ("attn", "mlp"))]
-    errors = _grid("ablated", _values(30), [layer])
-    spread = 0.1 + 0.2 * np.abs(_values(30)).astype(np.float32)
+    errors = _grid("ablated", numbers(30), [layer])
+    spread = 0.1 + 0.2 * np.abs(numbers(30)).astype(np.float32)
     return {
-        "layer and position": _grid("patched", _values(30, 9), [layer, position], reference=2.9),
+        "layer and position": _grid("patched", numbers(30, 9), [layer, position], reference=2.9),
         "stopped": _grid("effect", part, [layer, position], points=270, run=135),
-        "three axes": _grid("patched", _values(5, 9, 4), few),
-        "parts": _grid("dla", _values(17), [Along("part", names)]),
+        "three axes": _grid("patched", numbers(5, 9, 4), few),
+        "parts": _grid("dla", numbers(17), [Along("part", names)]),
         "with errors": errors.assign_coords(standard_error=("layer", spread)),
     }

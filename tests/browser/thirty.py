@@ -251,7 +251,9 @@ def plain_bars(result: Any) -> str:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6, 3))
-    figure.subplots().bar(range(len(result)), result.values, yerr=result.get("standard_error"))
+    figure.subplots().bar(
+        range(len(result)), result.values, yerr=result.coords.get("standard_error")
+    )
     return _image(figure)
 
 
