@@ -106,7 +106,7 @@ def test_a_saved_notebook_shows_its_still_views(lab: Lab, tab: Any) -> None:
     assert "widgets" not in book["metadata"]
     Notebook(tab).open(lab.address("saved.ipynb"))
     tab.wait_for_selector(".nnv-still")
-    assert tab.locator(".nnv").count() == 0
+    assert tab.locator(".jp-OutputArea .nnv").count() == 0
     assert_all_still(tab)
 
 
@@ -174,12 +174,12 @@ def test_state_that_jupyterlab_itself_stored_shows_the_views(lab: Lab, tab: Any)
     path = lab.notebook("own.ipynb", CELLS)
     notebook = Notebook(tab).open(lab.address("own.ipynb"))
     notebook.run_all()
-    expect(tab.locator(".nnv")).to_have_count(VIEWS)
+    expect(tab.locator(".jp-OutputArea .nnv")).to_have_count(VIEWS)
     notebook.save()
     tab.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.shutdown()")
     assert "widgets" in json.loads(path.read_text())["metadata"]
     reopened = Notebook(tab).open(lab.address("own.ipynb"), kernel=False)
-    expect(tab.locator(".nnv")).to_have_count(VIEWS)
+    expect(tab.locator(".jp-OutputArea .nnv")).to_have_count(VIEWS)
     heat = tab.get_by_label("tensor attention", exact=True)
     heat.get_by_role("slider", name="place on head").fill("7")
     heat.get_by_role("img").first.hover()
@@ -221,7 +221,7 @@ def test_a_view_that_was_drawn_outside_the_page_hides_its_twin_once_it_comes_in(
             place.replaceWith(node);
         }"""
     )
-    expect(tab.locator(".nnv")).to_be_visible()
+    expect(tab.locator(".jp-OutputArea .nnv")).to_be_visible()
     expect(tab.locator(".nnv-still")).to_be_hidden()
     assert notebook.errors == []
 
@@ -240,7 +240,7 @@ def test_what_needs_the_kernel_says_that_it_is_gone(lab: Lab, tab: Any, with_sta
     expect(large.get_by_role("img").first).to_be_visible()
     large.get_by_role("button", name="statistics").click()
     expect(large.get_by_role("row", name="values")).to_contain_text("9.0 M")
-    assert tab.locator(".nnv [aria-busy=true]").count() == 0
+    assert tab.locator(".jp-OutputArea .nnv [aria-busy=true]").count() == 0
     assert notebook.errors == []
 
 
@@ -275,7 +275,7 @@ def test_what_a_result_adds_to_the_file_is_bounded(lab: Lab, tmp_path: Path) -> 
         sizes.append(len(nbformat.writes(book)))
     added = [after - before for before, after in pairwise(sizes)]
     assert max(added) < 200_000, added
-    assert sizes[0] < 75_000
+    assert sizes[0] < 80_000
 
 
 def pages() -> dict[str, tuple[Any, str]]:
@@ -302,7 +302,7 @@ def test_every_view_makes_a_page(tab: Any, tmp_path: Path, kind: str) -> None:
     tab.on("console", lambda m: errors.append(m.text) if m.type == "error" else None)
     tab.on("pageerror", lambda error: errors.append(str(error)))
     tab.goto((tmp_path / "view.html").as_uri())
-    expect(tab.locator(".nnv")).to_contain_text(text)
+    expect(tab.locator(".jp-OutputArea .nnv")).to_contain_text(text)
     for button in ("zoom in", "amplify the difference", "statistics"):
         found = tab.get_by_role("button", name=button)
         if found.count():

@@ -128,7 +128,7 @@ def test_nothing_sticks_out_of_a_narrow_notebook(opened: Notebook, width: int) -
             return box.width && box.right > right && !scrolls(e.parentElement);
         }).map(e => e.outerHTML.slice(0, 90) + e.closest("section").ariaLabel);
     }"""
-    roots = page.locator(".nnv")
+    roots = page.locator(".jp-OutputArea .nnv")
     outside = []
     for k in range(roots.count()):
         roots.nth(k).scroll_into_view_if_needed()
@@ -301,7 +301,7 @@ def test_the_grid_is_walked_by_keys(notebook: Notebook) -> None:
 def test_no_key_reaches_the_notebook(notebook: Notebook) -> None:
     cells = "() => window.jupyterapp.shell.currentWidget.content.widgets.length"
     count = notebook.page.evaluate(cells)
-    root = notebook.page.locator(".nnv")
+    root = notebook.page.locator(".jp-OutputArea .nnv")
     focusable = root.locator("button:visible, [tabindex='0']:visible, input:visible")
     kinds = {}
     for k in range(focusable.count()):
@@ -368,7 +368,7 @@ def test_nobody_is_shut_out(opened: Notebook, theme: str) -> None:
     notebook = opened
     notebook.theme(theme)
     notebook.page.add_script_tag(path=str(AXE))
-    roots = notebook.page.locator(".nnv")
+    roots = notebook.page.locator(".jp-OutputArea .nnv")
     assert roots.count() >= 7
     trouble = []
     for k in range(roots.count()):
