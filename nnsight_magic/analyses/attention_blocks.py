@@ -213,7 +213,7 @@ class Again:
     def is_busy(self) -> bool:
         """Whether a cell is running the model just now."""
         model = self._model()
-        return model is not None and model._lock.locked()
+        return model is not None and model._turn.locked()
 
     def __call__(self, layer: int) -> torch.Tensor:
         """`(heads, tokens, keys)` of one block.

@@ -203,7 +203,7 @@ class OfPoint(AroundPoints):
         return found
 
     def _ids_now(self) -> torch.Tensor:
-        return self.model._active.inputs_now["input_ids"]
+        return self.model._turn.active.inputs_now["input_ids"]
 
     @property
     def tokens(self) -> torch.Tensor:
@@ -212,7 +212,7 @@ class OfPoint(AroundPoints):
 
     @property
     def prompt(self) -> Any:
-        prompts = self.model._active.prompts_now
+        prompts = self.model._turn.active.prompts_now
         return prompts[0] if prompts is not None and len(prompts) == 1 else prompts
 
     def __getattr__(self, name: str) -> Any:
@@ -239,7 +239,7 @@ class OfPoint(AroundPoints):
         """The steps of this point's text."""
         frame = sys._getframe(1)
         noted, told = self._noted_in.setdefault(frame, {}), self._told_in.setdefault(frame, {})
-        for step in self.model._active.steps:
+        for step in self.model._turn.active.steps:
             self._step_in[frame] = step
             noted.clear()
             try:

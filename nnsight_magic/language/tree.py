@@ -50,7 +50,7 @@ def standard(handle: Any) -> dict[str, Any]:
     elif model.names.is_block(handle.path):
         paths = {name: part_of_block(module_of(handle), name) for name in BLOCK_NAMES}
     found = {name: _below(handle, path) for name, path in paths.items() if path}
-    for real, aliases in model._rename.items():
+    for real, aliases in model._handles.rename.items():
         module = _below(handle, real)
         if module is not None:
             found.update(dict.fromkeys([aliases] if isinstance(aliases, str) else aliases, module))

@@ -160,7 +160,7 @@ def names_line(model: Any) -> str:
     for name in ("embed", "layers", "norm", "unembed"):
         path = model.names.path_of(name)
         if path is not None:
-            many = f"[0 … {len(model._blocks) - 1}]" if name == "layers" else ""
+            many = f"[0 … {len(model.blocks) - 1}]" if name == "layers" else ""
             shown.append(f"{name} = {path}{many}")
     # Lines break between names only, and within the width of a usual terminal.
     whole = " · ".join(each.replace(" ", "\0") for each in shown)

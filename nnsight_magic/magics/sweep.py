@@ -264,7 +264,7 @@ def each_step(cell: Cell, name: str, value: Any) -> Any:
 def text_of(model: Any, tracer: Any) -> str:
     """The new tokens of a point as text, without the marks of its end."""
     ids = tracer.result.value
-    begin = model._active.inputs_now["input_ids"].shape[1] if tracer.begin == 0 else tracer.begin
+    begin = tracer.begin or model._turn.active.inputs_now["input_ids"].shape[1]
     return model.tokenizer.decode(ids[0, begin:], skip_special_tokens=True)
 
 

@@ -265,7 +265,8 @@ def nothing_left(model: LanguageModel, what: str) -> Iterator[None]:
     changed = {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
     assert not changed, what
     assert process() == around, what
-    assert not model._lock.locked() and model._owner is None and model._active is None, what
+    turn = model._turn
+    assert not turn.locked() and turn.owner is None and turn.active is None, what
     for name, now in numbers(module).items():
         assert torch.equal(now, weights[name]), f"{what}: {name}"
 

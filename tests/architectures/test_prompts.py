@@ -36,7 +36,7 @@ def handles(model):
         key = (type(module), path.rpartition(".")[2], inside)
         if path and key not in seen and not isinstance(module, torch.nn.ModuleList):
             seen.add(key)
-            found.append(model._handle(path))
+            found.append(model._handles.at(path))
     return found
 
 

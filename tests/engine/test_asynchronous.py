@@ -49,8 +49,8 @@ def assert_closed(model):
     root = model.module
     assert hook_count(root) == 0
     assert not any("forward" in vars(module) for module in root.modules())
-    assert not model._lock.locked()
-    assert model._owner is None and model._active is None
+    assert not model._turn.locked()
+    assert model._turn.owner is None and model._turn.active is None
     assert torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
     assert torch._C._len_torch_function_stack() == 0
     assert torch._C._is_torch_function_enabled()
@@ -110,7 +110,7 @@ def attached(model):
             y = model.layers[1].extra(model.layers[1].output)
             return y, model.layers[1].extra.output
     finally:
-        model._attached.clear()
+        model._handles.attached.clear()
 
 
 WORK = [read_and_write, generate, invoke, edit, operation, sweep, attached]
@@ -323,7 +323,7 @@ def test_two_wrappers_of_one_model_ended_in_the_order_of_their_beginning(hf):
 
 
 def assert_not_held(model):
-    assert not model._lock.locked() and model._owner is None
+    assert not model._turn.locked() and model._turn.owner is None
 
 
 def test_traces_of_one_model_in_many_threads_take_turns(model):

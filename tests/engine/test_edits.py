@@ -227,7 +227,7 @@ def test_a_value_of_the_model_is_not_known_in_an_edit(model, use):
     with pytest.raises(EditError, match="has no value in an edit block"), model.edit():
         use(model.layers[0].output)
     assert len(model.edits) == 0
-    assert not model._lock.locked()
+    assert not model._turn.locked()
 
 
 @pytest.mark.parametrize(

@@ -28,8 +28,8 @@ def assert_untouched(model: Any) -> None:
     root = model.module
     assert hook_count(root) == 0
     assert not any("forward" in vars(module) for module in root.modules())
-    assert not model._lock.locked()
-    assert model._owner is None and model._active is None
+    assert not model._turn.locked()
+    assert model._turn.owner is None and model._turn.active is None
     assert torch.is_grad_enabled()
     assert not torch.is_inference_mode_enabled()
     assert torch._C._is_torch_function_enabled()

@@ -67,10 +67,10 @@ def _says_container(module: Any) -> bool:
 
 def _output_of(handle: Placed) -> Any:
     """What the module gives on a few tokens, as shapes; `None` where no scan can tell."""
-    root = handle._model._root
-    known = handle._model._scanned
+    root, findings = handle._model._root, handle._model._findings
+    known = findings.scanned
     if known is None or known[0] is not root:
-        known = handle._model._scanned = (root, _scanned(root))
+        known = findings.scanned = (root, _scanned(root))
     found: Scanned | None = known[1].get(handle.path)
     return None if found is None else found.output
 

@@ -111,11 +111,11 @@ class Edit:
         if model is None:
             raise EditError(f"{self.name!r} belongs to no model.\nBegin one with model.edit().")
         recorder = self._recorder = _Recorder(self)
-        model._begin(recorder, None)
+        model._turn.begin(recorder, None)
         if self._in_place:
             return self
         copy = self._copy = model._edited_copy()
-        copy._begin(recorder, None)
+        copy._turn.begin(recorder, None)
         return copy
 
     @watched_exit
@@ -132,7 +132,7 @@ class Edit:
         if self._recorder is not None:
             for model in (self._copy, self._model):
                 if model is not None:
-                    model._end(self._recorder, None)
+                    model._turn.end(self._recorder, None)
         self._recorder = self._lifeline = None
 
     def __getattr__(self, name: str) -> Any:

@@ -11,7 +11,7 @@ from torch import nn
 from nnsight_magic.engine.model.model import Model
 from nnsight_magic.engine.model.prompt_tokens import Tokens, tokens_of
 from nnsight_magic.engine.model.travel import state_of
-from nnsight_magic.engine.places.place import touching
+from nnsight_magic.engine.places.place import running_at, touching
 from nnsight_magic.engine.places.spellings import without_foreign_options
 from nnsight_magic.engine.running.filled import filled_among
 from nnsight_magic.engine.running.inputs import (
@@ -59,12 +59,10 @@ class LanguageModel(Model):
     (torch.Size([1, 9, 576]), ' Paris')
     """
 
-    loaded: bool
-    _source: Source | None
-    _recipe: dict[str, Any] | None
+    _source: Source | None  # where the weights come from, of a model that has a name
     _given_tokenizer: Any
-    _placement: dict[str, Any]
-    _as_loaded: Any
+    _placement: dict[str, Any]  # what the weights are loaded with
+    _weights_are_there: bool
 
     def __init__(
         self,
@@ -82,20 +80,25 @@ class LanguageModel(Model):
         own = {"block_index_zero": block_index_zero, "rename": rename}
         if isinstance(source, nn.Module):
             super().__init__(source, **own)
-            self.__dict__.update(_source=None, _recipe=None, _given_tokenizer=tokenizer)
-            return
-        opened = open_source(str(source), **kwargs)
-        super().__init__(opened.skeleton(), **own)
-        recipe = {"device_map": device_map, "dtype": dtype, **own, **kwargs}
-        self.__dict__.update(
-            _source=opened,
-            _recipe={"source": str(source), "tokenizer": tokenizer, **recipe},
-            _given_tokenizer=tokenizer,
-            _placement={"device_map": device_map, "dtype": dtype},
-            loaded=False,
-        )
+            self._source, self._weights_are_there = None, True
+        else:
+            self._source, self._weights_are_there = open_source(str(source), **kwargs), False
+            super().__init__(self._source.skeleton(), **own)
+            by_name = {"source": str(source), "tokenizer": tokenizer}
+            self._recipe = {**by_name, "device_map": device_map, "dtype": dtype, **own, **kwargs}
+        self._given_tokenizer = tokenizer
+        self._placement = {"device_map": device_map, "dtype": dtype}
         if dispatch:
             self._load()
+
+    def _share(self, original: Any) -> None:
+        self._source, self._placement = original._source, original._placement
+        self._given_tokenizer = original._given_tokenizer
+        self._weights_are_there = original.loaded
+        super()._share(original)
+
+    def _options(self) -> dict[str, Any]:
+        return {"tokenizer": self._given_tokenizer, **super()._options()}
 
     @property
     def module(self) -> nn.Module:
@@ -110,21 +113,23 @@ class LanguageModel(Model):
             return self._given_tokenizer
         return self._source.tokenizer
 
+    @property
+    def loaded(self) -> bool:
+        """Whether the weights are there: until they are, the tree is on the meta device."""
+        return self._weights_are_there
+
     def dispatch(self) -> None:
         """Load the weights now, as `dispatch=True` does."""
         self._load()
 
     def _load(self) -> None:
-        if self.loaded:
+        if self._weights_are_there or self._source is None:
             return
-        original = self.__dict__.get("_shares_with")
-        if original is not None:
-            root = original.module
-        elif self._source is not None:
-            root = self._source.weights(**self._placement)
-        else:
-            return  # a model in memory has them
-        self.__dict__.update(_root=root, loaded=True, _as_loaded=state_of(root))
+        original = self._shares_with
+        self._root = root = (
+            self._source.weights(**self._placement) if original is None else original.module
+        )
+        self._as_loaded, self._weights_are_there = state_of(root), True
 
     def trace(
         self,
@@ -333,5 +338,5 @@ class LanguageModel(Model):
 
     def _speaker(self) -> Any:
         """The module that gives logits in the run that goes on."""
-        tracer = self._tracer(self, "logits")
+        tracer = running_at(self, "logits")
         return tracer.speaker if isinstance(tracer, GenerationTracer) else self

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
+import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from torch import nn
@@ -13,23 +13,16 @@ from nnsight_magic.engine.editing.edits import Edit, Edits, functional
 from nnsight_magic.engine.memory.resume import Resume
 from nnsight_magic.engine.memory.shortcut import Shortcut
 from nnsight_magic.engine.model.browse import tree_of
-from nnsight_magic.engine.model.edited_copy import edited_copy
-from nnsight_magic.engine.model.travel import by_name, deep_copy, shallow_copy
+from nnsight_magic.engine.model.travel import by_name, deep_copy, edits_of, shallow_copy, with_edits
+from nnsight_magic.engine.places.findings import Findings
 from nnsight_magic.engine.places.handle import Handle
-from nnsight_magic.engine.places.own_names import VALUES, hide_names
+from nnsight_magic.engine.places.handles import Handles
+from nnsight_magic.engine.places.own_names import class_of, hide_names
 from nnsight_magic.engine.places.spellings import Session, without_foreign_options
-from nnsight_magic.engine.places.standard_names import (
-    BLOCK_NAMES,
-    ROOT_NAMES,
-    StandardNames,
-    find_names,
-    part_of_block,
-)
+from nnsight_magic.engine.places.standard_names import StandardNames, blocks_at, find_names
 from nnsight_magic.engine.places.tree_text import tree_text
-from nnsight_magic.engine.running.coroutine import own_thread
 from nnsight_magic.engine.running.filled import OnCopies, filled_among
 from nnsight_magic.engine.running.inputs import Inputs, prepare, with_positions
-from nnsight_magic.engine.running.interrupt import watch
 from nnsight_magic.engine.running.options import check_options
 from nnsight_magic.engine.running.scan import Scan, scan
 from nnsight_magic.engine.sweeping.how_far import HowFar
@@ -40,7 +33,7 @@ from nnsight_magic.engine.tracing.tracer import Tracer
 from nnsight_magic.engine.tracing.turn import Turn
 from nnsight_magic.engine.values.parts import Parts
 from nnsight_magic.engine.values.value import Value
-from nnsight_magic.errors import LoadError, NoTraceError, TraceInsideTraceError
+from nnsight_magic.errors import LoadError
 from nnsight_magic.loading.given import unwrap
 
 if TYPE_CHECKING:
@@ -85,16 +78,12 @@ class Model(Handle):
     edits: Edits
     block_index_zero: bool
     _root: nn.Module
-    _handles: dict[str, Handle]
-    _names_written: dict[str, str]
-    _attached: dict[str, nn.Module]
-    _rename: dict[str, str | list[str]]
-    _lock: Turn
-    _owner: int | None
-    _active: Any
-    _packs: dict[Any, bool]
-    _axes: dict[Any, Any]
-    _scanned: tuple[nn.Module, Any] | None
+    _turn: Turn
+    _handles: Handles
+    _findings: Findings
+    _recipe: dict[str, Any] | None  # how to load it again by its name, where it has one
+    _as_loaded: list[tuple] | None  # the state of its weights then
+    _shares_with: Model | None  # the model whose edited copy this is
     if TYPE_CHECKING:  # wherever the architecture has them; `__getattr__` finds them
         layers: Handle
         embed: Handle
@@ -109,24 +98,38 @@ class Model(Handle):
         rename: dict[str, str | list[str]] | None = None,
     ):
         super().__init__(self, "")
-        self.__dict__.update(
-            _root=_module_in(module),
-            _handles={},
-            _names_written={},
-            _attached={},
-            _rename=dict(rename or {}),
-            _lock=Turn(),
-            _owner=None,
-            _active=None,
-            _packs={},
-            _axes={},  # of values whose shape does not tell, see axes.py
-            _scanned=None,
-            resume=Resume(),
-            edits=Edits(self),
-            block_index_zero=block_index_zero,
-            loaded=True,
-        )
+        self._root = _module_in(module)
+        self._turn = Turn()
+        self._handles = Handles(self, {}, dict(rename or {}))
+        self._findings = Findings()
+        self._recipe = self._as_loaded = self._shares_with = None
+        self.resume = Resume()
+        self.edits = Edits(self)
+        self.block_index_zero = block_index_zero
         hide_names(self, self._root)
+
+    def _edited_copy(self) -> Model:
+        copy = object.__new__(class_of(self))
+        Handle.__init__(copy, copy, "")
+        copy._share(self)
+        hide_names(copy, copy._root)
+        return with_edits(copy, edits_of(self))
+
+    def _share(self, original: Model) -> None:
+        """Wrap the module of another wrapper, with its weights and what is attached to its tree."""
+        self._root, self._shares_with = original._root, original
+        self._recipe, self._as_loaded = original._recipe, original._as_loaded
+        self._turn = Turn(beside=original._turn)
+        self._handles = original._handles.for_edited_copy(self)
+        self._findings = original._findings.for_edited_copy()
+        self.resume = Resume(original.resume.budget)
+        self.resume.enabled = original.resume.enabled
+        self.edits = Edits(self)
+        self.block_index_zero = original.block_index_zero
+
+    def _options(self) -> dict[str, Any]:
+        """What another wrapper like this one is made with, beside the module."""
+        return {"block_index_zero": self.block_index_zero, "rename": self._handles.rename}
 
     # ── running ──────────────────────────────────────────────────────────────────────────
 
@@ -425,67 +428,17 @@ class Model(Handle):
                 return None
         return Shortcut(self.resume, self._root, self.names, args, kwargs)
 
-    def _edited_copy(self) -> Model:
-        return edited_copy(self)
-
-    def _begin(self, tracer: Tracer, parent: Tracer | None) -> None:
-        """One trace at a time: another thread waits, the same thread gets an error.
-
-        An invoke is part of its trace, and takes the place of its parent while it lasts.
-        """
-        thread = own_thread()
-        if self._owner == thread and (parent is None or self._active is not parent):
-            raise TraceInsideTraceError(
-                "This model is being traced already: a trace was begun inside a trace.\n"
-                "End the outer one first (leave its with block), or put both prompts into one "
-                "trace: model.trace([first, second])."
-            )
-        if parent is None:
-            self._lock.take(tracer, watch.deliver)
-        self.__dict__.update(_owner=thread, _active=tracer)
-
-    def _end(self, tracer: Tracer, parent: Tracer | None) -> None:
-        if parent is not None:
-            if self._active is tracer:
-                self.__dict__["_active"] = parent
-            return
-        if self._active is tracer:
-            self.__dict__.update(_owner=None, _active=None)
-        self._lock.give_back(tracer)
-
-    def _tracer(self, handle: Handle, kind: str) -> Tracer:
-        """The trace that is running in this thread."""
-        tracer = self._running()
-        if tracer is None:
-            where = handle._called or (f"{handle.name}.{kind}" if handle.name else kind)
-            if self._owner is not None:
-                raise NoTraceError(
-                    f"{where} was touched in a thread that has no trace: the one that runs on this "
-                    "model belongs to another thread.\n"
-                    "Touch modules in the thread that began the trace, or begin one here: it waits "
-                    "until the other has ended."
-                )
-            raise NoTraceError(
-                f"{where} has a value only while the model runs.\n"
-                f"Read it inside a trace:\n    with model.trace(…):\n        x = model.{where}"
-                f"{_child_of_that_name(handle, kind)}"
-            )
-        return tracer
-
-    def _running(self) -> Tracer | None:
-        """This thread's trace of the model, or of an edited copy: their modules are the same."""
-        thread = own_thread()
-        if self._owner == thread:
-            return self._active
-        family = self.__dict__.get("_family", ())
-        return next((each._active for each in family if each._owner == thread), None)
-
     # ── the tree ─────────────────────────────────────────────────────────────────────────
 
     @property
     def module(self) -> nn.Module:
         """The real module, with its weights."""
         return self._root
+
+    @property
+    def loaded(self) -> bool:
+        """Whether the weights are there."""
+        return True
 
     @cached_property
     def names(self) -> StandardNames:
@@ -495,50 +448,20 @@ class Model(Handle):
     @property
     def blocks(self) -> list[Handle]:
         """The decoder blocks, none for a module that has no such list."""
-        return self._blocks
-
-    @property
-    def _blocks(self) -> list[Handle]:
-        return [] if self.names.layers is None else list(self._handle(self.names.layers))
+        layers = self.names.layers
+        return [] if layers is None else self._handles.items(layers, range(self.block_count))
 
     @property
     def block_count(self) -> int:
         """How many decoder blocks there are."""
-        return 0 if self.names.layers is None else len(self._handle(self.names.layers))
-
-    def _paths(self) -> dict[int, str]:
-        return {id(module): path for path, module in reversed(list(self._root.named_modules()))}
-
-    def _handle(self, path: str) -> Handle:
-        handle = self._handles.get(path)
-        if handle is None:
-            handle = self._handles[path] = Handle(self, path)
-            hide_names(handle, handle.ancestors()[-1])
-        return handle
-
-    def _written(self, path: str) -> str:
-        """A path as a user writes it: standard names, indices in brackets."""
-        for name in ROOT_NAMES:
-            real = self.names.path_of(name)
-            if real is not None and (path == real or path.startswith(real + ".")):
-                rest = path[len(real) :]
-                if name == "layers" and rest:
-                    rest = self._written_in_block(rest)
-                return name + _bracketed(rest)
-        return _bracketed(path)
-
-    def _written_in_block(self, rest: str) -> str:
-        index, _, inside = rest[1:].partition(".")
-        block = self._root.get_submodule(f"{self.names.layers}.{index}")
-        for name in BLOCK_NAMES:
-            part = part_of_block(block, name)
-            if part and (inside == part or inside.startswith(part + ".")):
-                return f".{index}.{name}{inside[len(part) :]}"
-        return rest
+        layers = self.names.layers
+        return 0 if layers is None else len(blocks_at(self._root, layers))
 
     def __setattr__(self, name: str, new: Any) -> None:
-        if name in self.__dict__ and name not in self._hides:
-            self.__dict__[name] = new
+        # What the class declares is the model's own. All else is a place in the tree, as on every
+        # handle, and a child of the user's comes before a part of ours that has its name.
+        if name in _declared(type(self)) and name not in self._hides:
+            object.__setattr__(self, name, new)
         else:
             super().__setattr__(name, new)
 
@@ -555,6 +478,13 @@ class Model(Handle):
         return deep_copy(self, memo)
 
 
+@cache
+def _declared(kind: type) -> frozenset[str]:
+    """What `Model` and the classes built on it say that an instance has, by their annotations."""
+    models = (base for base in kind.__mro__ if issubclass(base, Model))
+    return frozenset(name for base in models for name in inspect.get_annotations(base))
+
+
 def _module_in(given: Any) -> nn.Module:
     module, _ = unwrap(given)
     if not isinstance(module, nn.Module):
@@ -563,14 +493,3 @@ def _module_in(given: Any) -> nn.Module:
             f"Load a language model by its name: LanguageModel({str(given)!r})."
         )
     return module
-
-
-def _child_of_that_name(handle: Handle, kind: str) -> str:
-    if kind not in VALUES or handle.ancestors()[-1]._modules.get(kind) is None:
-        return ""
-    return f'\nThe module\'s own child of that name: {handle.name or "model"}["{kind}"]'
-
-
-def _bracketed(path: str) -> str:
-    """`h.3.mlp` as `h[3].mlp`."""
-    return re.sub(r"\.(\d+)(?=\.|$)", r"[\1]", path)

@@ -17,17 +17,28 @@ from nnsight_magic.engine.places.own_names import class_of
 from nnsight_magic.errors import CannotTravelError
 
 if TYPE_CHECKING:
+    from typing import Protocol
+
     from nnsight_magic.engine.places.ports import Root
 
+    class Travels(Root, Protocol):
+        """A wrapper that knows how it was made."""
 
-def by_name(model: Root) -> tuple:
+        _recipe: dict[str, Any] | None  # what it was loaded with, where it has a name
+        _as_loaded: list[tuple] | None
+
+        @property
+        def loaded(self) -> bool: ...
+        def _options(self) -> dict[str, Any]: ...
+
+
+def by_name(model: Travels) -> tuple:
     """What pickle stores of a model: how to make it again.
 
     Raises:
         CannotTravelError: the model has no name, or is no longer the model of that name.
     """
-    own = vars(model)
-    recipe = own.get("_recipe")
+    recipe = model._recipe
     if recipe is None:
         raise CannotTravelError(
             "This model is in memory and has no name by which another process could load it.\n"
@@ -35,7 +46,7 @@ def by_name(model: Root) -> tuple:
             "in this process: copy.deepcopy(model)."
         )
     _refuse_attached(model)
-    if own["loaded"] and state_of(model._root) != own["_as_loaded"]:
+    if model.loaded and state_of(model._root) != model._as_loaded:
         raise CannotTravelError(
             f"The weights of {recipe['source']!r} were changed since they were loaded; where they "
             "are loaded by that name they are the old ones.\n"
@@ -44,17 +55,17 @@ def by_name(model: Root) -> tuple:
     return _made, (class_of(model), recipe, edits_of(model))
 
 
-def deep_copy(model: Root, memo: dict) -> Any:
+def deep_copy(model: Travels, memo: dict) -> Any:
     """A copy with weights of its own, of a model in memory; of another by its name."""
-    if model.__dict__.get("_recipe") is not None:
+    if model._recipe is not None:
         return _made(*by_name(model)[1])
     _refuse_attached(model)
     return _like(model, copy.deepcopy(model._root, memo))
 
 
-def shallow_copy(model: Root) -> Any:
+def shallow_copy(model: Travels) -> Any:
     """Another wrapper of the same module; of a model that was loaded by name, one of its own."""
-    if model.__dict__.get("_recipe") is not None:
+    if model._recipe is not None:
         return _made(*by_name(model)[1])
     _refuse_attached(model)
     return _like(model, model._root)
@@ -69,11 +80,8 @@ def _made(kind: type, recipe: dict[str, Any], edits: list[Any]) -> Any:
     return with_edits(kind(**recipe), edits)
 
 
-def _like(model: Root, root: nn.Module) -> Any:
-    options: dict[str, Any] = {"block_index_zero": model.block_index_zero, "rename": model._rename}
-    if "_given_tokenizer" in vars(model):
-        options["tokenizer"] = vars(model)["_given_tokenizer"]
-    return with_edits(class_of(model)(root, **options), edits_of(model))
+def _like(model: Travels, root: nn.Module) -> Any:
+    return with_edits(class_of(model)(root, **model._options()), edits_of(model))
 
 
 def edits_of(model: Root) -> list[tuple]:
@@ -93,8 +101,9 @@ def with_edits(model: Root, edits: list[tuple]) -> Any:
 
 
 def _refuse_attached(model: Root) -> None:
-    if model._attached:
+    if model._handles.attached:
         raise CannotTravelError(
             f"A copy of this model would lack what was attached to its tree: "
-            f"{', '.join(model._attached)}.\nCopy it first, and attach the modules to the copy."
+            f"{', '.join(model._handles.attached)}.\n"
+            "Copy it first, and attach the modules to the copy."
         )

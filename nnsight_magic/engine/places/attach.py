@@ -35,7 +35,7 @@ def attach(handle: Tree, name: str, module: nn.Module) -> None:
     """
     where = f"{handle.name}.{name}" if handle.name else name
     path = f"{handle.path}.{name}" if handle.path else name
-    attached = handle._model._attached
+    attached = handle._model._handles.attached
     named = named_on(handle, name)
     ours = hasattr(type(handle), name) if named is None else named.has(handle)
     own = ours or hasattr(handle.ancestors()[-1], name)
@@ -54,7 +54,7 @@ def detach(handle: Tree, name: str) -> None:
         NoSuchModuleError: none was attached under that name.
     """
     path = f"{handle.path}.{name}" if handle.path else name
-    if handle._model._attached.pop(path, None) is None:
+    if handle._model._handles.attached.pop(path, None) is None:
         where = f"{handle.name}.{name}" if handle.name else name
         raise NoSuchModuleError(
             f"{where} cannot be deleted: nothing was attached there, and the model itself is never "
@@ -68,7 +68,7 @@ def call_module(handle: Tree, args: tuple, kwargs: dict[str, Any]) -> Any:
     if not handle.is_attached:
         _ = model.module  # loads the weights, if they are not
     module = handle.module
-    tracer = model._running()
+    tracer = model._turn.running()
     if tracer is None:
         return module(*args, **kwargs)
     args = tuple(_plain_tree(arg) for arg in args)

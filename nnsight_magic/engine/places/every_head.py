@@ -81,7 +81,7 @@ class Heads:
         projection = self._attention
         for part in self._projection.split("."):
             projection = projection[part]
-        look = getattr(self._attention._model._running(), "given_to", None)
+        look = getattr(self._attention._model._turn.running(), "given_to", None)
         of_all = hasattr(type(projection), "ancestors")  # and not as one prompt sees it
         given = look(projection) if look is not None and of_all else None
         return projection.input if given is None else given

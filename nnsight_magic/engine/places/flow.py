@@ -241,7 +241,7 @@ def run_of(model: Root) -> Callable[[], Any] | None:
     made_up = made_up_run(model._root)
     if made_up is not None:
         return made_up
-    tracer = model._running()
+    tracer = model._turn.running()
     return None if tracer is None else tracer.model_call()
 
 

@@ -17,7 +17,7 @@ from nnsight_magic.engine.places.named_values import NamedValues
 from nnsight_magic.engine.places.operations import Operations
 from nnsight_magic.engine.places.own_names import Own, hide_names
 from nnsight_magic.engine.places.pattern import pattern_of
-from nnsight_magic.engine.places.place import raise_what_failed, touching
+from nnsight_magic.engine.places.place import raise_what_failed, running_at, touching
 from nnsight_magic.engine.places.source import Source, source_of
 from nnsight_magic.engine.places.spellings import fluent, refuse_block_of_steps
 from nnsight_magic.engine.places.standard_names import BLOCK_NAMES, ROOT_NAMES, part_of_block
@@ -118,7 +118,7 @@ class Handle(NamedValues):
         Raises:
             AlreadyRanError: the module has begun to run.
         """
-        self._model._tracer(self, "skip").skip(self, value)
+        running_at(self, "skip").skip(self, value)
 
     @property
     def calls(self) -> _Calls:
@@ -169,17 +169,17 @@ class Handle(NamedValues):
     def _children(self) -> list[str]:
         own = self.ancestors()[-1]._modules
         names = [name for name, child in own.items() if child is not None]
-        if self._model._attached:
-            parents = (path.rpartition(".") for path in self._model._attached)
+        if self._model._handles.attached:
+            parents = (path.rpartition(".") for path in self._model._handles.attached)
             names += [name for parent, _, name in parents if parent == self.path]
         return names
 
     def _has_attached(self, name: str) -> bool:
-        attached = self._model._attached
+        attached = self._model._handles.attached
         return bool(attached) and (f"{self.path}.{name}" if self.path else name) in attached
 
     def _child(self, name: str) -> Handle:
-        return self._model._handle(f"{self.path}.{name}" if self.path else name)
+        return self._model._handles.at(f"{self.path}.{name}" if self.path else name)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -190,7 +190,7 @@ class Handle(NamedValues):
             return self._child(name)
         other = self._standard(name, module) or self._renamed(name)
         if other is not None:
-            return self._model._handle(other)
+            return self._model._handles.at(other)
         if name == "heads" and not hasattr(module, name):
             return Heads(self, *head_layout(self))
         try:
@@ -198,8 +198,8 @@ class Handle(NamedValues):
         except AttributeError:
             raise NoSuchModuleError(self._no_such(name)) from None
         if isinstance(value, nn.Module):
-            path = self._model._paths().get(id(value))
-            return value if path is None else self._model._handle(path)
+            path = self._model._handles.paths().get(id(value))
+            return value if path is None else self._model._handles.at(path)
         return fluent(self, name, value)
 
     def _standard(self, name: str, module: nn.Module) -> str | None:
@@ -212,7 +212,7 @@ class Handle(NamedValues):
 
     def _renamed(self, name: str) -> str | None:
         """The real path of a child that the user calls otherwise."""
-        for real, alias in self._model._rename.items():
+        for real, alias in self._model._handles.rename.items():
             if name == alias or (not isinstance(alias, str) and name in alias):
                 module = self.ancestors()[-1]
                 for part in real.split("."):
@@ -274,7 +274,7 @@ class Handle(NamedValues):
                 f"{index!r}.\nIts children: {', '.join(self._children()) or 'none'}."
             )
         if isinstance(index, slice):
-            return [self._child(str(i)) for i in range(len(module))[index]]
+            return self._model._handles.items(self.path, range(len(module))[index])
         try:
             return self._child(str(range(len(module))[index]))
         except IndexError:
@@ -290,7 +290,7 @@ class Handle(NamedValues):
             return self._child(part)
         other = self._standard(part, module) or self._renamed(part)
         if other is not None:
-            return self._model._handle(other)
+            return self._model._handles.at(other)
         if isinstance(module, _LISTS) and part.lstrip("-").isdigit():
             return self[int(part)]
         raise NoSuchModuleError(self._no_such(part))
@@ -304,7 +304,7 @@ class Handle(NamedValues):
             raise NotAListError(
                 f"{self.name or 'The model'} is a {type(module).__name__} and no list of modules."
             )
-        return (self._child(str(i)) for i in range(len(module)))
+        return iter(self._model._handles.items(self.path, range(len(module))))
 
     def __dir__(self) -> list[str]:
         ours = [n for n in super().__dir__() if (v := named_on(self, n)) is None or v.has(self)]
@@ -348,5 +348,5 @@ class _Calls:
 
 def _part(model: Any, path: str, call: int) -> Handle:
     """What a pickle calls to have a handle back."""
-    handle = model._handle(path) if path else model
+    handle = model._handles.at(path) if path else model
     return handle.calls[call] if call else handle

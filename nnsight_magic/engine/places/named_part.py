@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from nnsight_magic.engine.places.place import Place, raise_what_failed, touching
+from nnsight_magic.engine.places.place import Place, raise_what_failed, running_at, touching
 from nnsight_magic.errors import NnsightError, NoSuchModuleError
 
 if TYPE_CHECKING:
@@ -59,11 +59,11 @@ class NamedPart(Place):
     @touching
     def output(self) -> Value:
         """The value; assign to it, or into it, to change what flows on."""
-        return self._model._tracer(self, self.kind).read_part(self)
+        return running_at(self, self.kind).read_part(self)
 
     @output.setter
     def output(self, new: Any) -> None:
-        self._model._tracer(self, self.kind).write_part(self, new)
+        running_at(self, self.kind).write_part(self, new)
 
     def __getattr__(self, name: str) -> Any:
         raise_what_failed(self, name)

@@ -15,7 +15,7 @@ import torch
 
 from nnsight_magic.engine.places.halves import Spot
 from nnsight_magic.engine.places.neurons import Neurons
-from nnsight_magic.engine.places.place import Place, touching
+from nnsight_magic.engine.places.place import Place, running_at, touching
 from nnsight_magic.engine.places.studied import studied
 from nnsight_magic.engine.sites.site import Operation
 from nnsight_magic.engine.values.value import Value
@@ -162,7 +162,7 @@ def _added(handle: Any, called: str) -> NamedValue:
     found = studied(handle._model, block.path).halves.added
     if handle.path not in found:
         known = (path for path, spot in found.items() if isinstance(spot, Spot))
-        parts = [f"{handle._model._handle(path).name}.added" for path in known]
+        parts = [f"{handle._model._handles.at(path).name}.added" for path in known]
         raise NoSuchModuleError(
             f"{handle.name} ({type(handle.module).__name__}) is no half of a block, so there is "
             "nothing that it adds.\nWhat adds to the residual stream here: "
@@ -200,7 +200,7 @@ def _block_of(handle: Any, called: str, *, streams: bool = False) -> Any:
             f"{where} is no part of a decoder block and has no {called.rpartition('.')[2]}.\n"
             "Use a half of a block: layers[3].attn or layers[3].mlp."
         )
-    block = handle._model._handle(f"{names.layers}.{index}")
+    block = handle._model._handles.at(f"{names.layers}.{index}")
     if not streams:
         _check_streams(block, called)
     return block
@@ -208,7 +208,7 @@ def _block_of(handle: Any, called: str, *, streams: bool = False) -> Any:
 
 def _check_trace(handle: Any, called: str) -> None:
     """Say that there is no trace, before the model is run to find out where a value stands."""
-    handle._model._tracer(NamedPlace(handle, handle.path, called), "output")
+    running_at(NamedPlace(handle, handle.path, called), "output")
 
 
 def _standing(handle: Any, called: str, found: Spot | str) -> NamedValue:
@@ -232,7 +232,7 @@ NAMED = tuple(_FINDERS)
 
 def _rows(model: Any, value: Value) -> int:
     """How many prompts a running trace is of."""
-    tracer = model._running()
+    tracer = model._turn.running()
     rows = next(
         (given.shape[0] for given in tracer.inputs.values() if isinstance(given, torch.Tensor)), 1
     )

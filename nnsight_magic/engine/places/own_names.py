@@ -76,7 +76,7 @@ class Own:
         handle = self._handle
         standard = handle._standard(name, handle.ancestors()[-1])
         if standard is not None:
-            return handle._model._handle(standard)
+            return handle._model._handles.at(standard)
         if name not in names_of_ours(handle) | VALUES:
             raise AttributeError(f"this package has no {name!r}; it has {', '.join(dir(self))}")
         return getattr(handle, name)  # asked for by our own code
@@ -121,7 +121,7 @@ def names_of_ours(handle: Any) -> frozenset[str]:
 
 def _renamed(handle: Any, ours: frozenset[str]) -> set[str]:
     """The names that the user has given."""
-    if not handle._model._rename:
+    if not handle._model._handles.rename:
         return set()
     return {name for name in ours if handle._renamed(name) is not None}
 

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any, Self
 
 from torch import nn
 
+from nnsight_magic.engine.places.own_names import VALUES
 from nnsight_magic.engine.sites.site import Operation
-from nnsight_magic.errors import NoSuchModuleError
+from nnsight_magic.errors import NoSuchModuleError, NoTraceError
 
 if TYPE_CHECKING:
-    from nnsight_magic.engine.places.ports import Root
+    from nnsight_magic.engine.places.ports import Placed, Root, Trace
     from nnsight_magic.engine.values.value import Value
 
 
@@ -47,6 +48,37 @@ def raise_what_failed(place: Place, name: str) -> None:
     _raised.by = None
     if failed[0] is place and failed[1] == name:
         raise failed[2]
+
+
+def running_at(place: Placed, kind: str) -> Trace:
+    """This thread's trace of the model, of which `kind` of a place is wanted.
+
+    Raises:
+        NoTraceError: there is none.
+    """
+    turn = place._model._turn
+    trace = turn.running()
+    if trace is not None:
+        return trace
+    where = place._called or (f"{place.name}.{kind}" if place.name else kind)
+    if turn.owner is not None:
+        raise NoTraceError(
+            f"{where} was touched in a thread that has no trace: the one that runs on this "
+            "model belongs to another thread.\n"
+            "Touch modules in the thread that began the trace, or begin one here: it waits "
+            "until the other has ended."
+        )
+    raise NoTraceError(
+        f"{where} has a value only while the model runs.\n"
+        f"Read it inside a trace:\n    with model.trace(…):\n        x = model.{where}"
+        f"{_child_of_that_name(place, kind)}"
+    )
+
+
+def _child_of_that_name(place: Placed, kind: str) -> str:
+    if kind not in VALUES or place.ancestors()[-1]._modules.get(kind) is None:
+        return ""
+    return f'\nThe module\'s own child of that name: {place.name or "model"}["{kind}"]'
 
 
 class Place:
@@ -86,42 +118,42 @@ class Place:
         A tensor is `(batch, tokens, features)` for most modules of a language model. Tuples,
         dicts and model outputs are given as `Parts`.
         """
-        return self._model._tracer(self, "output").read(self, "output")
+        return running_at(self, "output").read(self, "output")
 
     @output.setter
     def output(self, new: Any) -> None:
-        self._model._tracer(self, "output").write(self, "output", new)
+        running_at(self, "output").write(self, "output", new)
 
     @touching
     def _output(self) -> Value:
         """The raw return value, without the meaning that `[0]` has on a block."""
-        return self._model._tracer(self, "output").read(self, "output", raw=True)
+        return running_at(self, "output").read(self, "output", raw=True)
 
     @_output.setter
     def _output(self, new: Any) -> None:
-        self._model._tracer(self, "output").write(self, "output", new, raw=True)
+        running_at(self, "output").write(self, "output", new, raw=True)
 
     @touching
     def input(self) -> Value:
         """The first argument that the module is called with."""
-        return self._model._tracer(self, "input").read_input(self)
+        return running_at(self, "input").read_input(self)
 
     @input.setter
     def input(self, new: Any) -> None:
-        self._model._tracer(self, "input").write_input(self, new)
+        running_at(self, "input").write_input(self, new)
 
     @touching
     def inputs(self) -> Value:
         """All arguments: `(args, kwargs)`."""
-        return self._model._tracer(self, "input").read(self, "input")
+        return running_at(self, "input").read(self, "input")
 
     @inputs.setter
     def inputs(self, new: Any) -> None:
-        self._model._tracer(self, "input").write(self, "input", new)
+        running_at(self, "input").write(self, "input", new)
 
     def next(self) -> Self:
         """Move on to the following step of a generation; gives the handle back."""
-        self._model._tracer(self, "next").advance(self)
+        running_at(self, "next").advance(self)
         return self
 
     # ── where it is ──────────────────────────────────────────────────────────────────────
@@ -134,7 +166,7 @@ class Place:
     @property
     def is_attached(self) -> bool:
         """Whether the user attached this module, or one that it lies in, to the tree."""
-        attached = self._model._attached
+        attached = self._model._handles.attached
         return bool(attached) and any(
             self.path == path or self.path.startswith(f"{path}.") for path in attached
         )
@@ -142,11 +174,7 @@ class Place:
     @property
     def name(self) -> str:
         """The path as a user writes it, with standard names where there are any."""
-        names = self._model._names_written
-        name = names.get(self.path)
-        if name is None:
-            name = names[self.path] = self._model._written(self.path)
-        return name
+        return self._model._handles.written(self.path)
 
     @property
     def is_block(self) -> bool:
@@ -160,7 +188,7 @@ class Place:
         for depth, part in enumerate(self.parts, 1):
             child = module._modules.get(part)
             if child is None:
-                child = self._model._attached[".".join(self.parts[:depth])]
+                child = self._model._handles.attached[".".join(self.parts[:depth])]
             module = child
             ancestry.append(module)
         return ancestry

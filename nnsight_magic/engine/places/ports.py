@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from torch import nn
 
+    from nnsight_magic.engine.places.findings import Findings
     from nnsight_magic.engine.places.standard_names import StandardNames
     from nnsight_magic.engine.sites.site import Operation
 
@@ -118,20 +119,62 @@ class InForce(Protocol):
         ...
 
 
+class Turns(Protocol):
+    """Whose turn it is on a model: one trace at a time; `tracing.turn.Turn` is one."""
+
+    @property
+    def owner(self) -> int | None:
+        """The thread that traces the model."""
+        ...
+
+    @property
+    def active(self) -> Any:
+        """What runs there, in whichever thread."""
+        ...
+
+    def running(self) -> Trace | None:
+        """What runs in this thread."""
+        ...
+
+    def begin(self, trace: Any, parent: Any, /) -> None:
+        """From here on this one runs, inside `parent` if there is one."""
+        ...
+
+    def end(self, trace: Any, parent: Any, /) -> None: ...
+
+
+class Places(Protocol):
+    """The handles of a model by their paths; `handles.Handles` is one."""
+
+    attached: dict[str, nn.Module]  # what the user hung onto the tree, by path
+    rename: dict[str, str | list[str]]  # other names of the user's for children
+
+    def at(self, path: str, /) -> Any: ...
+    def items(self, path: str, numbers: Iterable[int], /) -> list[Any]:
+        """Those of the modules of a list, by their numbers."""
+        ...
+
+    def paths(self) -> dict[int, str]:
+        """The real path of every module, by its `id`."""
+        ...
+
+    def written(self, path: str, /) -> str:
+        """A path as a user writes it."""
+        ...
+
+
 class Root(Tree, Protocol):
     """A wrapped model, as places, edits, traces and sweeps know it."""
 
-    _root: nn.Module  # as it stands there, with or without weights
-    _active: Any  # the trace that is running, in whichever thread
-    _attached: dict[str, nn.Module]  # what the user hung onto the tree, by path
-    _rename: dict[str, str | list[str]]  # other names of the user's for children
-    _names_written: dict[str, str]  # paths as a user writes them, as far as they were asked for
     block_index_zero: bool
-    # What was found out about it, each by who asks:
-    _axes: dict[Any, Any]  # of values whose shape does not tell them, see axes.py
-    _packs: dict[Any, bool]  # whether variants of a sweep may be packed
-    _scanned: tuple[nn.Module, Any] | None  # shapes on a prompt of a few tokens
+    _root: nn.Module  # as it stands there, with or without weights
 
+    @property
+    def _turn(self) -> Turns: ...
+    @property
+    def _handles(self) -> Places: ...
+    @property
+    def _findings(self) -> Findings: ...
     @property
     def module(self) -> nn.Module:
         """The real module, with its weights."""
@@ -139,6 +182,8 @@ class Root(Tree, Protocol):
 
     @property
     def names(self) -> StandardNames: ...
+    @property
+    def blocks(self) -> list[Any]: ...
     @property
     def block_count(self) -> int: ...
     @property
@@ -148,26 +193,8 @@ class Root(Tree, Protocol):
         """The memory of block outputs; `memory.resume.Resume`."""
         ...
 
-    @property
-    def _blocks(self) -> list[Any]: ...
-    def _handle(self, path: str) -> Any: ...
-    def _paths(self) -> dict[int, str]: ...
-    def _written(self, path: str) -> str: ...
     def _edited_copy(self) -> Any:
         """Another wrapper of the same module, with the edits so far and its own from then on."""
-        ...
-
-    def _begin(self, trace: Any, parent: Any, /) -> None:
-        """One trace at a time: from here on this one runs, inside `parent` if there is one."""
-        ...
-
-    def _end(self, trace: Any, parent: Any, /) -> None: ...
-    def _running(self) -> Trace | None:
-        """This thread's trace of the model."""
-        ...
-
-    def _tracer(self, place: Any, kind: str, /) -> Trace:
-        """The same; what is touched without one is told so."""
         ...
 
     def _trace_of(

@@ -223,5 +223,5 @@ def _list_operations(handle: Tree) -> Listing | None:
 
 def _traced(model: Root) -> Callable[[], Any] | None:
     """What runs the model on the inputs of the trace that is running in this thread."""
-    tracer = model._running()
+    tracer = model._turn.running()
     return None if tracer is None else tracer.model_call()

@@ -71,8 +71,8 @@ def _study(model: Root) -> dict[str, Studied]:
         for name in filter(None, held):
             found[path].neurons[f"{path}.{name}"] = neurons_of(study, f"{path}.{name}")
 
-    note_flows(root, [block.path for block in model._blocks], run, done)
-    for block in model._blocks:
+    note_flows(root, [block.path for block in model.blocks], run, done)
+    for block in model.blocks:
         found.setdefault(block.path, Studied(Halves("the block did not run")))
     return found
 

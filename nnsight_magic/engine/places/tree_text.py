@@ -17,7 +17,7 @@ def tree_text(handle: Tree) -> str:
     """The tree as torch prints it, attached modules included."""
     module = handle.ancestors()[-1]
     prefix = f"{handle.path}." if handle.path else ""
-    if not any(path.startswith(prefix) for path in handle._model._attached):
+    if not any(path.startswith(prefix) for path in handle._model._handles.attached):
         return printable(repr(module))
     rows = [(name, tree_text(handle._child(name))) for name in handle._children()]
     if isinstance(module, nn.ModuleList):

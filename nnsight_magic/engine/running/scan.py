@@ -83,11 +83,11 @@ class Scan(Mapping):
     def __enter__(self) -> Scan:
         """A block in which `.output` and `.input` are tensors without numbers, on `"meta"`."""
         self._reader = ScanReader(self)
-        self._model._begin(self._reader, None)
+        self._model._turn.begin(self._reader, None)
         return self
 
     def __exit__(self, *_: Any) -> None:
-        self._model._end(self._reader, None)
+        self._model._turn.end(self._reader, None)
         self._reader = None
 
     def __getitem__(self, module: Any) -> Scanned:

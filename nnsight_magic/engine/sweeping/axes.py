@@ -86,9 +86,10 @@ def axes_at(model: Root, site: Site, path: tuple, value: torch.Tensor, batch: Pr
     config = getattr(model._root, "config", None)
     how = transformers_insides.attention_of(config)
     key = (site.module, site.kind, site.call, site.operation, path, value.ndim, how)
-    known = model._axes.get(key)
+    known = model._findings.axes.get(key)
     if known is None:
-        known = model._axes[key] = _probe(model, site, path, value.ndim, batch)
+        known = _probe(model, site, path, value.ndim, batch)
+        model._findings.axes[key] = known
     return known
 
 
@@ -115,7 +116,7 @@ def _is_standard(model: Root, site: Site) -> bool:
     if site.operation is not None:
         return False
     names = model.names
-    path = model._paths().get(id(site.module), "?")
+    path = model._handles.paths().get(id(site.module), "?")
     if path in ("", names.embed, names.norm, names.unembed) or names.is_block(path):
         return True
     return isinstance(site.module, nn.Linear) and names.block_index(path) is not None
@@ -123,7 +124,7 @@ def _is_standard(model: Root, site: Site) -> bool:
 
 def _sizes(model: Root) -> frozenset[int]:
     """Every length that this model gives an axis, whatever it is run on."""
-    found = model._axes.get("sizes")
+    found = model._findings.lengths
     if found is None:
         root = model._root
         numbers = set(_integers(getattr(getattr(root, "config", None), "__dict__", {})))
@@ -131,7 +132,7 @@ def _sizes(model: Root) -> frozenset[int]:
             numbers.update(v for v in vars(module).values() if type(v) is int)
         for tensor in root.parameters():
             numbers.update(tensor.shape)
-        found = model._axes["sizes"] = frozenset(numbers)
+        found = model._findings.lengths = frozenset(numbers)
     return found
 
 
@@ -154,7 +155,7 @@ def _integers(values: Any) -> Iterator[int]:
 def _probe(model: Root, site: Site, path: tuple, ndim: int, batch: PromptBatch) -> Axes:
     """Find out by running as far as the site on other inputs."""
     prompts, tokens = batch.prompts, batch.width
-    inputs = model._active.inputs
+    inputs = model._turn.active.inputs
     change = -1 if tokens > 2 else 1
     other = _resized(inputs, prompts, tokens, change)
     if other is None or "input_ids" not in inputs:
@@ -200,7 +201,7 @@ def _is_own(model: Root, site: Site, path: tuple, now: torch.Tensor, prompts: in
     if model._root.training:
         return True  # it is not even the same twice
     for index in (0, prompts - 1):
-        beside = _seen(model, site, path, _others_changed(model._active.inputs, index))
+        beside = _seen(model, site, path, _others_changed(model._turn.active.inputs, index))
         if beside is None or beside.shape != now.shape:
             return False
         both = (each.unflatten(0, (prompts, -1))[index] for each in (now, beside))
@@ -223,11 +224,11 @@ def _close(one: torch.Tensor, other: torch.Tensor) -> bool:
 
 def _seen(model: Root, site: Site, path: tuple, inputs: dict[str, Any]) -> torch.Tensor | None:
     """The value at a site in a forward on these inputs, nothing written; `None` if none comes."""
-    root, bypasses = model._active._course.root, Bypasses()
-    module_path = model._paths().get(id(site.module))
+    root, bypasses = model._turn.active._course.root, Bypasses()
+    module_path = model._handles.paths().get(id(site.module))
     if module_path is None or root is not model._root:
         return None
-    ancestry = model._handle(module_path).ancestors() if module_path else [root]
+    ancestry = model._handles.at(module_path).ancestors() if module_path else [root]
     given = transformers_insides.without_cache(inputs)
     forward = Forward(
         lambda: root(**given), root, lambda pause: None, bypasses=bypasses, written={}

@@ -400,7 +400,7 @@ class SweptGeneration(GenerationTracer):
         ids = plain.inputs.get("input_ids")
         cache = transformers_insides.cache_argument(self.model.module)
         tokens = 1 if ids is None else ids.shape[1]
-        blocks: Any = getattr(self.model, "_blocks", [])
+        blocks: Any = getattr(self.model, "blocks", [])
         prompt = Prompt(plain.args, plain.inputs, tokens, blocks, cache)
         return CleanRun(prompt, self._forward_of_reference)
 

@@ -139,7 +139,7 @@ class Sweep(Tracer):
             plain.args,
             plain.inputs,
             token_count(plain.inputs),
-            self.model._blocks,
+            self.model.blocks,
             transformers_insides.cache_argument(self._module),
         )
         return CleanRun(prompt, self.new_forward)
@@ -175,7 +175,7 @@ class Sweep(Tracer):
         finished.add(ended)
 
     def _may_pack(self) -> bool:
-        blocks = len(self.model._blocks)
+        blocks = len(self.model.blocks)
         several = len(self._variants) >= VARIANTS_WORTH_OWN_FORWARDS * len(self._cleans)
         if len(self._cleans) == 1:
             several = len(self._variants) > 1
@@ -358,7 +358,7 @@ class Sweep(Tracer):
 
     def _packs_truly(self, clean: CleanRun) -> bool:
         """Tried once for a model and a number of tokens."""
-        config, known = self._module.config, self.model._packs
+        config, known = self._module.config, self.model._findings.packs
         key = (id(self._module), transformers_insides.attention_of(config), self.tokens)
         if key not in known:
             known[key] = clean.packs_truly()
@@ -437,7 +437,7 @@ class Sweep(Tracer):
             hidden = [clean.hidden(start) for clean in (cleans if several else cleans[:1])]
             known = [each for each in hidden if each is not None]
             if len(known) == len(hidden):
-                blocks = self.model._blocks[:start]
+                blocks = self.model.blocks[:start]
                 common = torch.cat(known) if several else layout.spread(known[0])
                 start_behind(blocks, forward, common)
             batch.run(forward)

@@ -149,5 +149,5 @@ class _InCache:
 def modules_of(model: Any, wanted: Iterable[Any] | None) -> list[Any]:
     """Handles of the wanted modules (handles, paths, names), of every module for `None`."""
     if wanted is None:
-        return [model._handle(path) for path, _ in model._root.named_modules()]
+        return [model._handles.at(path) for path, _ in model._root.named_modules()]
     return [model[each] if isinstance(each, str) else each for each in wanted]

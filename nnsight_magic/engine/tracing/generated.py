@@ -30,7 +30,7 @@ class Generator:
         Raises:
             NoTraceError: no text is being generated.
         """
-        tracer = self._model._running()
+        tracer = self._model._turn.running()
         if not isinstance(tracer, Tracer) or tracer.is_one_forward:
             raise NoTraceError(
                 "generator.output is the text that is being generated.\n"

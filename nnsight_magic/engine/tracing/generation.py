@@ -222,7 +222,7 @@ class GenerationTracer(Tracer):
         began = course.main.began or course.root
         ancestry = course.beginners.get(began, [])
         path = next((path for path, each in course.root.named_modules() if each is began), "")
-        return running.model._handle(path) if len(ancestry) > 1 else running.model
+        return running.model._handles.at(path) if len(ancestry) > 1 else running.model
 
     def advance(self, handle: Tree) -> None:
         """`handle.next()`: this module, and all that were not moved on yet, go to its next step."""

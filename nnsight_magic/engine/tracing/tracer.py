@@ -121,7 +121,7 @@ class Tracer(OlderSpellings):
 
     def _running(self) -> Self:
         """The invoke that is running, where this trace has no run of its own; else this trace."""
-        active = self.model._active
+        active = self.model._turn.active
         is_invoke = isinstance(active, type(self)) and active._parent is self
         return active if is_invoke and self._call is None else self
 
@@ -150,7 +150,7 @@ class Tracer(OlderSpellings):
         if self._grad is None:
             of_parent = self._parent is not None and self._parent._grad
             self._grad = bool(of_parent) or wants_gradients(user_frame())
-        self.model._begin(self, self._parent)
+        self.model._turn.begin(self, self._parent)
         self._course = course = Course(
             self._call or _no_prompt,
             self._root or self.model.module,
@@ -222,7 +222,7 @@ class Tracer(OlderSpellings):
                 self._course = None  # pyright: ignore[reportAttributeAccessIssue]
         finally:
             self._grad_mode.leave()  # behind every switch into the model, which has its own mode
-            self.model._end(self, parent)
+            self.model._turn.end(self, parent)
             self._call = self._again = None
             self._caches.clear()
             watch.end(self)

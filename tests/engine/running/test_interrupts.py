@@ -181,7 +181,7 @@ def test_waiting_for_another_thread_can_be_interrupted(model):
     thread.start()
     began.wait()
     interrupted(lambda: trace_and_write(model), 0.2)
-    assert model._owner == thread.ident
+    assert model._turn.owner == thread.ident
     over.set()
     thread.join()
     assert_untouched(model)
