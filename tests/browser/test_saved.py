@@ -240,7 +240,7 @@ def test_what_needs_the_kernel_says_that_it_is_gone(lab: Lab, tab: Any, with_sta
     expect(large.get_by_role("img").first).to_be_visible()
     large.get_by_role("button", name="statistics").click()
     expect(large.get_by_role("row", name="values")).to_contain_text("9.0 M")
-    assert tab.locator(".jp-OutputArea .nnv [aria-busy=true]").count() == 0
+    assert tab.locator(".nnv [aria-busy=true]").count() == 0
     assert notebook.errors == []
 
 
@@ -302,7 +302,7 @@ def test_every_view_makes_a_page(tab: Any, tmp_path: Path, kind: str) -> None:
     tab.on("console", lambda m: errors.append(m.text) if m.type == "error" else None)
     tab.on("pageerror", lambda error: errors.append(str(error)))
     tab.goto((tmp_path / "view.html").as_uri())
-    expect(tab.locator(".jp-OutputArea .nnv")).to_contain_text(text)
+    expect(tab.locator(".nnv")).to_contain_text(text)
     for button in ("zoom in", "amplify the difference", "statistics"):
         found = tab.get_by_role("button", name=button)
         if found.count():
