@@ -208,3 +208,21 @@ def test_what_is_called_once_is_not_counted():
         assert [
             child for parent in [root, root.model, *parents] for child in called_again(parent)
         ] == []
+
+
+def test_a_class_that_is_given_another_forward_is_looked_at_again(monkeypatch):
+    class Changed(Parent):
+        def forward(self, x):
+            return self.c(self.act(self.a(x)))
+
+    module, x = Changed(), torch.randn(1, SIZE)
+    model = Model(module)
+    assert module.act not in called_again(module)
+    monkeypatch.setattr(Changed, "forward", Twice.forward)
+    assert module.act in called_again(module)
+    with model.trace(x):
+        model.b.output.save()  # between the two calls
+        first = model.act.output.save()
+    assert torch.equal(first, torch.tanh(module.a(x)))
+    monkeypatch.undo()
+    assert module.act not in called_again(module)

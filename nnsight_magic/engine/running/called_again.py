@@ -10,7 +10,7 @@ from __future__ import annotations
 import dis
 import inspect
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from types import CodeType, FunctionType
 
@@ -27,7 +27,8 @@ def called_again(parent: nn.Module) -> list[nn.Module]:
     """
     if isinstance(parent, nn.ModuleList):
         return []
-    once = _once(type(parent)) if _runs_its_class(parent) else frozenset()
+    kind = type(parent)
+    once = _once(kind, kind.forward) if _runs_its_class(parent) else frozenset()
     if once.issuperset(parent._modules) and len({*map(id, parent._modules.values())}) == len(
         parent._modules
     ):
@@ -54,9 +55,12 @@ def _runs_its_class(module: nn.Module) -> bool:
 
 
 @cache
-def _once(kind: type[nn.Module]) -> frozenset[str]:
-    """The names that a class's `forward` reads once, in no loop, and its other methods never."""
-    forward = inspect.unwrap(kind.forward)
+def _once(kind: type[nn.Module], forward: Callable) -> frozenset[str]:
+    """The names that a class's `forward` reads once, in no loop, and its other methods never.
+
+    The function is an argument of its own: a class may be given another `forward` at any time.
+    """
+    forward = inspect.unwrap(forward)
     if not isinstance(forward, FunctionType):
         return frozenset()
     read = Counter(_reads(forward.__code__))
