@@ -163,3 +163,26 @@ class StoreError(NnsightError):
 
 class CannotTravelError(LoadError, TypeError):
     """A model that cannot be pickled; a TypeError too, as Python's own is."""
+
+
+class NotBuiltError(NnsightError):
+    """The front end's code is not there."""
+
+
+# Raised for code of this package that tells the user in its own way.
+
+
+class GoneError(Exception):
+    """A tensor that a view shows is no longer in memory."""
+
+
+class HubAnswer(Exception):
+    """Why the hub's files of a name cannot be had; `str()` is one line.
+
+    Attributes:
+        reached: whether the hub itself answered.
+    """
+
+    def __init__(self, message: str, reached: bool):
+        super().__init__(message)
+        self.reached = reached

@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from nnsight_magic.errors import ModelNotFound
+from nnsight_magic.errors import HubAnswer, ModelNotFound
 from nnsight_magic.loading.demo import HUB_NAME
 from nnsight_magic.loading.found import Found
-from nnsight_magic.loading.hub import HubAnswer, ask_hub, cached_file, cached_names
+from nnsight_magic.loading.hub import ask_hub, cached_file, cached_names
 
 # Names that people write from memory, so that a slip of the pen finds its model.
 WELL_KNOWN = (

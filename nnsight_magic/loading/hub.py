@@ -12,20 +12,10 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from nnsight_magic.errors import HubAnswer
+
 PATIENCE = 8.0
 """Seconds to wait for the hub's answer, the look-up of its address included."""
-
-
-class HubAnswer(Exception):
-    """Why the hub's files of a name cannot be had; `str()` is one line.
-
-    Attributes:
-        reached: whether the hub itself answered.
-    """
-
-    def __init__(self, message: str, reached: bool):
-        super().__init__(message)
-        self.reached = reached
 
 
 def ask_hub(name: str, **options) -> None:

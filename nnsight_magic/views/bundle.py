@@ -16,13 +16,9 @@ from pathlib import Path
 import ipywidgets
 import traitlets
 
-from nnsight_magic.errors import NnsightError
+from nnsight_magic.errors import NotBuiltError
 
 FOLDER = Path(__file__).parent / "static"
-
-
-class NotBuiltError(NnsightError):
-    """The front end's code is not there."""
 
 
 def source(name: str) -> str:

@@ -12,8 +12,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nnsight_magic.errors import BadInputError
-from nnsight_magic.views.data.array import Array, GoneError
+from nnsight_magic.errors import BadInputError, GoneError
+from nnsight_magic.views.data.array import Array
 from nnsight_magic.views.data.held import Held
 from nnsight_magic.views.data.levels import LEVELS, encode
 from nnsight_magic.views.data.pooling import pool

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from torch import nn
@@ -43,10 +43,11 @@ class Site(NamedTuple):
     operation: Operation | None = None
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Touch:
     """A site as the user touched it: what the report lists and errors point to."""
 
+    site: Site = field(repr=False)  # not there any more once the trace is over
     name: str  # "layers[3].mlp"
     kind: str  # "input" or "output"
     step: int
@@ -54,9 +55,12 @@ class Touch:
     parts: tuple[str, ...] = ()  # the real path, ("model", "layers", "3", "mlp")
     wrote: bool = False
     shape: tuple[int, ...] | None = None  # of the value, where it is one tensor
-    # Forgotten when the trace ends: whoever asks for it is in one.
-    site: Site = None  # pyright: ignore[reportAssignmentType]
     called: str | None = None  # where the value has a name of its own, "layers[3].attn.pattern"
+
+    def end(self) -> None:
+        """The trace is over: what is left says what was touched, and keeps no module alive."""
+        if hasattr(self, "site"):
+            del self.site
 
     @property
     def where(self) -> str:

@@ -155,7 +155,7 @@ class Course:
         for pause in self._pauses:
             pause.close()
         for touch in self.report.touches:
-            touch.site = None  # pyright: ignore[reportAttributeAccessIssue]
+            touch.end()
         self._silence.end()
         self._forwards.clear()
         self._pauses.clear()

@@ -501,7 +501,7 @@ class Tracer(OlderSpellings):
         step = self._own_steps.get(module, self.step) if self._own_steps else self.step
         site = Site(module, kind, step, handle.call, handle._operation)
         touch = Touch(
-            handle.name, kind, step, user_line(), handle.parts, site=site, called=handle._called
+            site, handle.name, kind, step, user_line(), handle.parts, called=handle._called
         )
         return touch, ancestry
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from nnsight_magic.errors import BadInputError
+from nnsight_magic.errors import BadInputError, GoneError
 from nnsight_magic.views.data.dense import as_tensor, reader
 from nnsight_magic.views.data.levels import Coded, encode
 from nnsight_magic.views.data.pooling import CHUNK, numbers, pool
@@ -23,10 +23,6 @@ MOST_LOOKED_AT = 1 << 29  # values up to which they can be made to
 MOST_SORTED = 1 << 26  # values of a plane whose columns can be ordered by their norm
 DRAWN = (256, 512)  # blocks of a picture, about
 SOME_PLANES, SOME_VALUES = 8, 1 << 22  # that are looked at for what pictures of a tensor show
-
-
-class GoneError(Exception):
-    """The tensor is no longer in memory."""
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from nnsight_magic.errors import BadInputError
-from nnsight_magic.views.data.array import Array, Ends, GoneError
+from nnsight_magic.errors import BadInputError, GoneError
+from nnsight_magic.views.data.array import Array, Ends
 from nnsight_magic.views.data.held import HELD
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from nnsight_magic.errors import BadInputError
-from nnsight_magic.views.data.array import Ends, GoneError
+from nnsight_magic.errors import BadInputError, GoneError
+from nnsight_magic.views.data.array import Ends
 from nnsight_magic.views.data.colouring import Limits, automatic, outside, standing_out
 from nnsight_magic.views.data.cut import Cut, Window
 from nnsight_magic.views.data.tensor import TensorData

@@ -9,8 +9,7 @@ import ipywidgets
 import numpy as np
 import traitlets
 
-from nnsight_magic.errors import BadInputError
-from nnsight_magic.views.data.array import GoneError
+from nnsight_magic.errors import BadInputError, GoneError
 from nnsight_magic.views.data.heads import SINK, Heads
 from nnsight_magic.views.data.in_blocks import InBlocks
 from nnsight_magic.views.data.levels import pack

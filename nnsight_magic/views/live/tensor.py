@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import traitlets
 
-from nnsight_magic.errors import BadInputError
-from nnsight_magic.views.data.array import PARTS, Array, GoneError
+from nnsight_magic.errors import BadInputError, GoneError
+from nnsight_magic.views.data.array import PARTS, Array
 from nnsight_magic.views.data.dense import as_tensor
 from nnsight_magic.views.data.held import HELD
 from nnsight_magic.views.data.labels import Labels, Vocabulary

@@ -9,8 +9,7 @@ from typing import Any, Protocol
 
 import traitlets
 
-from nnsight_magic.errors import BadInputError
-from nnsight_magic.views.data.array import GoneError
+from nnsight_magic.errors import BadInputError, GoneError
 from nnsight_magic.views.data.module_details import details
 from nnsight_magic.views.data.modules import (
     ModuleNote,

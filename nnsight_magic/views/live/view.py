@@ -18,10 +18,9 @@ import anywidget
 import ipywidgets
 import traitlets
 
-from nnsight_magic.errors import NnsightError
+from nnsight_magic.errors import GoneError, NnsightError
 from nnsight_magic.printable import escape, printable
 from nnsight_magic.views import bundle
-from nnsight_magic.views.data.array import GoneError
 from nnsight_magic.views.live.questions import Questions
 
 Answer = tuple[Mapping[str, Any], list[bytes]]
