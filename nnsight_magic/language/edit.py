@@ -10,7 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from nnsight_magic.engine.editing.edits import Edit, EditError
+from nnsight_magic.engine.editing.edits import Edit
+from nnsight_magic.errors import EditError
 from nnsight_magic.language.keep import Notebook, Saved
 from nnsight_magic.language.problems import Problem
 from nnsight_magic.language.program import Program

@@ -14,9 +14,9 @@ import torch
 from torch import nn
 
 from nnsight_magic import LanguageModel
-from nnsight_magic.engine.editing.edits import EditError
 from nnsight_magic.errors import (
     AlreadyRanError,
+    EditError,
     NoSuchModuleError,
     NoSuchOperationError,
     WrongValueError,

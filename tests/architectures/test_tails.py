@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from nnsight_magic import LanguageModel
-from nnsight_magic.engine.editing.edits import EditError
-from nnsight_magic.errors import WrongValueError
+from nnsight_magic.errors import EditError, WrongValueError
 from tests.architectures import models, reference
 from tests.architectures.test_promises import TEXT
 from tests.hooks import hook_count

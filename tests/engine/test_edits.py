@@ -9,7 +9,7 @@ import torch
 from safetensors import safe_open
 
 from nnsight_magic import LanguageModel
-from nnsight_magic.engine.editing.edits import EditError
+from nnsight_magic.errors import EditError
 from tests.hooks import hooked, hooked_block
 
 IDS = torch.tensor([[1, 2, 3, 4, 5]])

@@ -14,70 +14,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
-from nnsight_magic.engine.editing.block import Computed, Slot
+from nnsight_magic.engine.editing.carrying_out import carry_out
 from nnsight_magic.engine.editing.check import check_index
 from nnsight_magic.engine.editing.file import StoredEdit, StoredWrite, load, store
-from nnsight_magic.engine.editing.index import frozen, to_json, with_change
+from nnsight_magic.engine.editing.index import frozen
+from nnsight_magic.engine.editing.recording import Recorder
+from nnsight_magic.engine.editing.write import OPERATIONS, Write, as_data, checked
 from nnsight_magic.engine.places.attention_values import PARTS, part_of
-from nnsight_magic.engine.places.named_part import NamedPart
 from nnsight_magic.engine.places.own_names import of_user
 from nnsight_magic.engine.running.lifeline import watched_exit
 from nnsight_magic.engine.sites.site import Operation
-from nnsight_magic.engine.values.changes import replaced
-from nnsight_magic.engine.values.containers import (
-    entries,
-    first_argument,
-    is_container,
-    path_of_first,
-)
-from nnsight_magic.engine.values.parts import Parts
-from nnsight_magic.engine.values.value import plain
-from nnsight_magic.engine.values.words import describe, index_text
 from nnsight_magic.errors import EditError, NoSuchEditError, NoSuchModuleError
 
 if TYPE_CHECKING:
     from nnsight_magic.engine.places.handle import Handle
-    from nnsight_magic.engine.places.ports import Editable, Placed, Root
-
-OPERATIONS = ("set", "add", "scale")
-KINDS = ("output", "input", "inputs", *PARTS)
-
-
-@dataclass(frozen=True)
-class Write:
-    """One write of an edit.
-
-    Attributes:
-        path: the module, by its real dotted path.
-        kind: `"output"`, `"input"` (the first argument) or `"inputs"` (`(args, kwargs)`), or a
-            value of the module that has a name of its own, such as `"q"` of an attention.
-        index: what was in the brackets, one item a pair of brackets: `output[0][:, -1]` is
-            `(0, (slice(None), -1))`.
-        operation: `"set"`, `"add"` or `"scale"`.
-        value: a number, or a tensor that broadcasts to the indexed part.
-        call: which call of a module that runs more than once in a forward.
-        inside: an operation of the module, name and number, where a value with a name of its own
-            stands at one (`layers[3].resid_mid`).
-    """
-
-    path: str
-    kind: str
-    index: tuple
-    operation: str
-    value: Any
-    call: int = 0
-    inside: tuple[str, int] | None = None
-
-    def __str__(self) -> str:
-        path = self.path if self.inside is None else "{}.ops.{}[{}]".format(self.path, *self.inside)
-        where = f"{path}.{self.kind}" + "".join(f"[{index_text(each)}]" for each in self.index)
-        sign = {"set": "=", "add": "+=", "scale": "*="}[self.operation]
-        value = self.value
-        if isinstance(value, torch.Tensor):
-            value = f"tensor {tuple(value.shape)}"
-        return f"{where} {sign} {value}"
+    from nnsight_magic.engine.places.ports import Editable, Root
 
 
 @dataclass
@@ -97,7 +48,7 @@ class Edit:
     steps: tuple[int, ...] | None = None
     _model: Root | None = field(default=None, repr=False, compare=False)
     _lifeline: Any = field(default=None, repr=False, compare=False)  # see `lifeline`
-    _recorder: _Recorder | None = field(default=None, repr=False, compare=False)
+    _recorder: Recorder | None = field(default=None, repr=False, compare=False)
     _in_place: bool = field(default=True, repr=False, compare=False)
     _copy: Root | None = field(default=None, repr=False, compare=False)
 
@@ -110,7 +61,7 @@ class Edit:
         model = self._model
         if model is None:
             raise EditError(f"{self.name!r} belongs to no model.\nBegin one with model.edit().")
-        recorder = self._recorder = _Recorder(self)
+        recorder = self._recorder = Recorder(self.writes)
         model._turn.begin(recorder, None)
         if self._in_place:
             return self
@@ -210,7 +161,7 @@ class Edits(Mapping):
             edit = Edit(found.name, [], found.enabled, found.steps, self._model)
             for write in found.writes:
                 self._check_path(write.path, path, write.kind)
-                edit.writes.append(_checked(Write(*write)))
+                edit.writes.append(checked(Write(*write)))
             loaded.append(edit)
         for edit in loaded:
             self._add(edit)
@@ -236,10 +187,10 @@ class Edits(Mapping):
                 part = part_of(handle, write.kind)
                 if part is None:
                     inside = None if write.inside is None else Operation(*write.inside)
-                    change = _carry_out(edit, write, handle.is_block and inside is None)
+                    change = carry_out(edit, write, is_block=handle.is_block and inside is None)
                     forward.edit(handle.ancestors(), kind, change, inside)
                 else:
-                    change = _carry_out(edit, write, part=part)
+                    change = carry_out(edit, write, part=part)
                     forward.edit(part.ancestors(), part.kind, change)
 
     def new_name(self) -> str:
@@ -253,75 +204,6 @@ class Edits(Mapping):
 
     def _remove(self, name: str) -> None:
         self._edits.pop(name, None)
-
-
-class _Recorder:
-    """In the place of a running trace: it notes writes instead of carrying them out."""
-
-    def __init__(self, edit: Edit):
-        self._edit = edit
-        self.changes: list[Computed] = []  # that were computed and are not written yet
-
-    def check_written(self) -> None:
-        """Refuse what was computed and is written nowhere.
-
-        Raises:
-            EditError: there is such a thing.
-        """
-        for change in self.changes:
-            raise change.of.no_value("computed and not written back")
-
-    def read(self, handle: Handle, kind: str, path: tuple = (), raw: bool = False) -> Slot:
-        return Slot(self, handle, "inputs" if kind == "input" else kind)
-
-    def read_input(self, handle: Handle) -> Slot:
-        return Slot(self, handle, "input")
-
-    def read_part(self, place: NamedPart) -> Slot:
-        return Slot(self, place, place.value)
-
-    def write_part(self, place: NamedPart, new: Any) -> None:
-        self.note(place, place.value, (), new)
-
-    def write(self, handle: Handle, kind: str, new: Any, path: tuple = (), raw: bool = False):
-        self.note(handle, "inputs" if kind == "input" else kind, (), new)
-
-    def write_input(self, handle: Handle, new: Any) -> None:
-        self.note(handle, "input", (), new)
-
-    def given_to(self, _handle: Any) -> None:
-        """Nothing: no forward runs, so no module is given anything."""
-
-    def note(self, handle: Placed, kind: str, index: tuple, new: Any) -> None:
-        if handle._operation is not None and not handle._takes_edits:
-            raise EditError(
-                f"{handle.name} is an operation inside a module; an edit writes to what modules "
-                "give and take.\nWrite to the module's output or input, or to it in every trace."
-            )
-        operation, value = "set", new
-        if isinstance(new, Computed):
-            operation, value = new.operation, new.value
-            new.check(handle, kind, index)
-            self.changes = [each for each in self.changes if each is not new]
-        check_index(handle, kind, index)
-        if handle._called is not None and handle.is_block and index and type(index[0]) is int:
-            index = ((index[0],), *index[1:])  # a row, and not the `[0]` of a block's output
-        index = tuple(map(frozen, index))
-        path = handle.handle.path if isinstance(handle, NamedPart) else handle.path
-        data, inside = _data(value), handle._operation
-        write = Write(path, kind, index, operation, data, handle.call, inside)
-        self._edit.writes.append(_checked(write))
-
-    def call(self, handle: Handle, args: tuple, kwargs: dict[str, Any]) -> Any:
-        if handle.is_attached:
-            return getattr(self, handle.name)  # which it has not
-        return handle.module(*args, **kwargs)
-
-    def __getattr__(self, name: str) -> Any:
-        raise EditError(
-            f"An edit records writes, and this is none ({name}).\n"
-            "Write to an output or input: =, +=, -=, *= or /=, with a number or a tensor."
-        )
 
 
 def functional(
@@ -338,85 +220,5 @@ def functional(
     index = () if at is None else (frozen(at),)
     check_index(site, kind, index)
     part_of(site, kind)
-    write = Write(site.path, kind, index, operation, _data(value), site.call)
-    return Edit(name, [_checked(write)], _model=model)
-
-
-def _carry_out(edit: Edit, write: Write, is_block: bool = False, part: NamedPart | None = None):
-    def change(raw: Any, step: int, call: int) -> Any:
-        if call != write.call or (edit.steps is not None and step not in edit.steps):
-            return raw
-        try:
-            return _applied(raw, write, is_block, part)
-        except EditError as error:
-            raise EditError(_not_fitting(edit, write, error.message)) from None
-
-    return change
-
-
-def _not_fitting(edit: Edit, write: Write, why: str) -> str:
-    name = repr(edit.name)
-    return (
-        f"The edit {name}, {write} does not fit what stands there.\n{why}\n"
-        f"Remove it, model.edits[{name}].remove(), or switch it off, .enabled = False."
-    )
-
-
-def _applied(raw: Any, write: Write, is_block: bool, part: NamedPart | None) -> Any:
-    """`raw` with one write; `raw` itself stays as it is."""
-    path, index = [], list(write.index)
-    value = raw
-    if (write.kind if part is None else part.kind) == "input":
-        path = list(path_of_first(*raw) or ())
-        if not path:
-            raise EditError("The module is called without arguments, so it has no input.")
-        value = first_argument(*raw)
-    elif is_block and write.kind == "output":
-        if isinstance(value, torch.Tensor) and value.ndim == 4:  # Gemma-3n
-            raise EditError(
-                f"What the block gives is no (batch, tokens, hidden), but {describe(value)}."
-            )
-        if index and type(index[0]) is int and index[0] == 0:
-            del index[0]
-        if is_container(value):
-            path, value = [0], value[0]
-    if part is not None and part.layout is not None:
-        path.append(part.layout)
-        value = part.layout.take(value)
-    while is_container(value):
-        key = index.pop(0) if index else 0
-        path.append(key)
-        try:
-            value = value[key]
-        except (KeyError, IndexError, TypeError):
-            item = next((k for k, each in entries(value) if isinstance(each, torch.Tensor)), 0)
-            raise EditError(
-                f"What stands there is a {describe(value)} and has no item [{index_text(key)}].\n"
-                f"Name the item first, in brackets of its own: [{item!r}][{index_text(key)}]."
-            ) from None
-    if isinstance(value, torch.Tensor):
-        new = with_change(value, index, write.operation, write.value)
-    else:
-        new = write.value
-    return replaced(raw, tuple(path), new)
-
-
-def _data(value: Any) -> Any:
-    if isinstance(value, Parts):
-        value = value.value
-    if isinstance(value, torch.Tensor):
-        return plain(value.detach()).clone()
-    return value
-
-
-def _checked(write: Write) -> Write:
-    if write.kind not in KINDS or write.operation not in OPERATIONS:
-        raise EditError(f"An edit cannot {write.operation} {write.kind}.")
-    if not isinstance(write.value, torch.Tensor | bool | int | float):
-        raise EditError(
-            f"{write.path}.{write.kind}: an edit writes a number or a tensor.\n"
-            f"Found: {type(write.value).__name__}."
-        )
-    for index in write.index:
-        to_json(index)
-    return write
+    write = Write(site.path, kind, index, operation, as_data(value), site.call)
+    return Edit(name, [checked(write)], _model=model)
