@@ -25,7 +25,8 @@ from nnsight_magic.engine.running.options import check_generation, check_options
 from nnsight_magic.engine.running.scan import Scan, scan
 from nnsight_magic.engine.running.sizes import hidden_size, key_value_heads, query_heads
 from nnsight_magic.engine.tracing.generated import Generator
-from nnsight_magic.engine.tracing.generation import Generation, GenerationTracer
+from nnsight_magic.engine.tracing.generation import GenerationTracer
+from nnsight_magic.engine.tracing.sequences import Generation
 from nnsight_magic.engine.tracing.token_texts import rows_of
 from nnsight_magic.engine.tracing.tracer import Tracer
 from nnsight_magic.engine.values.value import Value

@@ -244,7 +244,7 @@ def _kept(result: Any) -> Any:
     Raises:
         WrongValueError: it runs later, when the sweep's writes are gone.
     """
-    from nnsight_magic.engine.tracing.generation import Generation  # which builds on traces
+    from nnsight_magic.engine.tracing.sequences import Generation  # which builds on traces
     from nnsight_magic.engine.tracing.tracer import Tracer
 
     if isinstance(result, Generation | Tracer):

@@ -379,7 +379,7 @@ class SweptGeneration(GenerationTracer):
 
     def _has_ended(self, variant: TextVariant, step: int) -> bool:
         """Whether all texts of a variant have ended before a step."""
-        ids, ends = self._tokens_at(step) if step else None, self._plan.settings.ends
+        ids, ends = self._tokens_at(step) if step else None, self.plan.settings.ends
         if ids is None or not ends:
             return False
         first = ids.shape[1] - step
@@ -389,7 +389,7 @@ class SweptGeneration(GenerationTracer):
     def _text_of(self, variant: TextVariant) -> Any:
         """Its ids, as the generation would have given them that has these rows alone."""
         ids, begin = self.finished[variant.rows], self._begin
-        ends = torch.tensor(self._plan.settings.ends or [], device=ids.device, dtype=ids.dtype)
+        ends = torch.tensor(self.plan.settings.ends or [], device=ids.device, dtype=ids.dtype)
         ended = torch.isin(ids[:, begin:], ends)
         lengths = [int(row.nonzero()[0]) + 1 if row.any() else len(row) for row in ended]
         return to_save(ids[:, : begin + max(lengths)].clone())
@@ -447,9 +447,9 @@ def _lent(pause: Pause, touch: Touch) -> Pause:
 
 def together(model: Any, plain: GenerationTracer, kwargs: Mapping[str, Any]) -> bool:
     """Whether variants may be rows of one batch, each as it would be by itself."""
-    settings = plain._plan.settings
+    settings = plain.plan.settings
     return not (
-        plain._plan.samples
+        plain.plan.samples
         or plain.rows_of_prompt > 1
         or model.edits.in_force
         or settings.may_be("return_dict_in_generate")
@@ -458,5 +458,5 @@ def together(model: Any, plain: GenerationTracer, kwargs: Mapping[str, Any]) -> 
         or any(kwargs.get(name) is not None for name in _OF_ONE_ROW)
         or filled_among((*plain.inputs.values(), *kwargs.values()))
         or plain.inputs.get("input_ids") is None
-        or plain._plan.settings("stop_strings") is not None
+        or plain.plan.settings("stop_strings") is not None
     )

@@ -90,7 +90,7 @@ def _batches(texts: Texts, plains: Mapping[int, Any]) -> Iterator[list[int]]:
     size = texts.settings.batch_size
     if size is None and ids is not None:
         # A step's logits are of the last position; keys and values are kept of all tokens.
-        length = ids.shape[1] + first._plan.new_tokens
+        length = ids.shape[1] + first.plan.new_tokens
         size = variants_per_batch(texts.model.module, length, ids.shape[0], {"logits_to_keep": 1})
     size = size if size and together(texts.model, first, texts.options) else 1
     numbers = [*plains]
@@ -114,7 +114,7 @@ def _run(texts: Texts, plains: Mapping[int, Any], numbers: list[int], finished: 
         inputs = Inputs(plain.args, dict(plain.inputs), plain.prompts)
         swept = _generation(texts, inputs, {number: plain}, alone=True)
         # Each begins with the same random numbers, as one generation behind one seed does.
-        same = torch.random.fork_rng() if plain._plan.samples else nullcontext()
+        same = torch.random.fork_rng() if plain.plan.samples else nullcontext()
         with same:
             finished.add(_finished(swept, swept.run, finished)[0])
 

@@ -6,74 +6,37 @@ runs in the suspended greenlet; a step begins when the model's own `forward` is 
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
 import torch
-import transformers
-from transformers import GenerationMixin
-from transformers.utils import ModelOutput
 
-from nnsight_magic.engine.running.filled import OnCopies, filled_among
+from nnsight_magic.engine.running.filled import filled_among
 from nnsight_magic.engine.running.forward import Forward
 from nnsight_magic.engine.running.inputs import Inputs
-from nnsight_magic.engine.running.interrupt import interruptible, uninterrupted
-from nnsight_magic.engine.running.lifeline import watched_exit
+from nnsight_magic.engine.running.interrupt import interruptible
 from nnsight_magic.engine.sites.site import Site
-from nnsight_magic.engine.tracing.asked import Asked
 from nnsight_magic.engine.tracing.chosen_steps import ChosenSteps, Steps
+from nnsight_magic.engine.tracing.generate_call import GenerateCall
 from nnsight_magic.engine.tracing.generated import Results, to_save
-from nnsight_magic.engine.tracing.settings_of_generation import Settings, generating, settings_of
+from nnsight_magic.engine.tracing.settings_of_generation import generating
 from nnsight_magic.engine.tracing.step import Step
-from nnsight_magic.engine.tracing.streamed import Streamed
-from nnsight_magic.engine.tracing.texts import LastToken, Texts
 from nnsight_magic.engine.tracing.tracer import Tracer
 from nnsight_magic.engine.values.pause import Pause
 from nnsight_magic.engine.values.value import Value
-from nnsight_magic.errors import (
-    BadInputError,
-    GenerationEndedError,
-    NeverRanError,
-)
+from nnsight_magic.errors import BadInputError, GenerationEndedError, NeverRanError
 
 if TYPE_CHECKING:
     from nnsight_magic.engine.places.ports import Placed, Root, Tree
 
-DEFAULT_NEW_TOKENS = 20
-# Options of `generate` with which a forward is not one new token.
-OTHER_MODES = (
-    "assistant_model",
-    "prompt_lookup_num_tokens",
-    "assistant_early_exit",
-    "custom_generate",
-    "penalty_alpha",
-    "dola_layers",
-    "guidance_scale",
-    "use_mtp",
-    "prefill_chunk_size",
-)
-# What `generate` gives with `return_dict_in_generate`, an item for each step.
-_BY_STEP = {
-    "scores",
-    "logits",
-    "attentions",
-    "hidden_states",
-    "decoder_attentions",
-    "decoder_hidden_states",
-    "cross_attentions",
-}
 _PREPARE = "prepare_inputs_for_generation"
-# What `max_length` is by default before transformers 5, where it means as many new tokens.
-_UNSET_LENGTH = 20 if int(transformers.__version__.split(".")[0]) < 5 else None
 
 
 class GenerationTracer(Tracer):
     """A trace over all forwards of one generation.
 
     Attributes:
+        plan: how transformers' `generate` is called.
         result: the sequences `(batch, tokens)`, prompt included, as transformers' `generate`
             gives them. Inside the block, reading it runs the generation to its end. In an invoke:
             its own; behind several invokes: a list of theirs.
@@ -93,28 +56,28 @@ class GenerationTracer(Tracer):
         again: Callable[..., GenerationTracer] | None = None,
     ):
         module = model.module
-        self._plan = _Plan(module, inputs, kwargs, tokenizer)
+        self.plan = GenerateCall(module, inputs, kwargs, tokenizer)
         super().__init__(
             model,
-            (lambda: self._plan.run(self._course.running()))
+            (lambda: self.plan.run(self._course.running()))
             if inputs.kwargs or inputs.args
             else None,
             prompts=inputs.prompts,
-            inputs=self._plan.inputs,
+            inputs=self.plan.inputs,
             full=full or bool(filled_among(kwargs.values())),
             grad=grad,
-            random=module.training or self._plan.samples,
+            random=module.training or self.plan.samples,
             again=again,
         )
-        self.rows_of_prompt = self._plan.rows_of_prompt
+        self.rows_of_prompt = self.plan.rows_of_prompt
         self._base_step = 0
         self._begin = 0
         self._finished: Any = None
         self._result: Any = None
 
     def _enter(self) -> None:
-        if self._plan.alone is False and self._call is not None:
-            self._plan.refuse_other_modes()
+        if self.plan.alone is False and self._call is not None:
+            self.plan.refuse_other_modes()
         super()._enter()
         root = self._course.root
         # The calls of the model itself count the steps, or those of a model inside that it has
@@ -136,7 +99,7 @@ class GenerationTracer(Tracer):
         forward = self._course.runs_now() if self._course is not None else None
         ids = args[0] if args else kwargs.get("input_ids")
         if forward is not None and isinstance(ids, torch.Tensor):
-            self._plan.texts[forward].prepare(forward.step + 1, ids)
+            self.plan.texts[forward].prepare(forward.step + 1, ids)
 
     @property
     def result(self) -> Value:
@@ -155,8 +118,8 @@ class GenerationTracer(Tracer):
         """What transformers' `generate` gives, as it gives it."""
         if self._finished is None and self._course is not None and self._call is not None:
             main = self._course.main
-            self._finished = self._plan.trimmed(main.finish(), main)
-            self._begin = self._plan.begin(self._finished, main)
+            self._finished = self.plan.trimmed(main.finish(), main)
+            self._begin = self.plan.begin(self._finished, main)
         return self._finished
 
     @property
@@ -173,7 +136,7 @@ class GenerationTracer(Tracer):
         Inside the loop, reads and writes are those of the visited step.
         """
         running = self._running()
-        indices = range(running._base_step, running._plan.new_tokens)
+        indices = range(running._base_step, running.plan.new_tokens)
         return Steps(running._visit(indices), "tracer.steps")
 
     @property
@@ -181,7 +144,7 @@ class GenerationTracer(Tracer):
         """The same for chosen steps: `tracer.iter[2]`, `iter[1:4]`, `iter[[0, 2]]`, `iter[:]`."""
         running = self._running()
         more = "Ask for more with max_new_tokens."
-        return ChosenSteps(running._plan.new_tokens, running._visit, more)
+        return ChosenSteps(running.plan.new_tokens, running._visit, more)
 
     def next(self, count: int = 1) -> GenerationTracer:
         """Every module goes to its next step, as `handle.next()` for one; gives the tracer back."""
@@ -233,7 +196,7 @@ class GenerationTracer(Tracer):
 
     def _tokens_at(self, index: int) -> torch.Tensor | None:
         """The ids `(rows, tokens)` that step `index` was computed from, where they are known."""
-        texts = self._plan.texts.get(self._course.main)
+        texts = self.plan.texts.get(self._course.main)
         return texts.at(index) if texts is not None else None
 
     def _reach(self, handle: Placed, kind: str) -> Pause:
@@ -246,7 +209,7 @@ class GenerationTracer(Tracer):
             raise GenerationEndedError(
                 f"{handle.name}.{kind} at step {step} does not exist: the generation ended with "
                 f"step {main.step}.\nFound: {main.step + 1} steps (0 to {main.step}), "
-                f"{self._plan.new_tokens} new tokens at most.\n"
+                f"{self.plan.new_tokens} new tokens at most.\n"
                 "Ask for more with max_new_tokens, or visit only the steps there are: "
                 "for step in tracer.steps."
             ) from None
@@ -256,246 +219,3 @@ class GenerationTracer(Tracer):
         """The text is what a generation is for: it is finished, unless it is not wanted."""
         if self._full:
             _ = self.finished
-
-
-class _Plan:
-    """How transformers' `generate` is called, and where it has to stop."""
-
-    def __init__(self, module: Any, inputs: Inputs, kwargs: dict, tokenizer: Any):
-        if not hasattr(module, "generate"):
-            raise BadInputError(
-                f"{type(module).__name__} cannot generate text: it has no head for it.\n"
-                "Use trace, or load the model with its head."
-            )
-        self._module = module
-        self.alone = False  # nobody looks into it: transformers' own result is all that is wanted
-        self.settings = setting = settings_of(module, kwargs)
-        # A class of the user's that calls itself in a loop: transformers has no part in that.
-        self._loops_itself = setting.generators == 0
-        self.args, self.inputs = inputs.args, dict(inputs.kwargs)
-        self._kwargs = dict(kwargs)
-        # The step behind the last token is one forward more than transformers would run.
-        # Where the length that may be reached has a say in the tokens (beam search ranks by it,
-        # some models are forced to end there), it must not know of more.
-        self._reorders = setting.beams > 1
-        knows_length = self._reorders or setting("forced_eos_token_id") is not None
-        self._spare = 0 if knows_length else 1
-        # transformers repeats each prompt so often before the first forward.
-        self.rows_of_prompt = max(setting.beams, setting.most("num_return_sequences"))
-        self.samples = setting.may_be("do_sample")
-        self._other_modes = [name for name in OTHER_MODES if setting.may_be(name)]
-        if self._loops_itself:
-            self.new_tokens = kwargs.get("max_new_tokens", sys.maxsize)
-        else:
-            self.new_tokens = _new_tokens(setting, kwargs, self._prompt_length())
-        if not self._loops_itself:
-            self._say_what_is_meant(tokenizer)
-        # By forward: where one goes back, another one writes the text once more from its start.
-        self.texts: WeakKeyDictionary[Forward, Texts] = WeakKeyDictionary()
-        streamer = kwargs.get("streamer")
-        self._streamed = None if streamer is None else Streamed(streamer, self.new_tokens)
-        self._asked = Asked(kwargs, self.new_tokens)
-        known = () if self._loops_itself else ("max_new_tokens", "max_length")
-        rest = {name: value for name, value in self._kwargs.items() if name not in known}
-        self._call = OnCopies(self._generate, inputs.args, {**self.inputs, **rest})
-
-    def _prompt_length(self) -> int:
-        """How many ids there are before the first new one, as `max_length` counts them."""
-        ids = self.inputs.get("input_ids")
-        config = getattr(self._module, "config", None)
-        if getattr(config, "is_encoder_decoder", False):
-            ids = self._kwargs.get("decoder_input_ids")
-            return 1 if ids is None else ids.shape[1]  # the token that the decoder starts with
-        return 0 if ids is None else ids.shape[1]
-
-    def _say_what_is_meant(self, tokenizer: Any) -> None:
-        """Add what transformers would find out itself, and warn of.
-
-        A mask of ones, unless there is padding among the ids: then it makes another one. The end of
-        the text as padding behind it; not for a model with a `generate` of its own, which may say
-        it too.
-        """
-        setting, ids = self.settings, self.inputs.get("input_ids")
-        padding = setting("pad_token_id")
-        masked = "attention_mask" in {**self.inputs, **self._kwargs}
-        if ids is not None and not masked:
-            told_apart = padding is not None and padding not in setting.ends
-            if not (told_apart and bool((ids == padding).any())):
-                self.inputs["attention_mask"] = torch.ones_like(ids)
-        own = isinstance(self._module, GenerationMixin)
-        own = own and type(self._module).generate is not GenerationMixin.generate
-        if padding is None and setting.ends and not own:
-            self._kwargs["pad_token_id"] = setting.ends[0]
-        if setting("stop_strings") is not None:
-            self._kwargs.setdefault("tokenizer", tokenizer)
-
-    def run(self, forward: Forward) -> Any:
-        return self._call(forward)
-
-    def _generate(self, forward: Forward, *args: Any, **kwargs: Any) -> Any:
-        texts = self.texts[forward] = Texts(self._reorders)
-        if self._loops_itself:
-            return self._module.generate(*args, **kwargs)
-        spare = 0 if self.alone else self._spare
-        if not self.alone:
-            if self._streamed is not None:
-                kwargs["streamer"] = self._streamed.of_a_run()
-            kwargs.update(self._asked.of_a_run())
-            steps = partial(_steps_of, forward)
-            kwargs["stopping_criteria"].append(LastToken(self.new_tokens, texts, steps))
-        return self._module.generate(*args, **kwargs, max_new_tokens=self.new_tokens + spare)
-
-    def refuse_other_modes(self) -> None:
-        """Refuse the ways of generating in which a step would not be one new token.
-
-        Raises:
-            BadInputError: names the option.
-        """
-        if self._other_modes:
-            raise BadInputError(
-                f"{', '.join(self._other_modes)}: several tokens are proposed and checked in one "
-                "forward there, or several forwards give one token, so that no step would be one "
-                "new token.\nGenerate without it, or without a block: "
-                "model.generate(prompt, …) as transformers does."
-            )
-
-    def begin(self, result: Any, forward: Forward) -> int:
-        """How many ids of `result` are before the first new one."""
-        texts = self.texts.get(forward)
-        if texts is not None and texts.before is not None:
-            return texts.before
-        ids = self.inputs.get("input_ids", self.args[0] if self.args else None)
-        if not (isinstance(ids, torch.Tensor) and isinstance(result, torch.Tensor)):
-            return 0
-        return ids.shape[-1] if torch.equal(result[..., : ids.shape[-1]], ids) else 0
-
-    def trimmed(self, result: Any, forward: Forward) -> Any:
-        """Without the token that the spare step brought along."""
-        texts = self.texts.get(forward)
-        if texts is None or texts.before is None:
-            return result
-        length = texts.before + self.new_tokens
-        if isinstance(result, torch.Tensor):
-            return result[:, :length]
-        if isinstance(result, ModelOutput):
-            result["sequences"] = result["sequences"][:, :length]
-            for name in _BY_STEP & result.keys():
-                result[name] = result[name][: self.new_tokens]
-        return result
-
-
-class Generation:
-    """What `model.generate(...)` gives: a block to enter, or else the sequences.
-
-    Used in any way but `with`, it generates and stands for the tensor `(batch, tokens)`.
-    """
-
-    def __init__(self, tracer: GenerationTracer):
-        self._tracer = tracer
-        self._done = False
-        self._error: Exception | None = None  # what ended it
-        self._lifeline: Any = None  # see `lifeline`
-
-    @uninterrupted
-    def __enter__(self) -> GenerationTracer:
-        return self._tracer.__enter__()
-
-    @watched_exit
-    @uninterrupted
-    def __exit__(self, kind, error, traceback) -> bool:
-        try:
-            return GenerationTracer.__exit__(self._tracer, kind, error, traceback)
-        finally:
-            self._abandon()
-
-    @uninterrupted
-    def _abandon(self) -> None:
-        self._lifeline = None
-        self._tracer._abandon()
-
-    @property
-    def sequences(self) -> torch.Tensor:
-        """The sequences `(batch, tokens)`; generates them at the first use."""
-        if self._error is not None:
-            raise self._error
-        if not self._done:
-            try:
-                self._generate()
-            except BaseException as error:
-                self._error = error if isinstance(error, Exception) else _cut_short()
-                raise
-            self._done = True
-        return self._tracer.finished
-
-    def _generate(self) -> None:
-        tracer = self._tracer
-        if tracer._call is None:
-            raise BadInputError(
-                "There is nothing to generate from.\n"
-                "Give a prompt: model.generate(prompt, …), or prompts in invokes: "
-                "with model.generate(…) as tracer."
-            )
-        tracer._plan.alone = not tracer.model.edits.in_force
-        with tracer:
-            pass
-
-    # `isinstance(ids, torch.Tensor)` is what tokenizers ask before they decode.
-    __class__ = property(lambda self: torch.Tensor)  # pyright: ignore[reportIncompatibleMethodOverride]
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__") and name != "__array__":
-            raise AttributeError(name)
-        if name == "sequences":  # it has raised an AttributeError of the model's own
-            raise self._error or AttributeError(name)
-        return getattr(self.sequences, name)
-
-    @classmethod
-    def __torch_function__(cls, func, types, args=(), kwargs=None):
-        args = tuple(a.sequences if type(a) is Generation else a for a in args)
-        kwargs = {k: a.sequences if type(a) is Generation else a for k, a in (kwargs or {}).items()}
-        return func(*args, **kwargs)
-
-    def __getitem__(self, index: Any) -> torch.Tensor:
-        return self.sequences[index]
-
-    def __len__(self) -> int:
-        return len(self.sequences)
-
-    def __iter__(self) -> Iterator[torch.Tensor]:
-        return iter(self.sequences)
-
-    def __eq__(self, other: Any) -> Any:
-        return self.sequences == (other.sequences if type(other) is Generation else other)
-
-    __hash__ = object.__hash__
-
-    def __repr__(self) -> str:
-        return repr(self.sequences)
-
-
-def _cut_short() -> Exception:
-    return BadInputError("This generation was interrupted and has no text.\nGenerate it again.")
-
-
-def _steps_of(forward: Forward) -> tuple[int, int]:
-    return forward.step, forward.awaited_step
-
-
-def _new_tokens(setting: Settings, kwargs: dict[str, Any], prompt: int) -> int:
-    """How many tokens to generate, by the rules of transformers' `generate`.
-
-    `max_new_tokens` goes first; `max_length` has the prompt in it, `prompt` ids.
-    """
-    new, length = setting("max_new_tokens"), setting("max_length")
-    if length == _UNSET_LENGTH and kwargs.get("max_length") is None:
-        length = None
-    if new is None:
-        if length is None:
-            return DEFAULT_NEW_TOKENS
-        new = length - prompt
-    if new < 1:
-        raise BadInputError(
-            f"There is nothing to generate: {new} new tokens were asked for.\n"
-            "Give max_new_tokens=1 or more."
-        )
-    return new
