@@ -137,10 +137,6 @@ class Forward:
             self._coroutine, site.module, partial(self._run_watched, site.module)
         )
 
-    def notice(self, module: nn.Module) -> None:
-        """Note in `fired` when a module has run."""
-        self._hook(module, "output")
-
     def listing(self, site: Site) -> Listing | None:
         """The operations of the call that `site` lies in, if it has begun and is watched."""
         return self._listings.get((site.module, site.step, site.call))

@@ -224,7 +224,7 @@ def _close(one: torch.Tensor, other: torch.Tensor) -> bool:
 
 def _seen(model: Root, site: Site, path: tuple, inputs: dict[str, Any]) -> torch.Tensor | None:
     """The value at a site in a forward on these inputs, nothing written; `None` if none comes."""
-    root, bypasses = model._turn.active._course.root, Bypasses()
+    root, bypasses = model._turn.active._forwards.factory.root, Bypasses()
     module_path = model._handles.paths().get(id(site.module))
     if module_path is None or root is not model._root:
         return None

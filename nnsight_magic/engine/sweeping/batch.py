@@ -14,7 +14,7 @@ from nnsight_magic.engine.sites.site import Operation, Site, Touch
 from nnsight_magic.engine.sweeping.clean import CleanRun
 from nnsight_magic.engine.sweeping.layout import NotTokenwise, Packed, Rows, merged
 from nnsight_magic.engine.sweeping.shared import SharedRun, WantedOfShared
-from nnsight_magic.engine.tracing.course import Course
+from nnsight_magic.engine.tracing.forwards import Forwards
 from nnsight_magic.engine.values.changes import Change
 from nnsight_magic.engine.values.containers import entries, is_container
 from nnsight_magic.engine.values.parts import Parts
@@ -54,7 +54,7 @@ class Variant:
         self.pause: Pause | None = None
         self._left: list[Pause] = []
         self.start = 0
-        self.alone: Course | None = None
+        self.alone: Forwards | None = None
         self.result: Any = None
         self.done = False
 

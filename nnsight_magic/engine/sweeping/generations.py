@@ -300,7 +300,7 @@ class SweptGeneration(GenerationTracer):
 
     def _go_on(self) -> bool:
         """Serve who waits, once; whether anybody did."""
-        forward = self._course.main
+        forward = self._forwards.main
         waiting = [variant for variant in self._variants.values() if variant.waits]
         if self._answered(forward, waiting):
             return True
@@ -325,7 +325,7 @@ class SweptGeneration(GenerationTracer):
                 forward.attend(variant.touch.site, variant.ancestry)
                 sites.add(variant.touch.site)
             elif variant.wants_step is not None:
-                beginners = self._course.beginners
+                beginners = self._forwards.factory.beginners
                 sites |= {Site(each, "input", variant.wants_step, 0) for each in beginners}
         forward.run_to_any(sites)
         return True
@@ -410,7 +410,7 @@ class SweptGeneration(GenerationTracer):
             lambda: module(*args, **kwargs),
             module,
             late_write,
-            bypasses=self._course.bypasses,
+            bypasses=self._forwards.factory.bypasses,
             written={},
         )
         self.model.edits.tell(forward)

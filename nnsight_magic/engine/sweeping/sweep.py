@@ -49,7 +49,8 @@ from nnsight_magic.engine.sweeping.size import (
     token_count,
     variants_per_batch,
 )
-from nnsight_magic.engine.tracing.course import Course
+from nnsight_magic.engine.tracing.forward_factory import ForwardFactory
+from nnsight_magic.engine.tracing.forwards import Forwards
 from nnsight_magic.engine.tracing.tracer import Tracer
 from nnsight_magic.engine.values.changes import Change
 from nnsight_magic.engine.values.pause import Pause
@@ -132,7 +133,7 @@ class Sweep(Tracer):
         self._bypasses = Bypasses()
         self.packs = settings.pack and not self.model.edits.in_force and self._may_pack()
         self._scheduler: Coroutine | None = None
-        self._forwards: list[Forward] = []
+        self._of_batches: list[Forward] = []
 
     def _clean_run(self, plain: Tracer) -> CleanRun:
         prompt = Prompt(
@@ -302,7 +303,7 @@ class Sweep(Tracer):
             return shared
         variant = self._by_coroutine.get(current())
         if variant is None:
-            return self._course.reach(touch, ancestry)
+            return self._forwards.reach(touch, ancestry)
         if variant.alone is not None:
             return variant.alone.reach(touch, ancestry)
         if variant.pause is not None and variant.pause.site == touch.site:
@@ -317,21 +318,21 @@ class Sweep(Tracer):
         self.report.touches.append(touch)
         return pause
 
-    def _go_alone(self, variant: Variant) -> Course:
-        """A course of its own, with what the variant wrote so far."""
+    def _go_alone(self, variant: Variant) -> Forwards:
+        """Forwards of its own, with what the variant wrote so far."""
         report, prompt = RunReport(touches=variant.touches), variant.clean.prompt
-        course = Course(
+        factory = ForwardFactory(
             self._call_on(prompt.args, prompt.inputs),
             self._module,
             report,
             grad=self._settings.grad,
             bypasses=self._bypasses,
         )
-        course.written.update(variant.written)
+        factory.written.update(variant.written)
         if self.model.edits.in_force:
-            course.prepare.append(self.model.edits.tell)
-        variant.alone = course
-        return course
+            factory.prepare.append(self.model.edits.tell)
+        variant.alone = Forwards(factory, report)
+        return variant.alone
 
     # ── the batches ──────────────────────────────────────────────────────────────────────
 
@@ -471,7 +472,7 @@ class Sweep(Tracer):
             written={},
             grad=grad,
         )
-        self._forwards.append(forward)
+        self._of_batches.append(forward)
         if layout is None:
             self.model.edits.tell(forward)
         elif isinstance(layout, Rows):
@@ -497,9 +498,9 @@ class Sweep(Tracer):
             variant.close()
         for clean in (*self._cleans, *(run.clean for run in self._shared)):
             clean.close()
-        for forward in self._forwards:
+        for forward in self._of_batches:
             forward.cancel()
-        self._forwards.clear()
+        self._of_batches.clear()
         self._bypasses.close()
         self._by_coroutine.clear()
 

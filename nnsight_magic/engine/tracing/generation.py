@@ -59,7 +59,7 @@ class GenerationTracer(Tracer):
         self.plan = GenerateCall(module, inputs, kwargs, tokenizer)
         super().__init__(
             model,
-            (lambda: self.plan.run(self._course.running()))
+            (lambda: self.plan.run(self._forwards.running()))
             if inputs.kwargs or inputs.args
             else None,
             prompts=inputs.prompts,
@@ -79,10 +79,11 @@ class GenerationTracer(Tracer):
         if self.plan.alone is False and self._call is not None:
             self.plan.refuse_other_modes()
         super()._enter()
-        root = self._course.root
+        factory = self._forwards.factory
+        root = factory.root
         # The calls of the model itself count the steps, or those of a model inside that it has
         # generate for it.
-        self._course.beginners = beginners = generating(root)
+        factory.beginners = beginners = generating(root)
 
         def tell(forward: Forward) -> None:
             for module, ancestry in beginners.items():
@@ -90,13 +91,13 @@ class GenerationTracer(Tracer):
                 forward.beginners.add(module)
                 if hasattr(type(module), _PREPARE):
                     hands_on = module is root and len(beginners) > 1
-                    self._course.bypasses.listen(module, _PREPARE, self._hear, hands_on)
+                    factory.bypasses.listen(module, _PREPARE, self._hear, hands_on)
 
-        self._course.prepare.append(tell)
+        factory.prepare.append(tell)
 
     def _hear(self, args: tuple, kwargs: dict) -> None:
         """Tell the model which ids its next step is computed from."""
-        forward = self._course.runs_now() if self._course is not None else None
+        forward = self._forwards.factory.runs_now() if self._forwards is not None else None
         ids = args[0] if args else kwargs.get("input_ids")
         if forward is not None and isinstance(ids, torch.Tensor):
             self.plan.texts[forward].prepare(forward.step + 1, ids)
@@ -116,8 +117,8 @@ class GenerationTracer(Tracer):
     @property
     def finished(self) -> Any:
         """What transformers' `generate` gives, as it gives it."""
-        if self._finished is None and self._course is not None and self._call is not None:
-            main = self._course.main
+        if self._finished is None and self._forwards is not None and self._call is not None:
+            main = self._forwards.main
             self._finished = self.plan.trimmed(main.finish(), main)
             self._begin = self.plan.begin(self._finished, main)
         return self._finished
@@ -155,7 +156,7 @@ class GenerationTracer(Tracer):
 
     def _visit(self, indices: Iterable[int]) -> Iterator[Step]:
         for index in indices:
-            if self._course.main.step < index and not self._run_to_step(index):
+            if self._forwards.main.step < index and not self._run_to_step(index):
                 return
             self.step = self._base_step = index
             self._own_steps.clear()
@@ -163,14 +164,15 @@ class GenerationTracer(Tracer):
 
     def _run_to_step(self, index: int) -> bool:
         """Run on to where a step begins; whether there is one."""
-        main = self._course.main
-        sites = {Site(module, "input", index, 0) for module in self._course.beginners}
+        main = self._forwards.main
+        sites = {Site(module, "input", index, 0) for module in self._forwards.factory.beginners}
         if not main.finished and main.run_to_any(sites) is not None:
             return True
         if main.step < 0:
+            kind = type(self._forwards.factory.root).__name__
             raise BadInputError(
-                f"No step of this generation was seen: {type(self._course.root).__name__}.generate "
-                "runs something else than the model or a model inside that can generate.\n"
+                f"No step of this generation was seen: {kind}.generate runs "
+                "something else than the model or a model inside that can generate.\n"
                 "Read its modules without steps, or trace the module that it runs."
             )
         return False
@@ -179,12 +181,12 @@ class GenerationTracer(Tracer):
     def speaker(self) -> Tree:
         """The module whose every call is a step: the model, or one inside that generates for it."""
         running = self._running()
-        course = running._course
-        if len(course.beginners) > 1 and course.main.step < 0:
+        main, factory = running._forwards.main, running._forwards.factory
+        if len(factory.beginners) > 1 and main.step < 0:
             running._run_to_step(0)
-        began = course.main.began or course.root
-        ancestry = course.beginners.get(began, [])
-        path = next((path for path, each in course.root.named_modules() if each is began), "")
+        began = running._forwards.main.began or factory.root
+        ancestry = factory.beginners.get(began, [])
+        path = next((path for path, each in factory.root.named_modules() if each is began), "")
         return running.model._handles.at(path) if len(ancestry) > 1 else running.model
 
     def advance(self, handle: Tree) -> None:
@@ -196,14 +198,14 @@ class GenerationTracer(Tracer):
 
     def _tokens_at(self, index: int) -> torch.Tensor | None:
         """The ids `(rows, tokens)` that step `index` was computed from, where they are known."""
-        texts = self.plan.texts.get(self._course.main)
+        texts = self.plan.texts.get(self._forwards.main)
         return texts.at(index) if texts is not None else None
 
     def _reach(self, handle: Placed, kind: str) -> Pause:
         try:
             return super()._reach(handle, kind)
         except NeverRanError:
-            main, step = self._course.main, self._own_steps.get(handle.module, self.step)
+            main, step = self._forwards.main, self._own_steps.get(handle.module, self.step)
             if not main.finished or step <= main.step:
                 raise
             raise GenerationEndedError(

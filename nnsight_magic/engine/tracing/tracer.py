@@ -23,7 +23,9 @@ from nnsight_magic.engine.sites.report import RunReport
 from nnsight_magic.engine.sites.site import BOTH, Site, Touch
 from nnsight_magic.engine.tracing.cache import Cache, modules_of
 from nnsight_magic.engine.tracing.chosen_steps import ChosenSteps, Steps
-from nnsight_magic.engine.tracing.course import Course
+from nnsight_magic.engine.tracing.extent import describe_extent
+from nnsight_magic.engine.tracing.forward_factory import ForwardFactory
+from nnsight_magic.engine.tracing.forwards import Forwards
 from nnsight_magic.engine.tracing.invoke import Invoke, Invokes
 from nnsight_magic.engine.tracing.own_calls import OwnCalls
 from nnsight_magic.engine.tracing.token_texts import TextsOfRun
@@ -40,7 +42,6 @@ from nnsight_magic.errors import BadInputError, NeverRanError, WrongValueError
 if TYPE_CHECKING:
     from nnsight_magic.engine.places.named_part import NamedPart
     from nnsight_magic.engine.places.ports import Placed, Root, Tree
-    from nnsight_magic.engine.places.standard_names import StandardNames
 
 
 class Tracer(OlderSpellings):
@@ -88,7 +89,7 @@ class Tracer(OlderSpellings):
         self._call, self._root, self._full, self._grad = call, root, full, grad
         self._random, self._shortcut, self._again = random, shortcut, again
         # Whoever asks for it is inside the block.
-        self._course: Course = None  # pyright: ignore[reportAttributeAccessIssue]
+        self._forwards: Forwards = None  # pyright: ignore[reportAttributeAccessIssue]
         self._parent: Tracer | None = None
         self._invokes = Invokes()
         self._invoked: list[Tracer] = []
@@ -128,7 +129,7 @@ class Tracer(OlderSpellings):
     @property
     def wrote(self) -> bool:
         """Whether the block has changed the forward so far."""
-        return any(touch.wrote for touch in self.report.touches) or self._course.wrote
+        return any(touch.wrote for touch in self.report.touches) or self._forwards.wrote
 
     # ── the block ────────────────────────────────────────────────────────────────────────
 
@@ -151,19 +152,19 @@ class Tracer(OlderSpellings):
             of_parent = self._parent is not None and self._parent._grad
             self._grad = bool(of_parent) or wants_gradients(user_frame())
         self.model._turn.begin(self, self._parent)
-        self._course = course = Course(
+        factory = ForwardFactory(
             self._call or _no_prompt,
             self._root or self.model.module,
             self.report,
             grad=bool(self._grad),
-            shortcut=self._shortcut,
             random=self._random,
         )
-        course.written.update(self._written_before)
+        self._forwards = Forwards(factory, self.report, shortcut=self._shortcut)
+        factory.written.update(self._written_before)
         edits = self.model.edits.in_force
         if edits:
-            course.run_everything()  # what is remembered was computed without them
-            course.prepare.append(self.model.edits.tell)
+            self._forwards.run_everything()  # what is remembered was computed without them
+            factory.prepare.append(self.model.edits.tell)
             names = ", ".join(edit.name for edit in edits)
             self.report.notices.append(f"Edits in force: {names}.")
         self._began = time.perf_counter()
@@ -178,11 +179,11 @@ class Tracer(OlderSpellings):
             if kind is None:
                 watch.deliver()
                 self._leave()
-                self._course.check_unseen_writes()
+                self._forwards.check_unseen_writes()
             elif error is not None:
-                self._course.explain(error)
+                self._forwards.explain(error)
                 explain(error)
-            self._course.describe_extent(self.model.names, self.model.block_count)
+            self._describe_extent()
         except BaseException as late:
             error = late
             raise
@@ -192,6 +193,10 @@ class Tracer(OlderSpellings):
                 fold_frames(error)
         return stopped
 
+    def _describe_extent(self) -> None:
+        main, root = self._forwards.last, self._forwards.factory.root
+        describe_extent(self.report, main, root, self.model.names, self.model.block_count)
+
     def stop(self) -> None:
         """End the forward here and leave the block; what follows in the block does not run."""
         raise _Stopped(self)
@@ -200,7 +205,7 @@ class Tracer(OlderSpellings):
     def _leave(self) -> None:
         """The block is over: run what is still wanted."""
         if self._full and self._call is not None:
-            self._course.main.finish()
+            self._forwards.main.finish()
 
     def _close(self) -> None:
         """Cancel and unhook everything, whatever happened; an interrupt waits until it is done.
@@ -208,18 +213,19 @@ class Tracer(OlderSpellings):
         What is put away is forgotten afterwards, not before: an exception may rise in between, and
         then this is called again.
         """
-        course, parent = self._course, self._parent
+        forwards, parent = self._forwards, self._parent
         try:
-            if course is not None:
+            if forwards is not None:
                 if parent is not None and self not in parent._invoked:
-                    course.settle()
-                    parent._invokes.add(Invoke(self.prompts, course.written, self.of_all_prompts))
+                    forwards.settle()
+                    writes = forwards.factory.written
+                    parent._invokes.add(Invoke(self.prompts, writes, self.of_all_prompts))
                     parent._invoked.append(self)
                     parent.report.forwards += self.report.forwards
-                course.close()
+                forwards.close()
                 self.own_calls.close()
                 self.report.seconds = time.perf_counter() - self._began
-                self._course = None  # pyright: ignore[reportAttributeAccessIssue]
+                self._forwards = None  # pyright: ignore[reportAttributeAccessIssue]
         finally:
             self._grad_mode.leave()  # behind every switch into the model, which has its own mode
             self.model._turn.end(self, parent)
@@ -303,8 +309,8 @@ class Tracer(OlderSpellings):
         return cache
 
     def _fill_cache(self, tell: Callable[[Forward], None]) -> None:
-        self._course.run_everything()
-        tell(self._course.main)
+        self._forwards.run_everything()
+        tell(self._forwards.main)
         self._full = True
 
     def show_passing(
@@ -324,7 +330,7 @@ class Tracer(OlderSpellings):
                     handle.module, "output", lambda site, value, h=handle: seen(h, site, value)
                 )
 
-        self._course.prepare.append(tell)
+        self._forwards.factory.prepare.append(tell)
 
     @property
     def iter(self) -> ChosenSteps[Any]:
@@ -397,7 +403,7 @@ class Tracer(OlderSpellings):
         So reading one head's result after another, each by way of what the head gives, runs nothing
         again. It can be read there, and no longer written.
         """
-        pause = self._course.main.pause if self._course.started else None
+        pause = self._forwards.main.pause if self._forwards.started else None
         site = Site(handle.module, "output", self.step, handle.call, BOTH)
         if pause is None or pause.site != site:
             return None
@@ -419,7 +425,7 @@ class Tracer(OlderSpellings):
     def skip(self, handle: Tree, value: Any) -> None:
         """Do not run a module: `value` is what it gives."""
         touch, ancestry = self._touch(handle, "output")
-        main, module, given = self._course.main, handle.module, []
+        main, module, given = self._forwards.main, handle.module, []
         if handle.is_block:
             self._check_layout(handle, ancestry, value)
 
@@ -448,7 +454,7 @@ class Tracer(OlderSpellings):
         block = ancestry[-1]
         layout = layout_of(block)
         if layout is None:
-            raw = self._course.look(
+            raw = self._forwards.look(
                 Site(block, "output", max(self.step, 0), 0), ancestry, handle.name
             )
             layout = None if raw is None else learn(block, raw)
@@ -506,18 +512,7 @@ class Tracer(OlderSpellings):
         return touch, ancestry
 
     def _reach_site(self, touch: Touch, ancestry: list[nn.Module]) -> Pause:
-        return self._course.reach(touch, ancestry)
-
-
-def _place_is_known(names: StandardNames, path: str) -> bool:
-    """Whether the tree tells if a module runs before the blocks, in one, or behind them."""
-    layers = names.layers
-    return (
-        layers is None
-        or path in ("", names.embed, names.norm, names.unembed, layers)
-        or path.startswith(f"{layers}.")
-        or layers.startswith(f"{path}.")
-    )
+        return self._forwards.reach(touch, ancestry)
 
 
 class _Stopped(BaseException):

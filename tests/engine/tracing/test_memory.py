@@ -92,8 +92,9 @@ def test_a_value_keeps_nothing_of_the_run_alive(model, hf):
         with model.trace(IDS) as tracer:
             hidden = model.layers[1].mlp.output.save()
             parts = model.layers[2].attn.output
-            course, run = weakref.ref(tracer._course), weakref.ref(tracer._course.main)
-        assert course() is None
+            forwards = weakref.ref(tracer._forwards)
+            run = weakref.ref(tracer._forwards.main)
+        assert forwards() is None
         assert run() is None
         assert activations[0]() is None
         trace = weakref.ref(tracer)

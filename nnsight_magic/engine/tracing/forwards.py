@@ -1,4 +1,4 @@
-"""Which forward serves which touch.
+"""The forwards of one trace, and which of them serves which touch.
 
 A trace has a main forward, whose end is the end of the trace. A site that it has left behind is
 read by a second one, which runs from the start with the writes made so far; that one is kept
@@ -8,24 +8,17 @@ depends on it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import nn
 
 from nnsight_magic.engine.memory.shortcut import Shortcut
-from nnsight_magic.engine.places.standard_names import StandardNames
-from nnsight_magic.engine.running.bypass import Bypasses
-from nnsight_magic.engine.running.coroutine import current
 from nnsight_magic.engine.running.forward import Forward
-from nnsight_magic.engine.running.randomness import Drawing, Redrawing
 from nnsight_magic.engine.sites.report import RunReport
 from nnsight_magic.engine.sites.site import Site, Touch
 from nnsight_magic.engine.tracing.explain import never_ran, no_such_operation, numpy_lent, too_late
-from nnsight_magic.engine.tracing.order import runs_before
-from nnsight_magic.engine.tracing.silence import Silence
-from nnsight_magic.engine.values.changes import Change
+from nnsight_magic.engine.tracing.forward_factory import ForwardFactory
+from nnsight_magic.engine.tracing.order import has_passed
 from nnsight_magic.engine.values.gradients import NOT_RECORDED
 from nnsight_magic.engine.values.pause import Pause
 from nnsight_magic.errors import AlreadyRanError, NeverRanError, NoSuchOperationError
@@ -37,80 +30,56 @@ NO_GRADIENT_BETWEEN = (
 )
 
 
-class Course:
+class Forwards:
     """The forwards of one trace, and the order in which sites were touched.
 
     Args:
-        call: runs the model on the prepared inputs, once.
-        root: the module whose calls are the steps.
+        factory: begins them.
         report: filled as things happen.
-        grad: record for autograd.
         shortcut: where blocks may be left out that are known from earlier forwards.
-        bypasses: those of a larger run that this one is part of.
-        random: whether a second forward has to draw the random numbers of the first.
     """
 
     def __init__(
-        self,
-        call: Callable[[], Any],
-        root: nn.Module,
-        report: RunReport,
-        *,
-        grad: bool,
-        shortcut: Shortcut | None = None,
-        bypasses: Bypasses | None = None,
-        random: bool = False,
+        self, factory: ForwardFactory, report: RunReport, *, shortcut: Shortcut | None = None
     ):
-        self.root = root
-        self.beginners: dict[nn.Module, list[nn.Module]] = {root: [root]}  # of steps; see Forward
-        self.report = report
-        self.bypasses = bypasses if bypasses is not None else Bypasses()
-        self._own_bypasses = bypasses is None
+        self.factory, self.report = factory, report
         self._looks_back = bool(report.touches)  # values were handed out before it began
-        self.written: dict[Site, list[Change]] = {}
-        self.prepare: list[Callable[[Forward], None]] = []  # called with every new forward
-        self._call, self._grad, self._shortcut = call, grad, shortcut
+        self._shortcut = shortcut
         self._main: Forward | None = None
-        self._behind: Forward | None = None
-        self._forwards: list[Forward] = []
+        self._behind: Forward | None = None  # the second one, of what the main one has left behind
         self._pauses: list[Pause] = []
-        self._counted: list[nn.Module] = []  # blocks
         self._reopened: list[Pause] = []  # left behind, and written since: see `_still_ahead`
         self._order: set[tuple[Site, Site]] = set()  # what was seen to run before what
-        self._drawing = Drawing() if random else None
-        self._silence = Silence(self._runs_here)
 
     @property
     def started(self) -> bool:
+        """Whether a forward was begun."""
         return self._main is not None
 
     @property
     def main(self) -> Forward:
         """The forward whose end is the end of the trace."""
         if self._main is None:
-            self._main = self._new_forward()
+            self._main = self.factory.begin(self._late_write)
         if self._reopened:
             self._settle_reopened()
         return self._main
 
     @property
+    def last(self) -> Forward | None:
+        """The same, where one was begun."""
+        return self._main
+
+    @property
     def wrote(self) -> bool:
         """Whether something was written, also at the sites where forwards are paused now."""
-        return bool(self.written) or any(
-            forward.pause is not None and forward.pause.written for forward in self._forwards
+        return bool(self.factory.written) or any(
+            forward.pause is not None and forward.pause.written for forward in self.factory.begun
         )
 
-    def _runs_here(self) -> bool:
-        return self.runs_now() is not None
-
-    def runs_now(self) -> Forward | None:
-        """The forward out of which this is called, if it is out of one."""
-        here = current()
-        return next((forward for forward in self._forwards if forward.runs_in(here)), None)
-
     def running(self) -> Forward:
-        """The same, or the main one."""
-        return self.runs_now() or self.main
+        """The forward out of which this is called; the main one, if it is out of none."""
+        return self.factory.runs_now() or self.main
 
     def reach(self, touch: Touch, ancestry: list[nn.Module]) -> Pause:
         """Bring a forward to the touched site; `ancestry` goes from the root to its module.
@@ -123,8 +92,8 @@ class Course:
         if pause.note(touch):
             self.report.touches.append(touch)
         if first:
-            if len(self._forwards) > 1:
-                stopped = next(each for each in self._forwards if each.pause is pause)
+            if len(self.factory.begun) > 1:
+                stopped = next(each for each in self.factory.begun if each.pause is pause)
                 behind = (each.site for each in self._pauses if each.site not in stopped.fired)
                 self._order.update((touch.site, site) for site in behind)
             self._pauses.append(pause)
@@ -133,13 +102,14 @@ class Course:
     def settle(self) -> None:
         """Note what was written at the sites where forwards are paused."""
         self._settle_reopened()
-        for standing in self._forwards:
+        for standing in self.factory.begun:
             standing.settle()
 
     def _settle_reopened(self) -> None:
         for pause in self._reopened:
             if changes := pause.pending():
-                self.written[pause.site] = [*self.written.get(pause.site, ()), *changes]
+                written = self.factory.written
+                written[pause.site] = [*written.get(pause.site, ()), *changes]
         self._reopened.clear()
 
     def run_everything(self) -> None:
@@ -148,22 +118,15 @@ class Course:
 
     def close(self) -> None:
         """End every forward, take every hook away, let go of every value."""
-        for forward in self._forwards:
-            forward.cancel()
-        if self._own_bypasses:
-            self.bypasses.close()
+        self.factory.close()
         for pause in self._pauses:
             pause.close()
         for touch in self.report.touches:
             touch.end()
-        self._silence.end()
-        self._forwards.clear()
         self._pauses.clear()
         self._reopened.clear()
         self._order.clear()
-        self.written = {}
-        self.prepare.clear()
-        self._main = self._behind = self._call = self._shortcut = self._drawing = None
+        self._main = self._behind = self._shortcut = None
 
     def _ahead(self, touch: Touch, ancestry: list[nn.Module]) -> Pause | None:
         """Run a forward on to the touched site, if one has it still ahead."""
@@ -173,15 +136,14 @@ class Course:
             if forward.pause is not None and forward.pause.site == site:
                 return forward.pause
         for forward in forwards:
-            ahead = not (
-                forward.finished or site in forward.fired or self._has_passed(forward, touch)
-            )
+            behind = forward.finished or site in forward.fired
+            ahead = not (behind or has_passed(forward, touch, self.factory.root))
             if ahead and forward is not main:
                 main.settle()
             pause = self._run_to(forward, touch, ancestry) if ahead else None
             if pause is not None:
                 self._pass_in_others(forward, touch)
-                if self._looks_back or len(self._forwards) > 1:
+                if self._looks_back or len(self.factory.begun) > 1:
                     pause.passer = self._passer(forward)
                     if forward is not main and (main.finished or pause.passer is None):
                         self._take_over(forward)
@@ -195,7 +157,7 @@ class Course:
         """A forward from the start, for a site that every running one has left behind."""
         operation = touch.site.operation
         self.settle()  # the site may come after writes at the pauses of others
-        forward = self._new_forward()
+        forward = self.factory.begin(self._late_write)
         pause = self._run_to(forward, touch, ancestry)
         if pause is None:
             self._check_operation(forward, touch)
@@ -220,7 +182,7 @@ class Course:
             after = "when its module was running, and operations are counted from the start of it"
         self.report.notices.append(
             f"{touch.where} was read {after}: the forward was run again as far as there."
-            + (NO_GRADIENT_BETWEEN if self._grad else "")
+            + (NO_GRADIENT_BETWEEN if self.factory.grad else "")
         )
         return pause
 
@@ -233,13 +195,13 @@ class Course:
         """
         if touch.site.operation is None:
             return
-        for forward in self._forwards:
+        for forward in self.factory.begun:
             if forward is reached_by:
                 continue
             after = forward.pause is not None and forward.pause.site in reached_by.fired
             if not after:
                 forward.fired.add(touch.site)
-            elif forward is self._behind and self._has_passed(forward, touch):
+            elif forward is self._behind and has_passed(forward, touch, self.factory.root):
                 forward.cancel()
                 self._behind = None
 
@@ -257,19 +219,7 @@ class Course:
 
     def look(self, site: Site, ancestry: list[nn.Module], name: str) -> Any:
         """What a module gives, by a forward of its own that ends there; `None` if it never runs."""
-        drawing, self._drawing = self._drawing, None
-        try:
-            with torch.random.fork_rng():
-                forward = self._new_forward()
-                try:
-                    forward.attend(site, ancestry)
-                    pause = forward.run_to(site)
-                    raw = None if pause is None else pause.part(())
-                finally:
-                    self._forwards.remove(forward)
-                    forward.cancel()
-        finally:
-            self._drawing = drawing
+        raw = self.factory.look(site, ancestry, self._late_write)
         self.report.notices.append(
             f"What {name} returns was not known: a forward was run as far as there to see."
         )
@@ -278,66 +228,16 @@ class Course:
     def _run_to(self, forward: Forward, touch: Touch, ancestry: list[nn.Module]) -> Pause | None:
         """Let a forward run on to a site, past blocks that are known from earlier forwards."""
         if touch.kind == "input":
-            self.bypasses.watch(ancestry[-1])  # the user may skip the module having seen its input
+            # The user may skip the module having seen its input.
+            self.factory.bypasses.watch(ancestry[-1])
         forward.attend(touch.site, ancestry)
         # It may not know yet what was touched by way of another forward.
-        if self._looks_back or len(self._forwards) > 1:
+        if self._looks_back or len(self.factory.begun) > 1:
             for earlier in self.report.touches:
                 forward.attend(earlier.site)
-        if self._shortcut is not None and not self._grad:
+        if self._shortcut is not None and not self.factory.grad:
             self._shortcut.take(forward, touch, self.report)
         return forward.run_to(touch.site)
-
-    def _new_forward(self) -> Forward:
-        if not self._forwards:
-            self._silence.begin()
-        if self._grad and self.root.training and self.bypasses.keep_activations(self.root):
-            self.report.notices.append(
-                "Gradient checkpointing is off in this trace: what is written in a block would be "
-                "missing when the backward pass runs it again."
-            )
-        drawing = self._drawing
-        if drawing is not None and self._forwards:
-            drawing = Redrawing(drawing)
-        assert self._call is not None, "no forward begins when the trace is over"
-        forward = Forward(
-            self._call,
-            self.root,
-            self._late_write,
-            bypasses=self.bypasses,
-            written=self.written,
-            grad=self._grad,
-            drawing=drawing,
-        )
-        self._forwards.append(forward)
-        self.report.forwards += 1
-        for site in self.written:
-            forward.attend(site)
-        for tell in self.prepare:
-            tell(forward)
-        return forward
-
-    def _has_passed(self, forward: Forward, touch: Touch) -> bool:
-        """Whether the forward has left the site behind, as far as the module tree tells."""
-        pause, site = forward.pause, touch.site
-        if pause is None:
-            return False
-        if site.step != pause.site.step:
-            return site.step < pause.site.step
-        if pause.touch is None:
-            return False
-        here, there = pause.touch.parts, touch.parts
-        if here[: len(there)] == there:  # it is paused inside the touched module, or at it
-            if site.operation is None:
-                return site.kind == "input"
-            if here == there and pause.site.operation is None:
-                return pause.site.kind == "output"
-            return forward.listing(site) is None
-        if there[: len(here)] == here:  # the touched module is inside the one it is paused at
-            if pause.site.operation is not None:
-                return forward.has_left(site, there[len(here) :], pause.site.module)
-            return pause.site.kind == "output"
-        return runs_before(there, here, self.root)
 
     def _check_operation(self, forward: Forward, touch: Touch) -> None:
         """Say at once that a module that has run has no such operation."""
@@ -345,7 +245,7 @@ class Course:
         if listing is not None and listing.complete and touch.site not in forward.fired:
             raise NoSuchOperationError(no_such_operation(touch, listing.counts()))
 
-    # ── what goes wrong, and how far it ran ──────────────────────────────────────────────
+    # ── what goes wrong ──────────────────────────────────────────────────────────────────
 
     def _passer(self, forward: Forward) -> Touch | None:
         """The first touch whose value was handed out and that `forward` has still ahead."""
@@ -405,70 +305,8 @@ class Course:
         `torch.autograd.backward` asks nobody before it fails, unlike the method of tensors.
         """
         no_graph = type(error) is RuntimeError and "does not require grad" in str(error)
-        if no_graph and not self._grad:
+        if no_graph and not self.factory.grad:
             error.add_note(NOT_RECORDED)
         lent = [pause.describe() for pause in self._pauses if pause.lent]
         if isinstance(error, ValueError) and "read-only" in str(error) and lent:
             error.add_note(numpy_lent(lent[0]))
-
-    def count_blocks(self, blocks: list[nn.Module]) -> None:
-        """Note from here on which of the decoder blocks have run.
-
-        A module beside the blocks may run before them, after them or in between: rotary embeddings,
-        what blocks share. The module tree does not tell how far the forward was then.
-        """
-        if self._counted:
-            return
-        self._counted = blocks
-
-        def tell(forward: Forward) -> None:
-            for block in blocks:
-                forward.notice(block)
-
-        self.prepare.append(tell)
-        for forward in self._forwards:
-            tell(forward)
-
-    def describe_extent(self, names: StandardNames, blocks: int) -> None:
-        """Fill in how far the main forward came, told from where it stands."""
-        report = self.report
-        report.blocks, main = blocks, self._main
-        if main is None:
-            report.stopped_at = "the start"
-        else:
-            reached = range(self._blocks_reached(main, names))
-            known = [block for block in reached if block in main.left_out]
-            report.ran = tuple(block for block in reached if block not in main.left_out)
-            report.blocks_run, report.blocks_skipped = len(report.ran), len(known)
-            if known:
-                after = known[-1] + 1
-                report.resumed_at = f"layers[{after}]" if after < blocks else "norm"
-
-    def _blocks_reached(self, main: Forward, names: StandardNames) -> int:
-        pause, report, layers = main.pause, self.report, names.layers
-        at_operation = pause is not None and pause.site.operation is not None
-        if pause is None or (
-            pause.site.module is self.root and pause.site.kind == "output" and not at_operation
-        ):
-            return report.blocks
-        touch = pause.touch
-        report.stopped_at = touch.where if touch else f"step {pause.site.step}"
-        path = ".".join(touch.parts) if touch else ""
-        index = names.block_index(path)
-        if index is not None:
-            inside = at_operation or not names.is_block(path)
-            return index + (inside or pause.site.kind == "output")
-        if self._counted:
-            fired, step = main.fired, pause.site.step
-            ran = [Site(block, "output", step, 0) in fired for block in self._counted]
-            return sum(ran)
-        holds_blocks = layers is not None and (not path or layers.startswith(f"{path}."))
-        if at_operation and layers is not None and holds_blocks and touch:
-            below = layers.split(".")[len(touch.parts) :]
-            paths = ((*below, str(block)) for block in range(report.blocks))
-            module = pause.site.module
-            return sum(main.has_left(pause.site, each, module) for each in paths)
-        behind = path in (names.norm, names.unembed) or (
-            holds_blocks and pause.site.kind == "output" and not at_operation
-        )
-        return report.blocks if behind else 0
