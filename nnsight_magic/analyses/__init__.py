@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from nnsight_magic.analyses.attention_patterns import attention as attention
     from nnsight_magic.analyses.attention_shown import Attention as Attention
     from nnsight_magic.analyses.attribution import attribute as attribute
+    from nnsight_magic.analyses.audit_shown import Audit as Audit
+    from nnsight_magic.analyses.auditing import audit as audit
     from nnsight_magic.analyses.direct_attribution import dla as dla
     from nnsight_magic.analyses.lens_fitting import fit_lens as fit_lens
     from nnsight_magic.analyses.lens_maps import LensMap as LensMap
@@ -50,6 +52,7 @@ _HOMES = {
     "Attention": "attention_shown",
     "attention": "attention_patterns",
     "Along": "result",
+    "Audit": "audit_shown",
     "Axis": "points",
     "Grid": "points",
     "Lens": "lens_shown",
@@ -59,6 +62,7 @@ _HOMES = {
     "Store": "store",
     "ablate": "ablation",
     "attribute": "attribution",
+    "audit": "auditing",
     "dla": "direct_attribution",
     "fit_lens": "lens_fitting",
     "grid": "points",

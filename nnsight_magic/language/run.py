@@ -38,8 +38,12 @@ class Outcome:
         where = touch.where.partition(" at step ")[0]
         found = list(self.touched.get(where, ()))
         if touch.wrote:
-            writers = {each.path.partition(".")[0] for each in program.touches if each.writes}
-            found = [name for name in found if name.partition(".")[0] in writers]
+            writes = [each for each in program.touches if each.writes]
+            written = {f"{each.path}.{each.kind}" for each in writes}
+            prompts = {each.path.partition(".")[0] for each in writes}
+            exact = [name for name in found if name in written]
+            # Where the cell writes it otherwise than it is called, by its prompt alone.
+            found = exact or [name for name in found if name.partition(".")[0] in prompts]
         if where == "output" and "logits" in program.trace_names:
             where = "logits"
         return found or [where]
@@ -67,6 +71,7 @@ def run(
         with trace as tracer:
             outcome.report = tracer.report
             scope = Scope(tracer, namespace, names, show)
+            outcome.touched = scope._touched
             tracer.reads = scope._sources.read
             outcome.rows = prompt_rows(tracer, names)
             with bound_scope(namespace, scope), at_hand(program, namespace, scope, names):
@@ -75,7 +80,6 @@ def run(
                 outcome.last = at_end(tracer)
     finally:
         if scope is not None:
-            outcome.touched = scope._touched
             scope._end_step()  # the one in which the cell was left by an error
             scope._gather()
         saved = {each.name: each for each in notebook.leave()}

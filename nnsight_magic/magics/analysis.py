@@ -250,7 +250,7 @@ def asked(magic: str, line: Line, variable: str, model: Any, namespace: Mapping[
         variable,
         prompts,
         names,
-        ", ".join(map(_literal, prompts)) if kind.pair else _written(line, inputs, names),
+        ", ".join(map(_literal, prompts)) if kind.pair else literal_of(line, inputs, names),
         several,
         arguments,
         kind.view(line),
@@ -294,7 +294,7 @@ def _no_prompt(line: Line) -> None:
         raise OptionError("--induction makes its own prompt, of random tokens; leave out the other")
 
 
-def _written(line: Line, inputs: Any, names: tuple[str, ...]) -> str:
+def literal_of(line: Line, inputs: Any, names: tuple[str, ...]) -> str:
     """The prompts as Python writes them; a notebook's variable by its name."""
     if inputs is None:
         return ""

@@ -11,7 +11,7 @@ from IPython.core.completer import CompletionContext, SimpleCompletion, context_
 
 from nnsight_magic.errors import NnsightError
 from nnsight_magic.language.complete import Candidate, Completions, complete
-from nnsight_magic.magics.options import CELLS, OPTIONS, Piece, split
+from nnsight_magic.magics.options import CELLS, LINES_TOO, OPTIONS, Piece, split
 from nnsight_magic.printable import printable
 
 _MAGIC = re.compile(r"^\s*(%{1,2})(\w+)\s?(.*)$")
@@ -72,7 +72,7 @@ def completions(text: str, line_number: int, column: int, magics: Any) -> Comple
     before = lines[line_number][:column]
     here = _MAGIC.match(lines[line_number])
     if here and here[2] in OPTIONS and len(before) > here.start(3) - 1:
-        if (here[2] in CELLS) == (here[1] == "%%"):
+        if (here[2] in CELLS) == (here[1] == "%%") or here[2] in LINES_TOO:
             return on_line(here[2], before[here.start(3) :], magics)
         return None
     head = next((m for m in map(_MAGIC.match, lines[:line_number]) if m and m[2] in CELLS), None)

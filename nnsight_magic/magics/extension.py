@@ -13,6 +13,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.magic import (
     Magics,
     cell_magic,
+    line_cell_magic,
     line_magic,
     magics_class,
     no_var_expand,
@@ -21,7 +22,7 @@ from IPython.display import display
 from traitlets import Bool, Int, Unicode
 
 from nnsight_magic.analyses.opening import RUNNERS
-from nnsight_magic.errors import CellError, NnsightError, OptionError
+from nnsight_magic.errors import BadInputError, CellError, NnsightError, OptionError
 from nnsight_magic.front_end import shows_views
 from nnsight_magic.language.names import SWEEP_NAMES
 from nnsight_magic.magics.errors_shown import show_cell_error, show_from_cell
@@ -78,6 +79,8 @@ class NNsightMagic(Magics):
         self.shapes = Shapes()
         self._clean_runs: Any = None
         self._unfinished: Any = None  # sweeps that were stopped
+        # What `%audit` is of: the magic, its line, its body, and where it stands.
+        self._last_cell: tuple[str, str, str, CellPlace] | None = None
         RUNNERS[:] = [self._run_point]
 
     @property
@@ -163,6 +166,8 @@ class NNsightMagic(Magics):
                 )
             self.models.namespace = self.shell.user_ns
             name, model = self.models.find(read.model)
+        if magic != "edit":
+            self._last_cell = magic, line, body, place
         if magic == "edit":
             return self._record_edit(name, model, read, body, place, line)
         if magic == "sweep":
@@ -403,6 +408,47 @@ class NNsightMagic(Magics):
         __tracebackhide__ = True
         return self._analyse("dla", line)
 
+    @no_var_expand
+    @line_cell_magic("audit")
+    def audit_magic(self, line: str, cell: str | None = None) -> Any:
+        __tracebackhide__ = True
+        if cell is None:
+            return self._audit(line, self._last_cell, "%audit")
+        place = place_of(self.shell, "audit", line, cell)
+        return self._audit(line, ("audit", line, cell, place), place.title)
+
+    def _audit(self, line: str, cell: tuple[str, str, str, CellPlace] | None, where: str) -> Any:
+        """Audits a cell, or the last one; gives what it found."""
+        __tracebackhide__ = True
+        with self._errors_of_line("audit", line, where):
+            read = self._read("audit", line)
+            if read is None:
+                return None
+            from nnsight_magic.magics import auditing
+            from nnsight_magic.magics.cell import prepare
+
+            self.models.namespace = self.shell.user_ns
+            text = None if cell is None else auditing.CellOf(*cell)
+            asked = auditing.asked(text, read, self, self._transform)
+            if read.code:
+                print(auditing.code(asked))
+                return None
+            prepared = prepare(asked)
+        try:
+            found = auditing.run(prepared)
+        except BadInputError as error:
+            raise show_cell_error(
+                line_error("audit", line, error, where), where, self.colour
+            ) from None
+        except BaseException as error:
+            show_from_cell(error, self.shell)
+            raise
+        if read.output:
+            self.shell.user_ns[read.output] = found
+        if not read.quiet and not read.view:
+            print(found.text())
+        return found if read.view and not read.quiet else None
+
     def _analyse(self, magic: str, line: str) -> Any:
         """Runs the analysis of that name; gives what it found, or `None` where nothing is shown."""
         __tracebackhide__ = True
@@ -511,6 +557,6 @@ class NNsightMagic(Magics):
 for _name in ("trace", "generate"):
     getattr(NNsightMagic, _name).__doc__ = help_text(_name)
 _LINES = ("model", "models", "saved", "runs", "edits", "about")
-_ANALYSES = ("ablate", "attention", "attribute", "dla", "lens", "patch")
+_ANALYSES = ("ablate", "attention", "audit", "attribute", "dla", "lens", "patch")
 for _name in ("sweep", "edit", *_LINES, *_ANALYSES):
     getattr(NNsightMagic, f"{_name}_magic").__doc__ = help_text(_name)

@@ -83,7 +83,8 @@ PLACES = (
 )  # fmt: skip
 ALIGN = Option("align", "text", "same: go by the tokens that both prompts have", metavar="same")
 
-CELLS = ("trace", "generate", "edit", "sweep")  # the magics of whole cells
+CELLS = ("trace", "generate", "edit", "sweep", "audit")  # the magics of whole cells
+LINES_TOO = ("audit",)  # those of them that are lines too
 
 OPTIONS: dict[str, tuple[Option, ...]] = {
     "trace": (*SHARED[:5], FULL, *SHARED[5:]),
@@ -125,6 +126,7 @@ OPTIONS: dict[str, tuple[Option, ...]] = {
     ),
     "runs": (),
     "about": (),
+    "audit": ANALYSIS,
     "attention": (
         Option("induction", "flag", "run on repeated random tokens, and score induction heads"),
         Option("repeated", "number", "how many random tokens are repeated", "n", "N"),
@@ -183,6 +185,7 @@ SUMMARY = {
     "edit": "Make an edit, writes that every later run carries out: %%edit silence",
     "edits": "List the model's edits, switch, remove, store or load them: %edits silence --off",
     "about": "Show what a module is: %about layers[3].mlp, or layers[3].mlp? in any cell.",
+    "audit": 'Check what writes do: %audit, of the last cell; %%audit "…" instead of %%trace',
     "attention": 'What the heads attend to: %attention "Mary and John", %attention --induction',
     "lens": 'The logit lens of a prompt: %lens "The Eiffel Tower is in the city of" -a " Paris"',
     "patch": 'Patch every place: %patch clean="…" corrupt="…" -a " Paris" --versus " Rome"',
@@ -455,6 +458,7 @@ def help_text(magic: str) -> str:
         "saved": "%saved [NAME …] [--drop]",
         "runs": "%runs [A B]",
         "about": "%about PATH",
+        "audit": '%audit [options]   (of the last cell; or %%audit "PROMPT" above a cell)',
         "attention": '%attention "PROMPT" [options]   (or --induction instead of a prompt)',
         "lens": '%lens "PROMPT" [--answer TEXT] [options]',
         "patch": '%patch clean="PROMPT" corrupt="PROMPT" --answer TEXT [options]',
@@ -491,7 +495,8 @@ def _is_number(word: str) -> bool:
 
 def line_error(magic: str, line: str, error: Exception, where: str) -> CellError:
     """The error of a magic's line, shown with the line as a cell's error is."""
-    written = f"{'%%' if magic in CELLS else '%'}{magic} {line}".rstrip()
+    cell = magic in CELLS and where != f"%{magic}"
+    written = f"{'%%' if cell else '%'}{magic} {line}".rstrip()
     word = re.search(r"'([^']+)'", str(error))
     start = written.find(word[1]) if word else -1
     span = Span(1, 0, len(magic) + 2)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from nnsight_magic.views.data.modules import describe as describe
     from nnsight_magic.views.data.strips import Step as Step
     from nnsight_magic.views.data.strips import likeliest as likeliest
+    from nnsight_magic.views.live.checks import ChecksView as ChecksView
     from nnsight_magic.views.live.comparison import CompareView as CompareView
     from nnsight_magic.views.live.comparison import compare as compare
     from nnsight_magic.views.live.heads import HeadsView as HeadsView
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "COLOUR_MAPS": "still.colour_maps",
+    "ChecksView": "live.checks",
     "CompareView": "live.comparison",
     "GridView": "live.tokens",
     "HeadsView": "live.heads",

@@ -114,6 +114,7 @@ def test_prompts_come_from_variables_files_and_chats(shell, tmp_path):
         ('%ablate "Hello" -a 7 --how mean --over nothing', "no variable 'nothing'"),
         ('%ablate "Hello" -a 7 --how banana', "'banana'"),
         ('%dla "Hello" -a 7 --by layer', "found 'layer'"),
+        ("%audit", "no cell has run yet"),
     ],
 )
 def test_what_is_wrong_with_a_line_is_said_at_it(shell, line, words):

@@ -17,9 +17,11 @@ import numpy as np
 import torch
 
 from nnsight_magic.views import ModuleNote, compare, describe, show
+from nnsight_magic.views.data.checks import Check, Checked
 from nnsight_magic.views.data.points import Along, Points
 from nnsight_magic.views.data.strips import Step, TokenStrip
 from nnsight_magic.views.data.two_texts import two_texts
+from nnsight_magic.views.live.checks import ChecksView
 from nnsight_magic.views.live.heads import HeadsView
 from nnsight_magic.views.live.points import PointsView
 from nnsight_magic.views.live.steps import StepsView
@@ -98,8 +100,11 @@ def every_kind() -> dict[str, View]:
     effect = show(VALUES, "effect", axes=("layer", "head"))
     points = PointsView(effect, points_of_values(), Asked())
     points.of, points.opened = [0, 1], [tensor]
+    found = [Check("stands", "holds", "all finite"), Check("stays", "fails", "it moves")]
+    checks = ChecksView("audit", [Checked("h (line 2)", found)], tensor, notices=["n"])
     all_kinds = [
         trace,
+        checks,
         grid,
         heads,
         points,
@@ -166,6 +171,7 @@ def states() -> dict[str, dict[str, Any]]:
     names[f"IPY_MODEL_{views['grid'].selection.model_id}"] = "IPY_MODEL_selection"
     names[f"IPY_MODEL_{views['heads'].selection.model_id}"] = "IPY_MODEL_selection"
     names[f"IPY_MODEL_{views['points'].selection.model_id}"] = "IPY_MODEL_selection"
+    names[f"IPY_MODEL_{views['checks'].selection.model_id}"] = "IPY_MODEL_selection"
     names[f"IPY_MODEL_{views['points'].map.model_id}"] = "IPY_MODEL_map"
     names[f"IPY_MODEL_{views['heads'].large.model_id}"] = "IPY_MODEL_large"
     for part in ("first", "second", "difference"):

@@ -14,6 +14,7 @@ import torch
 from nnsight_magic.results.as_html import html as result_html
 from nnsight_magic.results.record import Extent, Prediction, PromptResult, RunModel, RunRecord
 from nnsight_magic.views import (
+    ChecksView,
     GridView,
     HeadsView,
     Step,
@@ -27,6 +28,7 @@ from nnsight_magic.views import (
     tokens_view,
     tree_view,
 )
+from nnsight_magic.views.data.checks import Check, Checked
 from nnsight_magic.views.data.two_texts import two_texts
 from nnsight_magic.views.display import still_bundle
 from nnsight_magic.views.live.view import View as Base
@@ -63,6 +65,7 @@ KINDS: dict[str, Callable[[], Any]] = {
     "tensor": lambda: show(torch.randn(9, 9), "resid"),
     "tree": lambda: tree_view(torch.nn.Sequential(torch.nn.Linear(3, 4)), "net"),
     "points": lambda: points_view(Asked()),
+    "checks": lambda: ChecksView("audit", [Checked("h", [Check("stays", "fails", "it moves")])]),
     "several": lambda: show({"a": torch.eye(9), "b": torch.eye(3)}, "kept"),
 }
 

@@ -1,4 +1,5 @@
 // The kinds of views that there are, by the name that a model gives its kind.
+import { ChecksView } from "./checks/checks";
 import { CompareView } from "./compare/compare";
 import { register } from "./core/view";
 import { HeadsView } from "./heads/heads";
@@ -20,5 +21,6 @@ export function registerAll(): void {
   register("points", PointsView);
   register("steps", StepsView);
   register("compare", CompareView);
+  register("checks", ChecksView);
   register("trace", TraceView);
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import nn
 
@@ -56,6 +56,7 @@ class Touch:
     wrote: bool = False
     shape: tuple[int, ...] | None = None  # of the value, where it is one tensor
     called: str | None = None  # where the value has a name of its own, "layers[3].attn.pattern"
+    layouts: tuple[Any, ...] = ()  # of parts that were written and have a layout of their own
 
     def end(self) -> None:
         """The trace is over: what is left says what was touched, and keeps no module alive."""

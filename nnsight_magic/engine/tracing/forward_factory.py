@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from nnsight_magic.engine.sites.report import RunReport
 from nnsight_magic.engine.sites.site import Site
 from nnsight_magic.engine.tracing.silence import Silence
 from nnsight_magic.engine.values.changes import Change
+from nnsight_magic.engine.values.containers import copy_tree
 from nnsight_magic.engine.values.pause import Pause
 
 LateWrite = Callable[[Pause], str | None]  # why a write at a pause comes too late
@@ -109,6 +110,40 @@ class ForwardFactory:
                     forward.cancel()
         finally:
             self._drawing = drawing
+
+    def run_again(
+        self, written: Mapping[Site, list[Change]], edits: Callable[[Forward], None] | None
+    ) -> tuple[Any, dict[Site, Any]]:
+        """A forward from start to end with these writes in place of the trace's; it is none of it.
+
+        Random numbers are drawn from the same beginning each time; no gradients are recorded.
+
+        Args:
+            written: in any order.
+            edits: has the forward carry out the model's edits, where there are some.
+
+        Returns:
+            What the model gives, and what flows on at each of these sites, the writes included.
+        """
+        bypasses, seen, left = Bypasses(), {}, set(written)
+        assert self._call is not None, "no forward begins when the trace is over"
+        forward = Forward(
+            self._call, self.root, lambda pause: None, bypasses=bypasses, written=dict(written)
+        )
+        try:
+            for site in written:
+                forward.attend(site)
+            if edits is not None:
+                edits(forward)
+            with torch.random.fork_rng():
+                torch.manual_seed(0)
+                while left and (pause := forward.run_to_any(set(left))) is not None:
+                    seen[pause.site] = copy_tree(pause.part(()))
+                    left.discard(pause.site)
+                return forward.finish(), seen
+        finally:
+            forward.cancel()
+            bypasses.close()
 
     def runs_now(self) -> Forward | None:
         """The forward out of which this is called, if it is out of one."""

@@ -283,8 +283,8 @@ class TextsOfRun:
 
 def prompt_rows(tracer: Any, names: tuple[str, ...] = ()) -> tuple[PromptRow, ...]:
     """The rows of a trace's batch, each with its own tokens, padding left out."""
-    ids = tracer.input_ids
-    return () if ids is None else rows_of(ids, tracer.attention_mask, tracer.model.tokenizer, names)
+    ids, tokenizer = tracer.input_ids, getattr(tracer.model, "tokenizer", None)
+    return () if ids is None else rows_of(ids, tracer.attention_mask, tokenizer, names)
 
 
 def rows_of(

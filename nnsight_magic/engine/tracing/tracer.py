@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
@@ -31,6 +31,7 @@ from nnsight_magic.engine.tracing.own_calls import OwnCalls
 from nnsight_magic.engine.tracing.token_texts import TextsOfRun
 from nnsight_magic.engine.tracing.traceback import fold_frames
 from nnsight_magic.engine.tracing.wants_gradients import wants_gradients
+from nnsight_magic.engine.tracing.written import Written, written_in
 from nnsight_magic.engine.values.changes import Change
 from nnsight_magic.engine.values.containers import path_of_first
 from nnsight_magic.engine.values.fit import fit
@@ -344,6 +345,25 @@ class Tracer(OlderSpellings):
     def barrier(self, count: int) -> Callable[[], None]:
         """Accepted for programs that wait for each other elsewhere; blocks run in order here."""
         return lambda: None
+
+    # ── looking back at what was written ─────────────────────────────────────────────────
+
+    def written(self) -> list[Written]:
+        """What the block has written so far, a site at a time, as it was first written."""
+        self._forwards.settle()
+        return written_in(self._forwards.factory.written, self.report.touches)
+
+    def run_again(self, written: Mapping[Site, list[Change]]) -> tuple[Any, dict[Site, Any]]:
+        """The model run once more from its start, with these writes in place of the block's.
+
+        Args:
+            written: by site, as `Written.changes`; a change may be a function of what stands there.
+
+        Returns:
+            What the model gives, and what flows on at each of these sites.
+        """
+        edits = self.model.edits
+        return self._forwards.factory.run_again(written, edits.tell if edits.in_force else None)
 
     # ── touching ─────────────────────────────────────────────────────────────────────────
 

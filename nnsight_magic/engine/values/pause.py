@@ -344,6 +344,8 @@ class Pause:
         self.age += 1
         if touch is not None:
             touch.wrote = True
+            if layout is not None and layout not in touch.layouts:
+                touch.layouts = (*touch.layouts, layout)
         # A later change of the same place, or of all that it lies in, makes this one idle.
         self.changes = [(p, v) for p, v in self.changes if p[: len(path)] != path]
         self.changes.append((path, new))

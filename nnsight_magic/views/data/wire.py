@@ -154,6 +154,16 @@ class NoteForm(TypedDict, total=False):
     n: Literal[1]
 
 
+# -- checks -----------------------------------------------------------------------------------
+
+
+class CheckedForm(TypedDict):
+    """What was checked of one thing: for each check its state, its name and what was found."""
+
+    title: str
+    checks: list[tuple[str, str, str]]
+
+
 # -- questions --------------------------------------------------------------------------------
 
 

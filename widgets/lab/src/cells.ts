@@ -1,7 +1,7 @@
 // From the panel into the notebook: text at the cursor, new cells, a cell by its text.
 import { type Cell, NotebookActions, type NotebookPanel } from "@jupyterlab/notebook";
 
-const OURS = /^\s*%%(trace|generate|edit|sweep)\b/m;
+const OURS = /^\s*%%(trace|generate|edit|sweep|audit)\b/m;
 
 /** Whether a cell is one in which a path is written as the trace's names have it. */
 export const isOurs = (source: string) => OURS.test(source);

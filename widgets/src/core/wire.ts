@@ -128,3 +128,12 @@ export interface Reply {
   gone?: boolean;
   again?: number[];
 }
+
+/** Whether a check holds; `none` where it does not apply. */
+export type CheckState = "holds" | "warns" | "fails" | "none";
+
+/** What was checked of one thing: for each check its state, its name and what was found. */
+export interface CheckedForm {
+  title: string;
+  checks: [CheckState, string, string][];
+}
