@@ -97,10 +97,10 @@ def quoted(text: str) -> str:
     """A prompt on the line of a magic: a literal of Python in which nothing is replaced.
 
     >>> print(quoted('{"a": $b}'))
-    '{{"a": {'$'}b}}'
+    '{{"a": {chr(36)}b}}'
     """
     held = text.replace("{", "{{").replace("}", "}}")
-    held = re.sub(r"\$(?=\w)", "{'$'}", held)
+    held = re.sub(r"\$(?=\w)", "{chr(36)}", held)  # without quotes, which `repr` would escape
     literal = json.dumps(held, ensure_ascii=False)
     return literal if '"' not in held and literal.isprintable() else repr(held)
 

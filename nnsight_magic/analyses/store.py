@@ -29,12 +29,16 @@ class Store:
     Attributes:
         manifest: what the activations are of: model, sites, positions, dtypes.
 
-    >>> from nnsight_magic import analyses
-    >>> store = analyses.Store("runs/cities")
+    >>> import tempfile
+    >>> from nnsight_magic import LanguageModel, analyses
+    >>> texts = ["The Eiffel Tower is in Paris", "The Colosseum is in Rome"]
+    >>> folder = tempfile.mkdtemp()
+    >>> _ = analyses.stream(LanguageModel("demo"), texts, folder, layers=[10])
+    >>> store = analyses.Store(folder)
     >>> store.rows.head(2)
-       text  position  token
-    0     0         5  Paris
-    1     1         5   Rome
+       text  position   token
+    0     0         6   Paris
+    1     1         6    Rome
     """
 
     def __init__(self, path: str | PathLike[str]):

@@ -77,10 +77,11 @@ def stream(
         StoreError: the folder holds something else, or another process is writing there.
         CannotTravelError: with `on`, the model has no name by which a worker could load it.
 
+    >>> import tempfile
     >>> from nnsight_magic import LanguageModel, analyses
-    >>> model = LanguageModel("demo")
+    >>> model, folder = LanguageModel("demo"), tempfile.mkdtemp()
     >>> texts = ["The Eiffel Tower is in Paris", "The Colosseum is in Rome"]
-    >>> store = analyses.stream(model, texts, "runs/cities", layers=[10, 20])
+    >>> store = analyses.stream(model, texts, folder, layers=[10, 20])
     >>> store.load(layer=10).shape
     torch.Size([2, 576])
     """

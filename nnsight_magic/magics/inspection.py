@@ -103,7 +103,7 @@ def _is_code(text: str) -> bool:
 def only_questions(body: str) -> list[str]:
     """The paths that a cell asks about, where it does nothing else; else none.
 
-    >>> only_questions("%about grid\n\n%about layers[3]")
+    >>> only_questions("%about grid" + chr(10) + "%about layers[3]")
     ['grid', 'layers[3]']
     """
     lines = [line.strip() for line in body.splitlines() if line.strip()]

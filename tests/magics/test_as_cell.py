@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import random
 import re
@@ -11,6 +12,7 @@ import torch
 
 from nnsight_magic import LanguageModel, analyses
 from nnsight_magic.analyses import Along, with_axes
+from nnsight_magic.analyses.cell_of_point import quoted
 from nnsight_magic.errors import BadInputError
 from tests.architectures import models
 from tests.magics.conftest import PROMPT
@@ -368,3 +370,13 @@ def test_without_its_model_a_point_is_only_written(shell, tiny, tiny_tokenizer):
     with pytest.raises(BadInputError, match="not here"):
         view.answers["open"]({"at": [0, 0]})
     assert view.answers["cell"]({"at": [0, 0]})[0]["text"].startswith("%%trace")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['{"a": $b}', "it's $b", "\"x\" 'y' $b {b}", "$5 and ${b}", '\\$b "q"', "$$b", "{b}", "a\tb\n"],
+)
+def test_a_prompt_on_a_line_stays_what_it_is(bare, text: str) -> None:
+    """IPython replaces `$b` and `{b}` there by variables."""
+    bare.ns["b"] = "REPLACED"
+    assert ast.literal_eval(bare.ip.var_expand(quoted(text))) == text
