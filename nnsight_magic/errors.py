@@ -162,7 +162,13 @@ class StoreError(NnsightError):
 
 
 class CannotTravelError(LoadError, TypeError):
-    """A model that cannot be pickled; a TypeError too, as Python's own is."""
+    """A model, or what a function uses, that cannot be pickled; a TypeError too, as Python's own.
+
+    Attributes:
+        variable: the user's variable that it is about; `None` where it is about no single one.
+    """
+
+    variable: str | None = None
 
 
 class NotBuiltError(NnsightError):

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from nnsight_magic.analyses.result import with_axes as with_axes
     from nnsight_magic.analyses.store import Store as Store
     from nnsight_magic.analyses.streaming import stream as stream
-    from nnsight_magic.analyses.swept import sweep as sweep
+    from nnsight_magic.analyses.sweeping import sweep as sweep
 
 # Where each name is at home; `dir(analyses)` lists them.
 _HOMES = {
@@ -74,7 +74,7 @@ _HOMES = {
     "patch": "patching",
     "path_patch": "paths",
     "stream": "streaming",
-    "sweep": "swept",
+    "sweep": "sweeping",
     "with_axes": "result",
 }
 __all__ = sorted(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll]

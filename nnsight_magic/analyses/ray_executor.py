@@ -14,6 +14,8 @@ class RayExecutor(Executor):
 
     def __init__(self, ray: Any, **options: Any):
         self._ray, self._options = ray, options
+        # As Python's own executors call it: how many jobs run at a time.
+        self._max_workers = max(1, int(ray.cluster_resources().get("CPU", 1)))
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         task = self._ray.remote(call)  # Ray takes a function alone, and `fn` may be a partial one

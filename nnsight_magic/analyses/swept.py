@@ -1,12 +1,4 @@
-"""A function of a trace at every point of a grid, its numbers with named axes.
-
-def patch(layer, position, clean):
-    model.layers[layer].output[:, position] = clean.layers[layer].output[:, position]
-    return model.logits[0, -1, paris] - model.logits[0, -1, rome]
-
-points = grid(layer=model.layers, position=range(9))
-effect = sweep(model, corrupt, patch, points, references={"clean": prompt})
-"""
+"""A sweep's points and what came of them, also of one that was stopped or is under way."""
 
 from __future__ import annotations
 
@@ -62,6 +54,11 @@ class Swept:
     def failed(self) -> dict[int, Exception]:
         """The points that failed, by number."""
         return {n: each for n, each in self.results.items() if isinstance(each, Exception)}
+
+    def waiting(self, numbers: Sequence[int] | None = None) -> list[int]:
+        """Those of these points, of all by default, that have no result yet."""
+        asked = range(len(self.grid)) if numbers is None else numbers
+        return [number for number in asked if number not in self.results]
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -152,68 +149,6 @@ class Swept:
         return found
 
 
-def sweep(
-    model: Any,
-    prompt: Any,
-    function: Callable[..., Any],
-    points: Grid,
-    *,
-    references: Mapping[str, Any] | None = None,
-    baseline: bool = True,
-    batch_size: int | None = None,
-    pack: bool = True,
-    grad: bool = False,
-    keep_going: bool = False,
-    progress: bool | Callable[[HowFar], None] = True,
-    **kwargs: Any,
-) -> Any:
-    """Run a function of a trace at every point of a grid.
-
-    Args:
-        model: a `LanguageModel`.
-        prompt: what points run on; not looked at where an axis of the grid is of prompts.
-        function: called with a point's places, and with `references` by their names; it reads and
-            writes values like the body of a trace. What it returns is measured: a number, a tensor,
-            or a dict of them by name.
-        points: `grid(…)` or `grid.points(…)`.
-        references: prompts that the function only reads, by the keyword it is given each as.
-        baseline: measure without the function's writes too: it becomes the coordinate `baseline`
-            of the result; and if there is one reference, `reference` is the same on that prompt.
-        batch_size, pack, grad, keep_going, progress, kwargs: as of `model.sweep`.
-
-    Returns:
-        A `Result`, or of a function that returns a dict, one for each name.
-
-    Raises:
-        BadInputError: there is no point.
-        BaseException: what the function raises, or an interrupt; its `partial` is the result as
-            far as it came, NaN where it did not.
-
-    >>> from nnsight_magic import LanguageModel
-    >>> from nnsight_magic.analyses.points import grid
-    >>> model = LanguageModel("demo")
-    >>> def without_mlp(layer):
-    ...     model.layers[layer].mlp.output[:, -1] = 0
-    ...     return model.logits[0, -1].log_softmax(-1)[7042]
-    >>> points = grid(layer=range(3))
-    >>> found = sweep(model, "The Eiffel Tower is in the city of", without_mlp, points)
-    >>> found.dims, bool(abs(found.baseline) < 2)
-    (('layer',), True)
-    """
-    found = begun(model, prompt, points, references)
-    if baseline and not grad:
-        measure_baseline(found, function, prompt, references or {}, [*range(len(points))], **kwargs)
-    try:
-        fill(
-            found, function, prompt, references or {}, batch_size=batch_size, pack=pack, grad=grad,
-            keep_going=keep_going, progress=progress, **kwargs,
-        )  # fmt: skip
-    except BaseException as error:
-        error.__dict__["partial"] = _as_returned(found)
-        raise
-    return _as_returned(found)
-
-
 def begun(model: Any, prompt: Any, points: Grid, references: Mapping[str, Any] | None) -> Swept:
     """A sweep of which no point has been run."""
     runs_on = prompt if points.prompt_of() is None else prompts_of(points)[0]
@@ -245,6 +180,7 @@ def fill(
     prompt: Any,
     references: Mapping[str, Any],
     *,
+    numbers: Sequence[int] | None = None,
     progress: bool | Callable[[HowFar], None] = True,
     **options: Any,
 ) -> None:
@@ -253,11 +189,12 @@ def fill(
     Args:
         found: the sweep; its results are filled.
         function, prompt, references: as in `sweep`.
+        numbers: of the points; all by default.
         progress: a bar, or who is told of every batch.
         options: as of `model.sweep`.
     """
     points = found.grid
-    waiting = [number for number in range(len(points)) if number not in found.results]
+    waiting = found.waiting(numbers)
     prompt_of = points.prompt_of()
     given = prompt if prompt_of is None else prompts_of(points)
     which = None if prompt_of is None else [prompt_of[number] for number in waiting]
@@ -357,13 +294,6 @@ def _by_name(found: Swept, numbers: Sequence[int], results: list[Any]) -> dict[s
 
 def _same(one: torch.Tensor, other: torch.Tensor) -> bool:
     return one is other or torch.equal(one, other)
-
-
-def _as_returned(found: Swept) -> Any:
-    names = found.names
-    if names == (VALUE,) or not names:
-        return found.result(VALUE)
-    return {name: found.result(name) for name in names}
 
 
 def _named(result: Any) -> dict[str, Any]:

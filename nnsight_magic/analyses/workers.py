@@ -36,22 +36,32 @@ class Workers:
     Raises:
         BadInputError: `on` is none of these.
         CannotTravelError: the model has no name by which a worker could load it.
+
+    Attributes:
+        count: how many workers there are; `None` where nobody says.
     """
 
     _executor: Any
 
     def __init__(self, on: object, model: Any):
         self._travels = pickle.dumps(model)
-        self._count: int | None = None
+        self._count: int | None = None  # of processes that were begun here
+        self.count: int | None = None
+        self._at_least = 1  # jobs ahead
         if type(on) is int:
             if on < 1:
                 raise BadInputError(f"on={on}: expected at least one process.")
-            self._count = on
+            self._count = self.count = on
             self._executor = _processes(on)
         elif hasattr(on, "get_executor"):
             self._executor = on.get_executor()  # type: ignore[attr-defined]
+            self.count = sum(on.nthreads().values()) or None  # type: ignore[attr-defined]
+            self._at_least = _MANY  # a cluster may grow with what waits for it
         elif hasattr(on, "submit"):
             self._executor = on
+            workers = getattr(on, "_max_workers", None)
+            self.count = workers if isinstance(workers, int) else None
+            self._at_least = _MANY if self.count is None else 1
         else:
             raise BadInputError(
                 f"on={on!r} runs no jobs.\nExpected how many processes of this machine, on=2; an "
@@ -68,7 +78,7 @@ class Workers:
         digest = hashlib.sha256(self._travels).hexdigest()
         there = partial(_there, self._travels, digest, function)
         todo, running, lost = iter(jobs), {}, 0
-        ahead = AHEAD * self._count if self._count is not None else self._ahead()
+        ahead = max(self._at_least, AHEAD * (self.count or 0))
         try:
             while True:
                 for job in islice(todo, ahead - len(running)):
@@ -95,10 +105,6 @@ class Workers:
         """Ends the processes that were begun here."""
         if self._count is not None:
             self._executor.shutdown(wait=True, kill_workers=True)
-
-    def _ahead(self) -> int:
-        workers = getattr(self._executor, "_max_workers", None)
-        return AHEAD * workers if isinstance(workers, int) else _MANY
 
 
 def _processes(count: int) -> Executor:

@@ -310,8 +310,9 @@ def _head_problems(loop: ast.For, positions: Positions) -> Iterator[Problem]:
         )
         return
     read = {node.id for part in loop.body for node in ast.walk(part) if isinstance(node, ast.Name)}
-    for name, element in zip(variables_of(loop), elements, strict=True):
-        if name not in read and not name.startswith("_"):
+    of_prompts = [isinstance(k.value, ast.Name) and k.value.id == "prompt" for k in call.keywords]
+    for name, element, runs_on in zip(variables_of(loop), elements, of_prompts, strict=True):
+        if name not in read and not name.startswith("_") and not runs_on:
             yield Problem(
                 positions.of(element), f"the loop never uses {name!r}: all its points are the same",
                 f"use it, or take the axis out; _{name} is for repeats",

@@ -265,7 +265,7 @@ class NNsightMagic(Magics):
         __tracebackhide__ = True
         from nnsight_magic.magics.sweep import Asked, prepare
         from nnsight_magic.magics.sweep_record import Ran, sweep_record
-        from nnsight_magic.magics.sweeping import run
+        from nnsight_magic.magics.sweeping import run_cell
         from nnsight_magic.magics.unfinished import Unfinished
         from nnsight_magic.results.result import TraceResult
 
@@ -279,7 +279,7 @@ class NNsightMagic(Magics):
         before, began = self.runs_made.standing(namespace), time.perf_counter()
         error: BaseException | None = None
         try:
-            result = run(cell, self._unfinished, live=live)
+            result = run_cell(cell, self._unfinished, live=live)
         except CellError as refused:
             raise show_cell_error(refused, place.title, self.colour) from None
         except OptionError as refused:

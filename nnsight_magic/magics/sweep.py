@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -268,12 +268,55 @@ def text_of(model: Any, tracer: Any) -> str:
     return model.tokenizer.decode(ids[0, begin:], skip_special_tokens=True)
 
 
+@dataclass(frozen=True)
+class HowRun:
+    """What a sweep's line and body say about how its points run.
+
+    Attributes:
+        options: of `model.sweep`.
+        inner: those that the baseline has too.
+        baseline: the points at which it is measured; none where gradients are recorded.
+    """
+
+    options: dict[str, Any]
+    inner: dict[str, Any]
+    baseline: Sequence[int]
+
+
+def how_run(cell: Cell, points: Grid) -> HowRun:
+    """How the points of a cell run."""
+    line, loop = cell.asked.line, cell.loop
+    grad = bool(line.grad) or cell.program.wants_gradients
+    inner = {"logits_to_keep": 1} if _last_alone(cell) else {}
+    if cell.new_tokens is not None:
+        inner = {"new_tokens": cell.new_tokens, **line.generation}
+    same = set(loop.collected) <= set(loop.unchanging) and points.prompt_of() is None
+    measured: Sequence[int] = [0] if same else range(len(points))
+    options = {
+        "batch_size": line.batch,
+        "pack": line.pack is not False,
+        "keep_going": bool(line.keep_going),
+        "grad": grad,
+    }
+    return HowRun(options, inner, () if grad else measured)
+
+
+def begun_points(cell: Cell, points: Grid, known: dict[int, Any]) -> Swept:
+    """The results as they stand before the first point: those of an earlier run."""
+    line, model = cell.asked.line, cell.asked.model
+    found = cell.found = begun(model, cell.runs_on, points, cell.references)
+    found.attrs["code"] = cell.program.source
+    found.attrs[RECIPE] = sweep_recipe(model, line, cell.inputs, cell.names, cell.program, points)
+    found.results.update(known)
+    found.steps = cell.new_tokens or 0
+    return found
+
+
 def run_points(
     cell: Cell,
     points: Grid,
     known: dict[int, Any],
     watch: Callable[[Swept, HowFar], None],
-    began: Callable[[Swept], None] = lambda found: None,
 ) -> Swept:
     """Runs the points that are not known yet; `cell.found` has what came, after an error too.
 
@@ -282,39 +325,21 @@ def run_points(
         points: of its grid.
         known: results of an earlier run that was stopped, by the points' numbers.
         watch: is told of every batch.
-        began: is told when the first point is about to run.
     """
     __tracebackhide__ = True
-    line, model, loop = cell.asked.line, cell.asked.model, cell.loop
-    found = cell.found = begun(model, cell.runs_on, points, cell.references)
-    found.attrs["code"] = cell.program.source
-    found.attrs[RECIPE] = sweep_recipe(model, line, cell.inputs, cell.names, cell.program, points)
-    found.results.update(known)
+    found, how = begun_points(cell, points, known), how_run(cell, points)
     scope, point = point_function(cell)
-    grad = bool(line.grad) or cell.program.wants_gradients
-    inner = {"logits_to_keep": 1} if _last_alone(cell) else {}
-    same = set(loop.collected) <= set(loop.unchanging) and points.prompt_of() is None
-    if cell.new_tokens is not None:
-        inner = {"new_tokens": cell.new_tokens, **line.generation}
-        found.steps = cell.new_tokens
+    given = found, point, cell.runs_on, cell.references
     with bound_scope(cell.asked.namespace, scope):
-        if not grad:
-            numbers = [0] if same else [*range(len(points))]
-            measure_baseline(found, point, cell.runs_on, cell.references, numbers, **inner)
-        began(found)
-        fill(
-            found,
-            point,
-            cell.runs_on,
-            cell.references,
-            progress=partial(_watched, cell, watch),
-            batch_size=line.batch,
-            pack=line.pack is not False,
-            keep_going=bool(line.keep_going),
-            grad=grad,
-            **inner,
-        )
+        if len(how.baseline):
+            measure_baseline(*given, how.baseline, **how.inner)
+        fill(*given, progress=watched(cell, watch), **how.options, **how.inner)
     return found
+
+
+def watched(cell: Cell, watch: Callable[[Swept, HowFar], None]) -> Callable[[HowFar], None]:
+    """Who is told of every batch of a cell, behind a look at what came."""
+    return partial(_watched, cell, watch)
 
 
 def _watched(cell: Cell, watch: Callable[[Swept, HowFar], None], how_far: HowFar) -> None:

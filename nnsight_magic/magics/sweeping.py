@@ -17,13 +17,14 @@ from nnsight_magic.magics.sweep import (
     run_behind,
     run_points,
 )
+from nnsight_magic.magics.sweep_elsewhere import run_points_elsewhere
 from nnsight_magic.magics.sweep_folder import SweepFolder
 from nnsight_magic.magics.sweep_shown import Filling, SweepResult
 from nnsight_magic.magics.trace import seeded
 from nnsight_magic.magics.unfinished import Unfinished, key_of
 
 
-def run(cell: Cell, unfinished: Unfinished, *, live: bool) -> SweepResult | None:
+def run_cell(cell: Cell, unfinished: Unfinished, *, live: bool) -> SweepResult | None:
     """Runs the cell.
 
     Args:
@@ -51,7 +52,8 @@ def run(cell: Cell, unfinished: Unfinished, *, live: bool) -> SweepResult | None
         filling = Filling(cell.collected[0], len(points), live=live, quiet=quiet, known=len(known))
         try:
             with seeded(cell.asked.line):
-                run_points(cell, points, known, _watching(filling, out))
+                run = run_points if line.on is None else run_points_elsewhere
+                run(cell, points, known, _watching(filling, out))
         except BaseException as error:
             stopped(cell, error)
             if cell.found is not None:

@@ -10,6 +10,7 @@ from torch import nn
 from transformers import logging
 
 from nnsight_magic import LanguageModel
+from tests import tiny
 from tests.hooks import hook_count
 
 NAME = "HuggingFaceTB/SmolLM2-135M-Instruct"  # what TransformerLens knows the demo model as
@@ -37,3 +38,12 @@ def bridge(demo_model: nn.Module, demo_tokenizer: Any) -> Any:
     return TransformerBridge.boot_transformers(
         NAME, hf_model=copy.deepcopy(demo_model), tokenizer=demo_tokenizer, device="cpu"
     )
+
+
+@pytest.fixture(scope="session")
+def named(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The folder of a model: what a worker loads it by."""
+    folder = tmp_path_factory.mktemp("model")
+    tiny.build("llama").save_pretrained(folder)
+    tiny.tokenizer().save_pretrained(folder)
+    return str(folder)

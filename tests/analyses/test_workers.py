@@ -24,15 +24,6 @@ TEXTS = [f"{sentence}{' and' * (k % 40)}" for k in range(300) for sentence in ti
 
 
 @pytest.fixture(scope="module")
-def named(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The folder of a model: what a worker loads it by."""
-    folder = tmp_path_factory.mktemp("model")
-    tiny.build("llama").save_pretrained(folder)
-    tiny.tokenizer().save_pretrained(folder)
-    return str(folder)
-
-
-@pytest.fixture(scope="module")
 def alone(named: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """The files that one process writes."""
     to = tmp_path_factory.mktemp("alone")
