@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from nnsight_magic.analyses.audit_shown import Audit as Audit
     from nnsight_magic.analyses.auditing import audit as audit
     from nnsight_magic.analyses.direct_attribution import dla as dla
+    from nnsight_magic.analyses.directions import Direction as Direction
     from nnsight_magic.analyses.lens_fitting import fit_lens as fit_lens
     from nnsight_magic.analyses.lens_maps import LensMap as LensMap
     from nnsight_magic.analyses.lens_maps import load_lens_map as load_lens_map
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     from nnsight_magic.analyses.points import Axis as Axis
     from nnsight_magic.analyses.points import Grid as Grid
     from nnsight_magic.analyses.points import grid as grid
+    from nnsight_magic.analyses.probe_shown import Probe as Probe
+    from nnsight_magic.analyses.probing import probe as probe
     from nnsight_magic.analyses.ray_executor import on_ray as on_ray
     from nnsight_magic.analyses.result import Along as Along
     from nnsight_magic.analyses.result import Result as Result
@@ -54,10 +57,12 @@ _HOMES = {
     "Along": "result",
     "Audit": "audit_shown",
     "Axis": "points",
+    "Direction": "directions",
     "Grid": "points",
     "Lens": "lens_shown",
     "LensMap": "lens_maps",
     "Metric": "metric",
+    "Probe": "probe_shown",
     "Result": "result",
     "Store": "store",
     "ablate": "ablation",
@@ -73,6 +78,7 @@ _HOMES = {
     "on_ray": "ray_executor",
     "patch": "patching",
     "path_patch": "paths",
+    "probe": "probing",
     "stream": "streaming",
     "sweep": "sweeping",
     "with_axes": "result",

@@ -409,6 +409,31 @@ class NNsightMagic(Magics):
         return self._analyse("dla", line)
 
     @no_var_expand
+    @line_magic("probe")
+    def probe_magic(self, line: str) -> Any:
+        __tracebackhide__ = True
+        from nnsight_magic.magics import probing
+
+        return self._of_variables("probe", line, probing)
+
+    def _of_variables(self, magic: str, line: str, of: Any) -> Any:
+        """An analysis that reads variables of the notebook, and names no prompt."""
+        __tracebackhide__ = True
+        with self._errors_of_line(magic, line, f"%{magic}"):
+            read = self._read(magic, line)
+            if read is None:
+                return None
+            if read.code:
+                print(of.code(read))
+                return None
+            found = of.run(read, self.shell.user_ns)
+        if read.output:
+            self.shell.user_ns[read.output] = found
+        if not read.quiet and not read.view:
+            print(found.text())
+        return found if read.view and not read.quiet else None
+
+    @no_var_expand
     @line_cell_magic("audit")
     def audit_magic(self, line: str, cell: str | None = None) -> Any:
         __tracebackhide__ = True
@@ -557,6 +582,6 @@ class NNsightMagic(Magics):
 for _name in ("trace", "generate"):
     getattr(NNsightMagic, _name).__doc__ = help_text(_name)
 _LINES = ("model", "models", "saved", "runs", "edits", "about")
-_ANALYSES = ("ablate", "attention", "audit", "attribute", "dla", "lens", "patch")
+_ANALYSES = ("ablate", "attention", "audit", "attribute", "dla", "lens", "patch", "probe")
 for _name in ("sweep", "edit", *_LINES, *_ANALYSES):
     getattr(NNsightMagic, f"{_name}_magic").__doc__ = help_text(_name)

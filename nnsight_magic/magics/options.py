@@ -169,6 +169,19 @@ OPTIONS: dict[str, tuple[Option, ...]] = {
                metavar="N"),
         *ANALYSIS,
     ),
+    "probe": (
+        Option("from", "variable", "a notebook variable: a store, or states by block",
+               metavar="VAR"),
+        Option("group", "variable", "a notebook variable with the group of each row", "g", "VAR"),
+        Option("site", "text", "what of the store, where it has several", metavar="SITE"),
+        Option("layers", "text", "the blocks (default: all)", metavar="0,4-8"),
+        Option("method", "text", "logistic or means (default: logistic)", metavar="METHOD"),
+        Option("folds", "number", "into how many parts the groups are dealt (default: 5)",
+               metavar="N"),
+        Option("draws", "number", "of the control (default: 20)", metavar="N"),
+        Option("seed", "number", "where the random numbers begin", metavar="N"),
+        *ANALYSIS[4:],
+    ),
     "dla": (
         *ANSWERS,
         Option("by", "text", "part or head (default: part)", metavar="PART"),
@@ -194,6 +207,7 @@ SUMMARY = {
     "ablate": 'Take out every head: %ablate "The Eiffel Tower is in the city of" -a " Paris"',
     "attribute": 'Estimate all patches at once: %attribute clean="…" corrupt="…" -a " Paris"',
     "dla": 'What each part adds to a logit: %dla "The Eiffel Tower is in" -a " Paris"',
+    "probe": "How well labels are read off activations: %probe labels --from store --group city",
     "runs": "List the runs of this session, or compare two: %runs 3 5",
 }
 
@@ -468,6 +482,7 @@ def help_text(magic: str) -> str:
         "patch": '%patch clean="PROMPT" corrupt="PROMPT" --answer TEXT [options]',
         "ablate": '%ablate "PROMPT" --answer TEXT [options]',
         "attribute": '%attribute clean="PROMPT" corrupt="PROMPT" --answer TEXT [options]',
+        "probe": "%probe LABELS --from STORE [--group GROUPS] [options]",
         "dla": '%dla "PROMPT" --answer TEXT [--versus TEXT] [options]',
     }.get(magic, f"%{magic} [options]")
     lines = [SUMMARY[magic], "", usage, ""]

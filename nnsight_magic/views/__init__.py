@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from nnsight_magic.views.data.modules import describe as describe
     from nnsight_magic.views.data.strips import Step as Step
     from nnsight_magic.views.data.strips import likeliest as likeliest
+    from nnsight_magic.views.live.chart import ChartView as ChartView
     from nnsight_magic.views.live.checks import ChecksView as ChecksView
     from nnsight_magic.views.live.comparison import CompareView as CompareView
     from nnsight_magic.views.live.comparison import compare as compare
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "COLOUR_MAPS": "still.colour_maps",
+    "ChartView": "live.chart",
     "ChecksView": "live.checks",
     "CompareView": "live.comparison",
     "GridView": "live.tokens",

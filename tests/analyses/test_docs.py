@@ -11,7 +11,9 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 
 @pytest.mark.demo
-@pytest.mark.parametrize("page", ["patching.md", "direct-attribution.md", "scale.md", "audit.md"])
+@pytest.mark.parametrize(
+    "page", ["patching.md", "direct-attribution.md", "scale.md", "audit.md", "probes.md"]
+)
 def test_the_examples_of_a_page_run(
     page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

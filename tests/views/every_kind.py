@@ -17,10 +17,12 @@ import numpy as np
 import torch
 
 from nnsight_magic.views import ModuleNote, compare, describe, show
+from nnsight_magic.views.data.chart import Chart, Level, Line
 from nnsight_magic.views.data.checks import Check, Checked
 from nnsight_magic.views.data.points import Along, Points
 from nnsight_magic.views.data.strips import Step, TokenStrip
 from nnsight_magic.views.data.two_texts import two_texts
+from nnsight_magic.views.live.chart import ChartView
 from nnsight_magic.views.live.checks import ChecksView
 from nnsight_magic.views.live.heads import HeadsView
 from nnsight_magic.views.live.points import PointsView
@@ -105,6 +107,7 @@ def every_kind() -> dict[str, View]:
     all_kinds = [
         trace,
         checks,
+        ChartView(chart_of_values()),
         grid,
         heads,
         points,
@@ -127,6 +130,16 @@ class Asked:
 
     def opened(self, at: Sequence[int], selection: Any) -> list[View]:
         return [show(VALUES[tuple(at)], "a point", selection=selection)]
+
+
+def chart_of_values() -> Chart:
+    lines = [
+        Line("accuracy", [0.5, 1.0], "main", [0.25, 0.75], [0.75, 1.0]),
+        Line("AUC", [float("nan"), 1.0], "second"),
+        Line("control", [0.5, 0.5], "spread", [0.25, 0.5], [0.75, 0.5]),
+    ]
+    notes = ["too few"]
+    return Chart("probe", "layer", ["3", "4"], lines, [Level("majority", 0.5)], notes, [3, 4])
 
 
 def points_of_values() -> Points:
@@ -172,6 +185,7 @@ def states() -> dict[str, dict[str, Any]]:
     names[f"IPY_MODEL_{views['heads'].selection.model_id}"] = "IPY_MODEL_selection"
     names[f"IPY_MODEL_{views['points'].selection.model_id}"] = "IPY_MODEL_selection"
     names[f"IPY_MODEL_{views['checks'].selection.model_id}"] = "IPY_MODEL_selection"
+    names[f"IPY_MODEL_{views['chart'].selection.model_id}"] = "IPY_MODEL_selection"
     names[f"IPY_MODEL_{views['points'].map.model_id}"] = "IPY_MODEL_map"
     names[f"IPY_MODEL_{views['heads'].large.model_id}"] = "IPY_MODEL_large"
     for part in ("first", "second", "difference"):

@@ -14,6 +14,7 @@ import torch
 from nnsight_magic.results.as_html import html as result_html
 from nnsight_magic.results.record import Extent, Prediction, PromptResult, RunModel, RunRecord
 from nnsight_magic.views import (
+    ChartView,
     ChecksView,
     GridView,
     HeadsView,
@@ -32,7 +33,7 @@ from nnsight_magic.views.data.checks import Check, Checked
 from nnsight_magic.views.data.two_texts import two_texts
 from nnsight_magic.views.display import still_bundle
 from nnsight_magic.views.live.view import View as Base
-from tests.views.every_kind import Asked
+from tests.views.every_kind import Asked, chart_of_values
 from tests.views.stripped import stripped, words
 from tests.views.test_points import view as points_view
 
@@ -66,6 +67,7 @@ KINDS: dict[str, Callable[[], Any]] = {
     "tree": lambda: tree_view(torch.nn.Sequential(torch.nn.Linear(3, 4)), "net"),
     "points": lambda: points_view(Asked()),
     "checks": lambda: ChecksView("audit", [Checked("h", [Check("stays", "fails", "it moves")])]),
+    "chart": lambda: ChartView(chart_of_values()),
     "several": lambda: show({"a": torch.eye(9), "b": torch.eye(3)}, "kept"),
 }
 

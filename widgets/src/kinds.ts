@@ -1,4 +1,5 @@
 // The kinds of views that there are, by the name that a model gives its kind.
+import { ChartView } from "./chart/chart";
 import { ChecksView } from "./checks/checks";
 import { CompareView } from "./compare/compare";
 import { register } from "./core/view";
@@ -22,5 +23,6 @@ export function registerAll(): void {
   register("steps", StepsView);
   register("compare", CompareView);
   register("checks", ChecksView);
+  register("chart", ChartView);
   register("trace", TraceView);
 }

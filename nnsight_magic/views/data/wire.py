@@ -164,6 +164,29 @@ class CheckedForm(TypedDict):
     checks: list[tuple[str, str, str]]
 
 
+# -- charts -----------------------------------------------------------------------------------
+
+
+class LineForm(TypedDict):
+    """A line of a chart; `low` and `high` are the ends of its intervals."""
+
+    name: str
+    role: Literal["main", "second", "spread"]
+    values: list[float | None]
+    low: list[float | None] | None
+    high: list[float | None] | None
+
+
+class ChartForm(TypedDict):
+    """Lines over places; `numbers` are the blocks that these are, if they are blocks."""
+
+    across: str
+    labels: list[str]
+    lines: list[LineForm]
+    levels: list[tuple[str, float]]
+    numbers: list[int] | None
+
+
 # -- questions --------------------------------------------------------------------------------
 
 

@@ -137,3 +137,21 @@ export interface CheckedForm {
   title: string;
   checks: [CheckState, string, string][];
 }
+
+/** A line of a chart; `low` and `high` are the ends of its intervals. */
+export interface LineForm {
+  name: string;
+  role: "main" | "second" | "spread";
+  values: (number | null)[];
+  low: (number | null)[] | null;
+  high: (number | null)[] | null;
+}
+
+/** Lines over places; `numbers` are the blocks that these are, if they are blocks. */
+export interface ChartForm {
+  across: string;
+  labels: string[];
+  lines: LineForm[];
+  levels: [string, number][];
+  numbers: number[] | null;
+}
