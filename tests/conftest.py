@@ -14,7 +14,7 @@ from tests import tiny as tiny_models
 
 # Tests of tiny models. Handing out work to a second thread takes longer than their operations do,
 # twenty times longer where another process wants that core.
-ONE_THREAD = ("analyses", "architectures", "engine", "spellings")
+ONE_THREAD = ("analyses", "architectures", "engine", "notebooks", "spellings")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
