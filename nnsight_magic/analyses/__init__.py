@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from nnsight_magic.analyses.auditing import audit as audit
     from nnsight_magic.analyses.direct_attribution import dla as dla
     from nnsight_magic.analyses.directions import Direction as Direction
+    from nnsight_magic.analyses.edge_attribution import attribute_edges as attribute_edges
     from nnsight_magic.analyses.lens_fitting import fit_lens as fit_lens
     from nnsight_magic.analyses.lens_maps import LensMap as LensMap
     from nnsight_magic.analyses.lens_maps import load_lens_map as load_lens_map
@@ -67,6 +68,7 @@ _HOMES = {
     "Store": "store",
     "ablate": "ablation",
     "attribute": "attribution",
+    "attribute_edges": "edge_attribution",
     "audit": "auditing",
     "dla": "direct_attribution",
     "fit_lens": "lens_fitting",

@@ -16,22 +16,33 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Sequence
 from itertools import product
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
+from nnsight_magic.analyses.integrated_gradients import STEPS, Integrated, integrated
 from nnsight_magic.analyses.metric import Answer, Measured, Metric, metric_of
 from nnsight_magic.analyses.pair import Pair, pair_of
 from nnsight_magic.analyses.patching import check_lengths, patched_at, recipe_of_pair
 from nnsight_magic.analyses.prompt import model_words
 from nnsight_magic.analyses.recipe import RECIPE
 from nnsight_magic.analyses.result import Along, Result, with_axes
-from nnsight_magic.analyses.rules import Rule, followed
-from nnsight_magic.analyses.site_run import along_of, chosen_layers, read, with_forced
+from nnsight_magic.analyses.rules import RULES, Rule, check_method, followed
+from nnsight_magic.analyses.site_run import (
+    along_of,
+    chosen_layers,
+    gradients_at,
+    last_logits,
+    read,
+    with_forced,
+    with_gradient,
+)
 from nnsight_magic.analyses.sites import HEAD, POSITION, Place, axes_of, place_of
-from nnsight_magic.errors import WrongValueError
+from nnsight_magic.errors import BadInputError, WrongValueError
 
 CHECKED = 20  # of the largest, and as many at random
+Method = Rule | Literal["ig"]
+METHODS = (*RULES, "ig")
 
 
 def attribute(
@@ -42,7 +53,8 @@ def attribute(
     versus: Answer | None = None,
     *,
     site: str = "resid_post",
-    method: Rule | None = None,
+    method: Method | None = None,
+    steps: int = STEPS,
     by: str | Sequence[str] | None = None,
     layers: Iterable[int] | None = None,
     align: Sequence[tuple[int, int]] | str | None = None,
@@ -58,16 +70,22 @@ def attribute(
             `"relp"` (attention patterns and the slopes of activations are too). By default
             `"norm"` for attention and its heads and `"relp"` for the residual stream and the MLP;
             `"grad"` where the model has not what these speak of, and `attrs["method"]` says so.
+            `"ig"`: the plain gradient, averaged on the way from the corrupt prompt's embeddings to
+            the clean one's, which have to be as many.
+        steps: points on that way, the midpoints of as many equal parts.
         check: how many of the largest points, and as many at random, are patched exactly; 0: none.
         seed: of the random ones.
 
     Returns:
         How far the metric would move from the corrupt run, axes as in `patch`. With `check`,
         `attrs["correlation"]` is Pearson's between estimate and exact effect at the checked points,
-        and `attrs["exact"]` lists them: `[[point…, estimate, exact], …]`.
+        and `attrs["exact"]` lists them: `[[point…, estimate, exact], …]`. By `"ig"`
+        `attrs["complete"]` is the sum over all tokens at the embeddings, which with many steps
+        becomes `reference - baseline`.
 
     Raises:
-        As `patch`.
+        As `patch`; BadInputError too where there is no such method, or by `"ig"` where the prompts
+        have different lengths.
 
     >>> from nnsight_magic import LanguageModel, analyses
     >>> model = LanguageModel("demo")
@@ -79,12 +97,24 @@ def attribute(
     """
     place = place_of(site)
     axes = axes_of(place, by)
+    check_method(method, METHODS)
+    if method == "relp" and site in ("q", "k"):
+        raise BadInputError(
+            f'"relp" counts attention patterns as constants, so nothing goes back to {place.words}'
+            '. Use method="norm".'
+        )
     metric = metric_of(model, answer, versus)
     pair = pair_of(model, clean, corrupt, align)
     check_lengths(place, axes, pair)
     chosen = chosen_layers(model, layers)
-    there, reference = read(model, pair.source, metric, place, chosen)
-    here, slopes, baseline, used = _slopes(model, pair, metric, place, chosen, method)
+    way: Integrated | None = None
+    if method == "ig":
+        way = integrated(model, pair, metric, place, chosen, steps)
+        there, here, slopes = way.there, way.here, way.slopes
+        reference, baseline, used = way.reference, way.baseline, "ig"
+    else:
+        there, reference = read(model, pair.source, metric, place, chosen)
+        here, slopes, baseline, used = _slopes(model, pair, metric, place, chosen, method)
     positions = [at for _, at in pair.positions]
     along = along_of(place, axes, chosen, positions, pair.target_texts, here[chosen[0]])
     scores = torch.stack([
@@ -100,15 +130,17 @@ def attribute(
         "change": 1,
         "reference": reference,
         RECIPE: recipe_of_pair(
-            "attribute", model, pair, metric, site, baseline, rule=used.split(",")[0]
+            "attribute", model, pair, metric, site, baseline, rule=used.split(",")[0], steps=steps
         ),
+        **({"complete": way.complete, "steps": steps} if way is not None else {}),
     }
     if check:
         attrs |= _checked(
             model, pair, metric, place, along, there, scores, baseline, check, seed, progress
         )
     close = f", r = {attrs['correlation']:.2f} with exact" if "correlation" in attrs else ""
-    attrs["title"] = f"change of the {metric.words}, attributed to {place.words} ({used}{close})"
+    told = used if way is None else f"{used}, {way.words}"
+    attrs["title"] = f"change of the {metric.words}, attributed to {place.words} ({told}{close})"
     return with_axes(scores, along, "attributed", attrs)
 
 
@@ -131,32 +163,25 @@ def _backward(
 ) -> tuple[dict[int, torch.Tensor], dict[int, torch.Tensor], float]:
     values: dict[int, Any] = {}
     last = max(layers)
-    with followed(model, rule), model.trace(with_forced(pair.target, metric), grad=True):
-        for layer, block in enumerate(model.layers):
-            detaches = rule == "relp" and place.name != "pattern"
+    detaches = rule == "relp" and place.name != "pattern"
+    blocks = list(model.layers)
+    ids, options = with_forced(pair.target, metric), last_logits(model, metric)
+    with followed(model, rule), model.trace(ids, grad=True, **options) as tracer:
+        expected = [place.on(blocks[layer]) for layer in layers]
+        tracer.expect([*expected, *((block.attn, "pattern") for block in blocks if detaches)])
+        for layer, block in enumerate(blocks):
             if not detaches and layer > last:
                 break
-            late = place.name in ("heads", "attn", "resid_mid", "resid_post", "mlp", "neurons")
-            if layer in layers and not late:
-                values[layer] = _with_gradient(place.value(block))
+            if layer in layers and not place.late:
+                values[layer] = with_gradient(place.value(block))
             if detaches:
                 block.attn.pattern = block.attn.pattern.detach()
-            if layer in layers and late:
-                values[layer] = _with_gradient(place.value(block))
+            if layer in layers and place.late:
+                values[layer] = with_gradient(place.value(block))
         measured = metric(model.logits)[0]
-        measured.backward()
-    missing = [layer for layer in layers if values[layer].grad is None]
-    if missing:
-        raise WrongValueError(
-            f"The metric has no gradient at {place.name} of layers[{missing[0]}]: it does not "
-            "depend on it, or the model computes it without one."
-        )
-    here = {layer: value.detach() for layer, value in values.items()}
-    return here, {layer: value.grad for layer, value in values.items()}, float(measured.detach())
-
-
-def _with_gradient(value: Any) -> Any:
-    return value if value.requires_grad else value.requires_grad_()
+        slopes = gradients_at(measured, [values[layer] for layer in layers])
+    here = {layer: values[layer].detach() for layer in layers}
+    return here, dict(zip(layers, slopes, strict=True)), float(measured.detach())
 
 
 def _scores(

@@ -17,25 +17,11 @@ from typing import Any
 from nnsight_magic.analyses.cell_of_reading import attention_lines, lens_lines
 from nnsight_magic.analyses.cell_of_sweep import HERE, cell_of_sweep
 from nnsight_magic.analyses.recipe_name import RECIPE
+from nnsight_magic.analyses.sites import PLACES
 from nnsight_magic.errors import BadInputError
 from nnsight_magic.near import listing
 
-# What a site is called in a block, and where in its index tokens and heads stand.
-PATHS = {
-    "resid_pre": "resid_pre",
-    "resid_mid": "resid_mid",
-    "resid_post": "resid_post",
-    "attn": "attn.added",
-    "mlp": "mlp.added",
-    "heads": "attn.z",
-    "q": "attn.q",
-    "k": "attn.k",
-    "v": "attn.v",
-    "pattern": "attn.pattern",
-    "neurons": "mlp.neurons",
-}
 MOST_TEXTS = 12  # that a cell names on its line
-LATE = ("heads", "attn", "resid_mid", "resid_post", "mlp", "neurons")  # behind a block's pattern
 
 Recipe = Mapping[str, Any]
 Point = Mapping[str, Any]
@@ -146,7 +132,7 @@ def _place(recipe: Recipe, point: Point, run: str = "", position: int | None = N
     """The value at a point: `corrupt.layers[20].resid_post[:, 8]`."""
     position = point.get("position") if position is None else position
     index = _index(recipe["site"], position, point.get("head"))
-    return f"{run}layers[{point['layer']}].{PATHS[recipe['site']]}[{index}]"
+    return f"{run}layers[{point['layer']}].{PLACES[recipe['site']].path}[{index}]"
 
 
 def _share(recipe: Recipe, name: str) -> list[str]:
@@ -204,7 +190,7 @@ def _zero(recipe: Recipe, point: Point, others: list[str]) -> list[str]:
 
 def _mean(recipe: Recipe, point: Point, others: list[str]) -> list[str]:
     prompts = {**recipe["prompts"], **{f"text{k}": text for k, text in enumerate(others)}}
-    whole = f"layers[{point['layer']}].{PATHS[recipe['site']]}"
+    whole = f"layers[{point['layer']}].{PLACES[recipe['site']].path}"
     axis, count = recipe["token_axis"], recipe["count"]
     names = [f"text{k}.{whole}.double()" for k in range(len(others))]
     if not recipe["by_position"]:
@@ -244,6 +230,8 @@ def _resampled(recipe: Recipe, point: Point, others: list[str]) -> list[str]:
 
 
 def _attribute(recipe: Recipe, point: Point, name: str, value: float) -> str:
+    if recipe["rule"] == "ig":
+        return _integrated(recipe, point, name)
     source, target = recipe["ways"]
     layer, rule = point["layer"], recipe["rule"]
     here = _place(recipe, point, f"{target}.")
@@ -260,7 +248,7 @@ def _attribute(recipe: Recipe, point: Point, name: str, value: float) -> str:
             f"with followed(model, {rule!r}):  # what counts as constant in the way back",
         ]
         if rule == "relp" and recipe["site"] != "pattern":
-            body = _detaching(layer, body, late=recipe["site"] in LATE)
+            body = _detaching(layer, body, late=PLACES[recipe["site"]].late)
         body = ["    " + line for line in [*body, measured]]
     else:
         body = [*body, measured]
@@ -269,6 +257,36 @@ def _attribute(recipe: Recipe, point: Point, name: str, value: float) -> str:
         *body,
         "_measured.backward()",
         f"{name} = ((_there.float() - _here.float()) * _here.grad.float()).sum()",
+    ])  # fmt: skip
+
+
+def _integrated(recipe: Recipe, point: Point, name: str) -> str:
+    """The gradient at every step of the way, each in a run of its own."""
+    source, target = recipe["ways"]
+    steps = recipe["steps"]
+    if steps > MOST_TEXTS:
+        raise BadInputError(
+            f"There is no cell for this point: its line would name {steps} runs, and takes "
+            f"{MOST_TEXTS} at most."
+        )
+    runs = {f"step{k}": recipe["prompts"][target] for k in range(steps)}
+    here = _place(recipe, point, f"{target}.")
+    there = _place(recipe, point, f"{source}.", _source(recipe, point))
+    at_step = _place(recipe, point, "_run.")
+    return "\n".join([
+        line_of({**recipe["prompts"], **runs}),
+        f"_runs = [{', '.join(runs)}]",
+        f"_from = {target}.layers[0].resid_pre.detach()",
+        f"_way = {source}.layers[0].resid_pre.detach() - _from",
+        "for _k, _run in enumerate(_runs):",
+        f"    _run.layers[0].resid_pre = _from + (_k + 0.5) / {steps} * _way",
+        f"_change = ({there} - {here}).detach().float()",
+        f"_points = [{at_step}.detach().clone().requires_grad_() for _run in _runs]",
+        "for _run, _point in zip(_runs, _points):",
+        f"    {at_step} = _point",
+        f"_measured = sum({_measured(recipe, '_run.')} for _run in _runs)",
+        "_measured.backward()",
+        f"{name} = (_change * sum(_point.grad.float() for _point in _points) / {steps}).sum()",
     ])  # fmt: skip
 
 

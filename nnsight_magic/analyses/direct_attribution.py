@@ -21,6 +21,7 @@ from typing import Any, Literal
 
 import torch
 
+from nnsight_magic.analyses.head_writes import residual_factor
 from nnsight_magic.analyses.metric import Answer, metric_of, one_token
 from nnsight_magic.analyses.pair import ids_of_prompt, texts_of
 from nnsight_magic.analyses.prompt import model_words
@@ -118,7 +119,7 @@ def dla(
             position=position,
             cap=out.cap,
             ids=tokens,
-            factor=_factor(model),
+            factor=residual_factor(model),
             halves=_halves(parts.names),
         ),
     }
@@ -136,11 +137,6 @@ def _halves(names: list[str]) -> dict[str, list[str]]:
     return {
         layer: [half for half in ("attn", "mlp") if f"{half} {layer}" in names] for layer in rests
     }
-
-
-def _factor(model: Any) -> float:
-    """What a block multiplies by what its halves give (Granite)."""
-    return float(getattr(model.module.config.get_text_config(), "residual_multiplier", 1.0))
 
 
 def _by_head(parts: Parts, u: torch.Tensor, logit: float, attrs: dict[str, Any]) -> Result:
@@ -259,7 +255,7 @@ def _scaled(results: torch.Tensor, added: torch.Tensor, layer: int, model: Any) 
     Raises:
         WrongValueError: a norm behind the attention, or something else, stands in between.
     """
-    factor = _factor(model)
+    factor = residual_factor(model)
     bias = added - factor * results.sum(1)
     scale = added.abs().max().clamp(min=1e-6)
     tolerance = max(TOLERANCE, 8 * torch.finfo(model.module.dtype).eps) * scale

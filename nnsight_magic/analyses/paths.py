@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 
+from nnsight_magic.analyses.head_writes import check_heads, head_writes
 from nnsight_magic.analyses.metric import Answer, Measured, Metric, metric_of
 from nnsight_magic.analyses.pair import Pair, pair_of
 from nnsight_magic.analyses.prompt import model_words
@@ -47,6 +48,14 @@ class End:
     layer: int
     part: str
     head: int | None = None
+
+    @property
+    def name(self) -> str:
+        """What it is called, however it was written: `09.6` is 9.6."""
+        if self.part in (FIRST, LAST):
+            return self.part
+        parts = [self.layer, self.head, self.part]
+        return ".".join(str(each) for each in parts if each is not None and each != "head")
 
 
 def path_patch(
@@ -90,6 +99,7 @@ def path_patch(
     writes, reference = _writes(model, pair.source, metric, [sender for sender, _ in ends])
     corrupt_writes, baseline = _writes(model, pair.target, metric, [sender for sender, _ in ends])
     changes = {text: write - corrupt_writes[text] for text, write in writes.items()}
+    _check_heads(model, ends, changes)
     received = _received(model, pair, metric, ends, changes)
 
     def at(number: int) -> float:
@@ -170,19 +180,33 @@ def _end(model: Any, text: str) -> End:
 def _writes(
     model: Any, ids: torch.Tensor, metric: Metric, senders: Sequence[End]
 ) -> tuple[dict[str, torch.Tensor], float]:
-    """What each sender adds to the residual stream, `(1, tokens, hidden)`, and the metric."""
+    """What senders add to the residual stream, `(tokens, hidden)`, by name, and the metric."""
     found: dict[str, torch.Tensor] = {}
+    # All heads of a block are read where one is, to see that they make up what it adds.
+    wanted = {(end.layer, end.part) for end in senders}
     with model.trace(with_forced(ids, metric)):
-        for sender in sorted(set(senders), key=lambda end: (end.layer, end.part == "mlp")):
-            if sender.part == FIRST:
-                write = model.layers[0].resid_pre
-            elif sender.part == "head":
-                write = model.layers[sender.layer].attn.heads[sender.head].result
-            else:
-                write = getattr(model.layers[sender.layer], sender.part).added
-            found[sender.text] = write.value
+        if (-1, FIRST) in wanted:
+            found[FIRST] = model.layers[0].resid_pre.value[0]
+        for layer, block in enumerate(model.layers):
+            if (layer, "head") in wanted:
+                heads, found[f"{layer}.attn"] = head_writes(model, block)
+                found |= {f"{layer}.{head}": write for head, write in enumerate(heads)}
+            elif (layer, "attn") in wanted:
+                found[f"{layer}.attn"] = block.attn.added.value[0]
+            if (layer, "mlp") in wanted:
+                found[f"{layer}.mlp"] = block.mlp.added.value[0]
         logits = model.logits.value
     return found, float(metric(logits)[0])
+
+
+def _check_heads(
+    model: Any, ends: Sequence[tuple[End, End]], changes: dict[str, torch.Tensor]
+) -> None:
+    """A head's write is what it says only where the heads make up what their attention adds."""
+    for layer in {sender.layer for sender, _ in ends if sender.part == "head"}:
+        count = len(model.layers[layer].attn.heads)
+        heads = torch.stack([changes[f"{layer}.{head}"] for head in range(count)])
+        check_heads(layer, heads, changes[f"{layer}.attn"], model.module.dtype)
 
 
 def _received(
@@ -196,7 +220,7 @@ def _received(
 
     def at(number: int) -> torch.Tensor:
         sender, receiver = ends[number]
-        change = changes[sender.text]
+        change = changes[sender.name].to(model.module.dtype)
         if receiver.part == LAST:
             return change
         block = model.layers[receiver.layer]

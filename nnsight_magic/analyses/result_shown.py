@@ -80,6 +80,8 @@ def colours_of(result: xarray.DataArray) -> dict[str, Any]:
 
 def empty_of(result: xarray.DataArray) -> str:
     """What places without a number are; "" where some of them were measured, and gave NaN."""
+    if "empty" in result.attrs:
+        return str(result.attrs["empty"])
     points, run = int(result.attrs.get("points", 0)), int(result.attrs.get("run", 0))
     if run >= points or result.dtype.kind != "f":
         return ""

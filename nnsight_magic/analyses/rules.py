@@ -16,7 +16,7 @@ the gradient the rule's.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, Literal
 
@@ -24,13 +24,28 @@ import torch
 from torch import nn
 
 from nnsight_magic.analyses.readout import NormShape, norm_shape
-from nnsight_magic.errors import WrongValueError
+from nnsight_magic.errors import BadInputError, WrongValueError
+from nnsight_magic.near import asked_sentence
 
 Rule = Literal["grad", "norm", "relp"]
+RULES: tuple[Rule, ...] = ("grad", "norm", "relp")
 # As the blocks of transformers call them.
 ACTIVATIONS = ("act_fn", "act", "activation_fn", "activation", "activation_func", "gelu_impl")
 DOWN = ("down_proj", "w2", "wo", "fc_out", "c_proj", "dense_4h_to_h", "fc2")
 GATES = ("gate_proj", "gate_up_proj", "w1", "wi_0", "gate_linear")
+
+
+def check_method(method: str | None, known: Sequence[str]) -> None:
+    """Refuses a method that there is not.
+
+    Raises:
+        BadInputError: it is none of `known`.
+    """
+    if method is not None and method not in known:
+        raise BadInputError(
+            f"There is no method {method!r}.{asked_sentence(str(method), known)}\n"
+            f"Methods are {', '.join(known)}."
+        )
 
 
 def same_value(old: torch.Tensor, rule: torch.Tensor) -> torch.Tensor:

@@ -11,7 +11,7 @@ import torch
 from nnsight_magic.analyses.metric import Metric
 from nnsight_magic.analyses.result import Along
 from nnsight_magic.analyses.sites import HEAD, POSITION, Place
-from nnsight_magic.errors import BadInputError
+from nnsight_magic.errors import BadInputError, WrongValueError
 
 
 def chosen_layers(model: Any, layers: Iterable[int] | None) -> list[int]:
@@ -60,7 +60,33 @@ def read(
         for layer in sorted(set(layers)):
             values[layer] = place.value(model.layers[layer]).value
         logits = model.logits.value
-    return values, float(metric(logits)[0])
+    return values, float(metric(logits).detach()[0])
+
+
+def with_gradient(value: Any) -> Any:
+    """A value of a trace that has a gradient, whether or not the model's weights have one."""
+    return value if value.requires_grad else value.requires_grad_()
+
+
+def gradients_at(
+    measured: torch.Tensor, values: Sequence[Any], *, keep: bool = False
+) -> list[torch.Tensor]:
+    """The gradient of the metric at values of the trace; the weights' own `grad` stays as it is.
+
+    Args:
+        keep: whether the graph is needed once more.
+
+    Raises:
+        WrongValueError: it does not depend on one of them; the message says which.
+    """
+    found = torch.autograd.grad(measured, values, retain_graph=keep, allow_unused=True)
+    for value, gradient in zip(values, found, strict=True):
+        if gradient is None:
+            raise WrongValueError(
+                f"The metric has no gradient at {getattr(value, 'where', 'what was put in')}: it "
+                "does not depend on it, or the model computes it without one."
+            )
+    return [gradient.detach() for gradient in found]
 
 
 def along_of(

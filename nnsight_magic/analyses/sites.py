@@ -14,7 +14,7 @@ tokens. `by=("position", "head")` does both.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +30,7 @@ class Place:
 
     Attributes:
         name: as it is written.
-        value: what stands there, from a block's handle, in a trace.
+        path: where it stands in a block, as a cell writes it.
         token_axis: which axis of the value counts tokens (of a pattern: queries).
         head_axis: which axis counts heads, where there is one.
         by: the axes of an analysis of it, unless others are asked for.
@@ -38,11 +38,26 @@ class Place:
     """
 
     name: str
-    value: Callable[[Any], Any]
+    path: str
     token_axis: int
     head_axis: int | None
     by: tuple[str, ...]
     words: str
+
+    @property
+    def late(self) -> bool:
+        """Whether it comes behind the attention pattern of its block."""
+        return self.name not in ("resid_pre", "q", "k", "v", "pattern")
+
+    def value(self, block: Any) -> Any:
+        """What stands there, from a block's handle, in a trace."""
+        handle, name = self.on(block)
+        return getattr(handle, name)
+
+    def on(self, block: Any) -> tuple[Any, str]:
+        """The handle in a block that the value is an attribute of, and its name there."""
+        part, _, name = self.path.rpartition(".")
+        return (getattr(block, part) if part else block), name
 
     def index(self, position: int | None = None, head: int | None = None) -> tuple[Any, ...]:
         """The index of one token, of one head, or of one head at one token."""
@@ -65,17 +80,17 @@ _BY_TOKEN, _BY_HEAD = (POSITION,), (HEAD,)
 PLACES = {
     place.name: place
     for place in (
-        Place("resid_pre", lambda b: b.resid_pre, 1, None, _BY_TOKEN, "residual stream before"),
-        Place("resid_mid", lambda b: b.resid_mid, 1, None, _BY_TOKEN, "residual stream between"),
-        Place("resid_post", lambda b: b.resid_post, 1, None, _BY_TOKEN, "residual stream behind"),
-        Place("attn", lambda b: b.attn.added, 1, None, _BY_TOKEN, "what attention adds"),
-        Place("mlp", lambda b: b.mlp.added, 1, None, _BY_TOKEN, "what the MLP adds"),
-        Place("heads", lambda b: b.attn.z, 1, 2, _BY_HEAD, "heads"),
-        Place("q", lambda b: b.attn.q, 1, 2, _BY_HEAD, "queries"),
-        Place("k", lambda b: b.attn.k, 1, 2, _BY_HEAD, "keys"),
-        Place("v", lambda b: b.attn.v, 1, 2, _BY_HEAD, "values"),
-        Place("pattern", lambda b: b.attn.pattern, 2, 1, _BY_HEAD, "attention patterns"),
-        Place("neurons", lambda b: b.mlp.neurons, 1, None, _BY_TOKEN, "neurons"),
+        Place("resid_pre", "resid_pre", 1, None, _BY_TOKEN, "residual stream before"),
+        Place("resid_mid", "resid_mid", 1, None, _BY_TOKEN, "residual stream between"),
+        Place("resid_post", "resid_post", 1, None, _BY_TOKEN, "residual stream behind"),
+        Place("attn", "attn.added", 1, None, _BY_TOKEN, "what attention adds"),
+        Place("mlp", "mlp.added", 1, None, _BY_TOKEN, "what the MLP adds"),
+        Place("heads", "attn.z", 1, 2, _BY_HEAD, "heads"),
+        Place("q", "attn.q", 1, 2, _BY_HEAD, "queries"),
+        Place("k", "attn.k", 1, 2, _BY_HEAD, "keys"),
+        Place("v", "attn.v", 1, 2, _BY_HEAD, "values"),
+        Place("pattern", "attn.pattern", 2, 1, _BY_HEAD, "attention patterns"),
+        Place("neurons", "mlp.neurons", 1, None, _BY_TOKEN, "neurons"),
     )
 }
 

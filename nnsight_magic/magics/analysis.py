@@ -95,8 +95,19 @@ def _ablate(line: Line) -> Arguments:
 
 
 def _attribute(line: Line) -> Arguments:
-    own = _given(align=line.align, method=line.method, check=line.check)
+    if line.steps is not None and line.method != "ig":
+        raise OptionError("--steps are those of integrated gradients: say --method ig too")
+    own = _given(align=line.align, method=line.method, steps=line.steps, check=line.check)
     return {**_places(line), **own}
+
+
+def _edges(line: Line) -> Arguments:
+    for name in ("site", "by", "layers", "align", "steps"):
+        if getattr(line, name) is not None:
+            raise OptionError(
+                f"--{name} is of places, and --edges goes by writers and readers; leave out one"
+            )
+    return {**_measured(line), **_given(method=line.method, check=line.check)}
 
 
 def _dla(line: Line) -> Arguments:
@@ -134,6 +145,12 @@ KINDS: dict[str, Kind] = {
     "attribute": Kind("attribute", _attribute, pair=True),
     "dla": Kind("dla", _dla),
 }
+EDGES = Kind("attribute_edges", _edges, pair=True)
+
+
+def kind_of(magic: str, line: Line) -> Kind:
+    """What the line of a magic asks for."""
+    return EDGES if magic == "attribute" and line.edges else KINDS[magic]
 
 
 @dataclass(frozen=True)
@@ -227,7 +244,7 @@ def asked(magic: str, line: Line, variable: str, model: Any, namespace: Mapping[
     Raises:
         OptionError: there is no prompt, or no variable of that name.
     """
-    kind = KINDS[magic]
+    kind = kind_of(magic, line)
     arguments = kind.arguments(line)
     inputs: Any = None
     names: tuple[str, ...] = ()

@@ -163,8 +163,10 @@ OPTIONS: dict[str, tuple[Option, ...]] = {
     ),
     "attribute": (
         *ANSWERS, *PLACES, ALIGN,
-        Option("method", "text", "how the gradient goes back: grad, norm or relp",
+        Option("method", "text", "how the gradient goes back: grad, norm, relp or ig",
                metavar="METHOD"),
+        Option("steps", "number", "points on the way of ig (default: 10)", metavar="N"),
+        Option("edges", "flag", "every writer with every reader, instead of places"),
         Option("check", "number", "how many points are patched exactly (default: 20, and 20 more)",
                metavar="N"),
         *ANALYSIS,

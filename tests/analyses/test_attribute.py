@@ -11,7 +11,7 @@ from torch import nn
 from nnsight_magic import LanguageModel, analyses
 from nnsight_magic.analyses.readout import norm_shape
 from nnsight_magic.analyses.rules import activation_rule, followed, halved, norm_rule
-from nnsight_magic.errors import WrongValueError
+from nnsight_magic.errors import BadInputError, WrongValueError
 from tests import tiny
 from tests.hooks import hook_count
 
@@ -194,3 +194,99 @@ def test_what_has_no_norm_is_said() -> None:
         analyses.attribute(model, CLEAN, CORRUPT, ANSWER, VERSUS, method="norm", check=0)
     found = analyses.attribute(model, CLEAN, CORRUPT, ANSWER, VERSUS, check=0)
     assert found.attrs["method"].startswith("grad, since")
+
+
+def integrated_by_hand(hf: Any, layer: int | None, steps: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The clean minus corrupt value behind a block (at the embeddings), and the mean gradient."""
+    ends, states = [], []
+
+    def logits(embedded: torch.Tensor) -> torch.Tensor:
+        states.clear()
+        out = hf(inputs_embeds=embedded, output_hidden_states=True)
+        states.extend(out.hidden_states)
+        return out.logits[0, -1]
+
+    place = 0 if layer is None else layer + 1
+    embedded = [hf.model.embed_tokens(ids).detach() for ids in (CLEAN, CORRUPT)]
+    for each in embedded:
+        logits(each)
+        ends.append(states[place].detach())
+    slopes = []
+    for k in range(steps):
+        share = (k + 0.5) / steps
+        found = logits((share * embedded[0] + (1 - share) * embedded[1]).requires_grad_())
+        slopes.append(torch.autograd.grad(found[ANSWER] - found[VERSUS], states[place])[0])
+    return ends[0] - ends[1], torch.stack(slopes).mean(0)
+
+
+@pytest.mark.parametrize("steps", [1, 4, 10])
+def test_integrated_gradients_are_those_of_midpoints_between_the_embeddings(
+    llama: LanguageModel, steps: int
+) -> None:
+    options: Any = {"method": "ig", "steps": steps, "check": 0}
+    first = analyses.attribute(
+        llama, CLEAN, CORRUPT, ANSWER, VERSUS, site="resid_pre", layers=[0], **options
+    )
+    change, slope = integrated_by_hand(llama.module, None, steps)
+    assert torch.allclose(torch.tensor(first.values[0]), (change * slope).sum((0, 2)), atol=1e-5)
+    assert first.attrs["complete"] == pytest.approx(float((change * slope).sum()), abs=1e-5)
+    behind = analyses.attribute(llama, CLEAN, CORRUPT, ANSWER, VERSUS, layers=[1, 0], **options)
+    for row, layer in ((0, 1), (1, 0)):
+        change, slope = integrated_by_hand(llama.module, layer, steps)
+        expected = (change * slope).sum((0, 2))
+        assert torch.allclose(torch.tensor(behind.values[row]), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2", "gpt_neox", "mamba"])
+def test_with_many_steps_the_sum_is_the_whole_difference_and_the_title_says_how_far_it_is(
+    name: str,
+) -> None:
+    model = LanguageModel(tiny.build(name), tiny.tokenizer())
+    options: Any = {"site": "resid_pre", "layers": [0], "method": "ig", "check": 0}
+    gaps = []
+    for steps in (2, 300):
+        found = analyses.attribute(model, CLEAN, CORRUPT, ANSWER, VERSUS, steps=steps, **options)
+        whole = found.attrs["reference"] - found.attrs["baseline"]
+        assert float(found.sum()) == pytest.approx(found.attrs["complete"], abs=1e-4)
+        told = f"{steps} steps, sum over tokens {found.attrs['complete']:.3g} of {whole:.3g}"
+        assert told in found.attrs["title"]
+        gaps.append(abs(found.attrs["complete"] - whole))
+    assert gaps[1] < 2e-3 < gaps[0]
+
+
+def test_no_line_leads_between_prompts_of_different_lengths(llama: LanguageModel) -> None:
+    shorter = CLEAN[:, :4]
+    with pytest.raises(BadInputError, match="as many tokens; found 4 and 6"):
+        analyses.attribute(llama, shorter, CORRUPT, ANSWER, method="ig", align="same")
+    for steps in (0, -3, 2.5, True):
+        wrong: Any = steps
+        with pytest.raises(BadInputError, match="1 or more"):
+            analyses.attribute(llama, CLEAN, CORRUPT, ANSWER, method="ig", steps=wrong)
+
+
+def test_a_method_that_is_none_and_one_that_reaches_nothing_are_refused(
+    llama: LanguageModel,
+) -> None:
+    wrong: Any = "repl"
+    with pytest.raises(BadInputError, match="Did you mean 'relp'"):
+        analyses.attribute(llama, CLEAN, CORRUPT, ANSWER, method=wrong)
+    with pytest.raises(BadInputError, match="nothing goes back to queries"):
+        analyses.attribute(llama, CLEAN, CORRUPT, ANSWER, site="q", method="relp")
+
+
+SITES = ("resid_pre", "resid_mid", "resid_post", "attn", "mlp", "heads", "q", "v", "pattern")
+
+
+@pytest.mark.parametrize("method", ["grad", "norm", "relp", "ig"])
+def test_every_site_by_every_method_leaves_the_weights_gradients_as_they_were(
+    llama: LanguageModel, method: Any
+) -> None:
+    hf = llama.module
+    for site in SITES if method != "relp" else (s for s in SITES if s != "q"):
+        found = analyses.attribute(
+            llama, CLEAN, CORRUPT, ANSWER, VERSUS, site=site, method=method, check=0
+        )
+        assert found.attrs["method"] == method
+        assert bool(torch.isfinite(torch.tensor(found.values)).all())
+    analyses.attribute_edges(llama, CLEAN, CORRUPT, ANSWER, VERSUS, check=0)
+    assert all(each.grad is None and each.requires_grad for each in hf.parameters())

@@ -11,6 +11,9 @@ import torch
 from nnsight_magic import analyses
 from tests.magics.conftest import PROMPT
 
+# As many tokens as PROMPT has.
+PAIR = f'clean="{PROMPT}" corrupt="The Eiffel Tower is of the city in"'
+
 LINES = {
     "attention": (f'%attention "{PROMPT}" --keep', ["scores", "patterns"]),
     "induction": ("%attention --induction -n 5 --seed 2 --score duplicate", ["scores"]),
@@ -31,7 +34,26 @@ LINES = {
         f'%attribute clean="{PROMPT}" corrupt="{PROMPT[::-1]}" -a 7 --align same --check 2',
         ["values"],
     ),
+    "attribute-ig": (
+        f"%attribute {PAIR} -a 7 --versus 9 --method ig --steps 3 --check 2 --site resid_mid",
+        ["values"],
+    ),
+    "attribute-relp": (
+        f"%attribute {PAIR} -a 7 --method relp --check 0 --by position --site heads --layers 1-2",
+        ["values"],
+    ),
+    "edges": (f"%attribute {PAIR} -a 7 --versus 9 --edges --check 2", ["values"]),
+    "edges-by-the-gradient": (
+        f"%attribute {PAIR} -a 7 --edges --method grad --check 0",
+        ["values"],
+    ),
+    "ablate-zero": (f'%ablate "{PROMPT}" -a 7 --site mlp --layers 0,2', ["values"]),
+    "ablate-resample": (
+        f'%ablate "{PROMPT}" -a 7 --how resample --over alike --repeats 2 --seed 3',
+        ["values", "standard_error"],
+    ),
     "dla": (f'%dla "{PROMPT}" -a 7 --versus 9 --by head', ["values"]),
+    "dla-parts": (f'%dla "{PROMPT}" -a 7 --position 3', ["values"]),
 }
 
 
@@ -47,6 +69,7 @@ def test_the_python_that_a_line_prints_gives_the_same_numbers(shell, magic, tmp_
     maps = analyses.LensMap("tuned lens", {"0": torch.ones(hidden, hidden) / hidden})
     maps.save("lens.safetensors")
     shell.ns["others"] = ["Hello world", "One, two"]
+    shell.ns["alike"] = ["The Eiffel Tower is of the city in"]
     shell.run(f"{line} -q -o by_magic")
     shell.run(f"{line} --code")
     code = shell.text
@@ -55,7 +78,7 @@ def test_the_python_that_a_line_prints_gives_the_same_numbers(shell, magic, tmp_
     for one, other in zip(
         numbers(shell.ns["found"], names), numbers(shell.ns["by_magic"], names), strict=True
     ):
-        assert np.array_equal(one, other)
+        assert np.array_equal(one, other, equal_nan=True)  # an edge that is no path
 
 
 def test_it_is_shown_and_kept(shell):
@@ -114,6 +137,13 @@ def test_prompts_come_from_variables_files_and_chats(shell, tmp_path):
         ('%ablate "Hello" -a 7 --how mean --over nothing', "no variable 'nothing'"),
         ('%ablate "Hello" -a 7 --how banana', "'banana'"),
         ('%dla "Hello" -a 7 --by layer', "found 'layer'"),
+        ('%attribute "Hello" "World" -a 7 --method repl', "Did you mean 'relp'"),
+        ('%attribute "Hello" "World" -a 7 --steps 5', "say --method ig too"),
+        ('%attribute "Hello" "World" -a 7 --method ig --steps 0', "1 or more"),
+        ('%attribute "Hello" "Hello, world" -a 7 --method ig --align same', "as many tokens"),
+        ('%attribute "Hello" "World" -a 7 --edges --site mlp', "--site is of places"),
+        ('%attribute "Hello" "World" -a 7 --edges --method ig', "Methods are norm, grad"),
+        ('%attribute "Hello" "Hello, world" -a 7 --edges', "none of the other"),
         ("%audit", "no cell has run yet"),
     ],
 )

@@ -185,8 +185,8 @@ def test_an_answer_of_several_tokens(shell):
     check(shell, analyses.patch(model, OTHER, PROMPT, answer, **QUIET), count=1)
 
 
-@pytest.mark.parametrize("method", ["grad", "norm", "relp"])
-@pytest.mark.parametrize("site", ["resid_pre", "resid_post", "heads"])
+@pytest.mark.parametrize("method", ["grad", "norm", "relp", "ig"])
+@pytest.mark.parametrize("site", ["resid_pre", "resid_mid", "resid_post", "heads"])
 def test_attribution_by_every_rule(shell, method, site):
     options = {"site": site, "method": method, "check": 0, **QUIET}
     check(shell, analyses.attribute(shell.ns["model"], OTHER, PROMPT, 7, 9, **options))

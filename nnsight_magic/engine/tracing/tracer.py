@@ -11,6 +11,7 @@ from torch import nn
 
 from nnsight_magic.engine.insides import torch_insides
 from nnsight_magic.engine.memory.shortcut import Shortcut
+from nnsight_magic.engine.places.named_operation import operation_place
 from nnsight_magic.engine.places.spellings import Given, OlderSpellings, explain
 from nnsight_magic.engine.running.block_layout import in_block_layout, layout_of, learn
 from nnsight_magic.engine.running.bypass import hidden_of
@@ -330,6 +331,29 @@ class Tracer(OlderSpellings):
                 forward.observe(
                     handle.module, "output", lambda site, value, h=handle: seen(h, site, value)
                 )
+
+        self._forwards.factory.prepare.append(tell)
+
+    def expect(self, values: Iterable[tuple[Tree, str]]) -> None:
+        """Watch modules from their start on, for values in them that are read later.
+
+        Some values are operations in a module's forward (`resid_mid`, a pattern), which are counted
+        from the start of it. Read when the module is under way already, such a one is read by a
+        second forward, to which no gradient leads; one that is expected is read by the first. To be
+        called before anything is read.
+
+        Args:
+            values: each a handle and the name of a value of it: `(model.layers[3], "resid_mid")`.
+
+        Raises:
+            NoSuchModuleError: this architecture has no such value.
+        """
+        places = [operation_place(handle, name) for handle, name in values]
+        touches = [self._touch(place, "output") for place in places if place is not None]
+
+        def tell(forward: Forward) -> None:
+            for touch, ancestry in touches:
+                forward.attend(touch.site, ancestry)
 
         self._forwards.factory.prepare.append(tell)
 
