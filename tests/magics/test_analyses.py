@@ -139,7 +139,7 @@ def test_prompts_come_from_variables_files_and_chats(shell, tmp_path):
         ('%dla "Hello" -a 7 --by layer', "found 'layer'"),
         ('%attribute "Hello" "World" -a 7 --method repl', "Did you mean 'relp'"),
         ('%attribute "Hello" "World" -a 7 --steps 5', "say --method ig too"),
-        ('%attribute "Hello" "World" -a 7 --method ig --steps 0', "1 or more"),
+        ('%attribute "Hello" "Hello" -a 7 --method ig --steps 0', "1 or more"),
         ('%attribute "Hello" "Hello, world" -a 7 --method ig --align same', "as many tokens"),
         ('%attribute "Hello" "World" -a 7 --edges --site mlp', "--site is of places"),
         ('%attribute "Hello" "World" -a 7 --edges --method ig', "Methods are norm, grad"),
