@@ -13,13 +13,13 @@ plain gradient.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterable, Sequence
 from itertools import product
 from typing import Any, Literal
 
 import torch
 
+from nnsight_magic.analyses.exact_check import CHECKED, check_count, some_of, told
 from nnsight_magic.analyses.integrated_gradients import STEPS, Integrated, integrated
 from nnsight_magic.analyses.metric import Answer, Measured, Metric, metric_of
 from nnsight_magic.analyses.pair import Pair, pair_of
@@ -40,7 +40,6 @@ from nnsight_magic.analyses.site_run import (
 from nnsight_magic.analyses.sites import HEAD, POSITION, Place, axes_of, place_of
 from nnsight_magic.errors import BadInputError, WrongValueError
 
-CHECKED = 20  # of the largest, and as many at random
 Method = Rule | Literal["ig"]
 METHODS = (*RULES, "ig")
 
@@ -98,6 +97,7 @@ def attribute(
     place = place_of(site)
     axes = axes_of(place, by)
     check_method(method, METHODS)
+    check_count(check)
     if method == "relp" and site in ("q", "k"):
         raise BadInputError(
             f'"relp" counts attention patterns as constants, so nothing goes back to {place.words}'
@@ -139,8 +139,8 @@ def attribute(
             model, pair, metric, place, along, there, scores, baseline, check, seed, progress
         )
     close = f", r = {attrs['correlation']:.2f} with exact" if "correlation" in attrs else ""
-    told = used if way is None else f"{used}, {way.words}"
-    attrs["title"] = f"change of the {metric.words}, attributed to {place.words} ({told}{close})"
+    used_so = used if way is None else f"{used}, {way.words}"
+    attrs["title"] = f"change of the {metric.words}, attributed to {place.words} ({used_so}{close})"
     return with_axes(scores, along, "attributed", attrs)
 
 
@@ -224,18 +224,10 @@ def _checked(
 ) -> dict[str, Any]:
     """Some points patched exactly: the largest ones, and others at random."""
     points = list(product(*(range(len(axis.places)) for axis in along)))
-    ordered = sorted(points, key=lambda point: -abs(float(scores[point])))
-    rest = ordered[count:]
-    some = ordered[:count] + random.Random(seed).sample(rest, min(count, len(rest)))
+    some = some_of(points, scores, count, seed)
     named = [[axis.places[k] for axis, k in zip(along, point, strict=True)] for point in some]
     exact = patched_at(
         model, pair, metric, place, [axis.name for axis in along], named, there, progress
     )
-    estimates = [float(scores[point]) for point in some]
     effects = [each - baseline for each in exact]  # as `patch` gives them
-    rows = [[*point, a, b] for point, a, b in zip(named, estimates, effects, strict=True)]
-    both = torch.tensor([estimates, effects])
-    told: dict[str, Any] = {"exact": rows}
-    if len(some) > 2 and bool((both.std(1) > 0).all()):
-        told["correlation"] = float(torch.corrcoef(both)[0, 1])
-    return told
+    return told(named, [float(scores[point]) for point in some], effects)

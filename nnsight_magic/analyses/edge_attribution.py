@@ -19,13 +19,13 @@ make up what their attention adds.
 from __future__ import annotations
 
 import json
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from nnsight_magic.analyses.exact_check import CHECKED, check_count, some_of, told
 from nnsight_magic.analyses.head_writes import apart, check_heads, head_writes, residual_factor
 from nnsight_magic.analyses.metric import Answer, Measured, Metric, metric_of
 from nnsight_magic.analyses.pair import Pair, pair_of
@@ -37,7 +37,6 @@ from nnsight_magic.analyses.rules import Rule, check_method, followed
 from nnsight_magic.analyses.site_run import gradients_at, last_logits, with_forced, with_gradient
 from nnsight_magic.errors import WrongValueError
 
-CHECKED = 20  # of the largest, and as many at random
 METHODS = ("norm", "grad")
 # The order in which attention makes them; where q and k have norms it differs.
 ORDERS = ("qkv", "vqk")
@@ -87,6 +86,7 @@ def attribute_edges(
     {'writer': 301, 'reader': 481}
     """
     check_method(method, METHODS)
+    check_count(check)
     metric = metric_of(model, answer, versus)
     pair = pair_of(model, clean, corrupt)
     there, reference = _writes(model, pair.source, metric)
@@ -339,17 +339,8 @@ def _checked(
 ) -> dict[str, Any]:
     """Some edges patched exactly: the largest ones, and others at random."""
     edges = [tuple(each) for each in (~scores.isnan()).nonzero().tolist()]
-    ordered = sorted(edges, key=lambda edge: -abs(float(scores[edge])))
-    rest = ordered[count:]
-    some = ordered[:count] + random.Random(seed).sample(rest, min(count, len(rest)))
+    some = some_of(edges, scores, count, seed)
     named = [(writers[one], readers[other]) for one, other in some]
     paths = [f"{one}:{other}" for one, other in named]
     found = path_patch(model, pair.source, pair.target, paths, *answers, progress=progress)
-    exact = [float(each) for each in found.values]
-    estimates = [float(scores[edge]) for edge in some]
-    rows = [[*edge, a, b] for edge, a, b in zip(named, estimates, exact, strict=True)]
-    both = torch.tensor([estimates, exact])
-    told: dict[str, Any] = {"exact": rows}
-    if len(some) > 2 and bool((both.std(1) > 0).all()):
-        told["correlation"] = float(torch.corrcoef(both)[0, 1])
-    return told
+    return told(named, [float(scores[edge]) for edge in some], found.values.tolist())

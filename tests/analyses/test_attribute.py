@@ -290,3 +290,10 @@ def test_every_site_by_every_method_leaves_the_weights_gradients_as_they_were(
         assert bool(torch.isfinite(torch.tensor(found.values)).all())
     analyses.attribute_edges(llama, CLEAN, CORRUPT, ANSWER, VERSUS, check=0)
     assert all(each.grad is None and each.requires_grad for each in hf.parameters())
+
+
+@pytest.mark.parametrize("count", [-1, 2.5, "all", True, None])
+def test_how_many_are_checked_is_a_number(llama: LanguageModel, count: Any) -> None:
+    for function in (analyses.attribute, analyses.attribute_edges):
+        with pytest.raises(BadInputError, match="0 or more; found"):
+            function(llama, CLEAN, CORRUPT, ANSWER, check=count)
