@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from nnsight_magic.analyses.attribution import attribute as attribute
     from nnsight_magic.analyses.audit_shown import Audit as Audit
     from nnsight_magic.analyses.auditing import audit as audit
+    from nnsight_magic.analyses.contrasting import direction as direction
     from nnsight_magic.analyses.direct_attribution import dla as dla
+    from nnsight_magic.analyses.directions import BEHIND_FIRST as BEHIND_FIRST
     from nnsight_magic.analyses.directions import Direction as Direction
     from nnsight_magic.analyses.edge_attribution import attribute_edges as attribute_edges
     from nnsight_magic.analyses.lens_fitting import fit_lens as fit_lens
@@ -47,12 +49,15 @@ if TYPE_CHECKING:
     from nnsight_magic.analyses.result import Along as Along
     from nnsight_magic.analyses.result import Result as Result
     from nnsight_magic.analyses.result import with_axes as with_axes
+    from nnsight_magic.analyses.steering import steer as steer
+    from nnsight_magic.analyses.steering_shown import Steering as Steering
     from nnsight_magic.analyses.store import Store as Store
     from nnsight_magic.analyses.streaming import stream as stream
     from nnsight_magic.analyses.sweeping import sweep as sweep
 
 # Where each name is at home; `dir(analyses)` lists them.
 _HOMES = {
+    "BEHIND_FIRST": "directions",
     "Attention": "attention_shown",
     "attention": "attention_patterns",
     "Along": "result",
@@ -65,11 +70,13 @@ _HOMES = {
     "Metric": "metric",
     "Probe": "probe_shown",
     "Result": "result",
+    "Steering": "steering_shown",
     "Store": "store",
     "ablate": "ablation",
     "attribute": "attribution",
     "attribute_edges": "edge_attribution",
     "audit": "auditing",
+    "direction": "contrasting",
     "dla": "direct_attribution",
     "fit_lens": "lens_fitting",
     "grid": "points",
@@ -81,6 +88,7 @@ _HOMES = {
     "patch": "patching",
     "path_patch": "paths",
     "probe": "probing",
+    "steer": "steering",
     "stream": "streaming",
     "sweep": "sweeping",
     "with_axes": "result",

@@ -416,6 +416,36 @@ class NNsightMagic(Magics):
 
         return self._of_variables("probe", line, probing)
 
+    @no_var_expand
+    @line_magic("steer")
+    def steer_magic(self, line: str) -> Any:
+        __tracebackhide__ = True
+        with self._errors_of_line("steer", line, "%steer"):
+            read = self._read("steer", line)
+            if read is None:
+                return None
+            from nnsight_magic.magics import steering
+
+            self.models.namespace = self.shell.user_ns
+            call = steering.asked(read, *self.models.find(read.model), self.shell.user_ns)
+            if read.code:
+                print(call.code)
+                return None
+            found = call.run(self.shell.user_ns)
+        if isinstance(found, str):
+            if not read.quiet:
+                print(found)
+            return None
+        return self._given(read, found)
+
+    def _given(self, read: Line, found: Any) -> Any:
+        """What an analysis found, put into its variable; it, if it is to be shown by itself."""
+        if read.output:
+            self.shell.user_ns[read.output] = found
+        if not read.quiet and not read.view:
+            print(found.text())
+        return found if read.view and not read.quiet else None
+
     def _of_variables(self, magic: str, line: str, of: Any) -> Any:
         """An analysis that reads variables of the notebook, and names no prompt."""
         __tracebackhide__ = True
@@ -427,11 +457,7 @@ class NNsightMagic(Magics):
                 print(of.code(read))
                 return None
             found = of.run(read, self.shell.user_ns)
-        if read.output:
-            self.shell.user_ns[read.output] = found
-        if not read.quiet and not read.view:
-            print(found.text())
-        return found if read.view and not read.quiet else None
+        return self._given(read, found)
 
     @no_var_expand
     @line_cell_magic("audit")
@@ -468,11 +494,7 @@ class NNsightMagic(Magics):
         except BaseException as error:
             show_from_cell(error, self.shell)
             raise
-        if read.output:
-            self.shell.user_ns[read.output] = found
-        if not read.quiet and not read.view:
-            print(found.text())
-        return found if read.view and not read.quiet else None
+        return self._given(read, found)
 
     def _analyse(self, magic: str, line: str) -> Any:
         """Runs the analysis of that name; gives what it found, or `None` where nothing is shown."""
@@ -582,6 +604,6 @@ class NNsightMagic(Magics):
 for _name in ("trace", "generate"):
     getattr(NNsightMagic, _name).__doc__ = help_text(_name)
 _LINES = ("model", "models", "saved", "runs", "edits", "about")
-_ANALYSES = ("ablate", "attention", "audit", "attribute", "dla", "lens", "patch", "probe")
+_ANALYSES = ("ablate", "attention", "audit", "attribute", "dla", "lens", "patch", "probe", "steer")
 for _name in ("sweep", "edit", *_LINES, *_ANALYSES):
     getattr(NNsightMagic, f"{_name}_magic").__doc__ = help_text(_name)

@@ -171,6 +171,20 @@ OPTIONS: dict[str, tuple[Option, ...]] = {
                metavar="N"),
         *ANALYSIS,
     ),
+    "steer": (
+        Option("from", "variable", "a notebook variable: (positive, negative) texts, a direction",
+               metavar="VAR"),
+        Option("load", "file", "a control vector instead, .gguf or .safetensors", metavar="FILE"),
+        Option("layer", "text", "behind which block, or several", metavar="8,10-12"),
+        Option("method", "text", "means or principal (default: means)", metavar="METHOD"),
+        Option("at", "text", "of each text last or mean (default: last)", metavar="AT"),
+        Option("strength", "text", "how much of it", metavar="0.1,0.2"),
+        Option("relative", "flag", "strengths are in parts of the residual stream's mean length"),
+        Option("random", "switch", "write texts with a random direction too"),
+        Option("save", "file", "store the direction, .gguf or .safetensors", metavar="FILE"),
+        Option("new-tokens", "number", "how many tokens to generate (default: 20)", "n", "N"),
+        *ANALYSIS,
+    ),
     "probe": (
         Option("from", "variable", "a notebook variable: a store, or states by block",
                metavar="VAR"),
@@ -210,6 +224,7 @@ SUMMARY = {
     "attribute": 'Estimate all patches at once: %attribute clean="…" corrupt="…" -a " Paris"',
     "dla": 'What each part adds to a logit: %dla "The Eiffel Tower is in" -a " Paris"',
     "probe": "How well labels are read off activations: %probe labels --from store --group city",
+    "steer": 'Steer texts by a direction: %steer shout "My name is" --from pairs --layer 8',
     "runs": "List the runs of this session, or compare two: %runs 3 5",
 }
 
@@ -485,6 +500,7 @@ def help_text(magic: str) -> str:
         "ablate": '%ablate "PROMPT" --answer TEXT [options]',
         "attribute": '%attribute clean="PROMPT" corrupt="PROMPT" --answer TEXT [options]',
         "probe": "%probe LABELS --from STORE [--group GROUPS] [options]",
+        "steer": '%steer NAME ["PROMPT" …] --from PAIRS --layer N (without prompts: as an edit)',
         "dla": '%dla "PROMPT" --answer TEXT [--versus TEXT] [options]',
     }.get(magic, f"%{magic} [options]")
     lines = [SUMMARY[magic], "", usage, ""]

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from nnsight_magic.views.live.tree import tree_view as tree_view
     from nnsight_magic.views.live.view import Selection as Selection
     from nnsight_magic.views.live.view import View as View
+    from nnsight_magic.views.live.written import WrittenView as WrittenView
     from nnsight_magic.views.still.colour_maps import COLOUR_MAPS as COLOUR_MAPS
 
 _HOMES = {
@@ -59,6 +60,7 @@ _HOMES = {
     "TraceView": "live.trace",
     "TreeView": "live.tree",
     "View": "live.view",
+    "WrittenView": "live.written",
     "compare": "live.comparison",
     "describe": "data.modules",
     "likeliest": "data.strips",

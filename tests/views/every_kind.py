@@ -22,6 +22,7 @@ from nnsight_magic.views.data.checks import Check, Checked
 from nnsight_magic.views.data.points import Along, Points
 from nnsight_magic.views.data.strips import Step, TokenStrip
 from nnsight_magic.views.data.two_texts import two_texts
+from nnsight_magic.views.data.written import Text, Written
 from nnsight_magic.views.live.chart import ChartView
 from nnsight_magic.views.live.checks import ChecksView
 from nnsight_magic.views.live.heads import HeadsView
@@ -31,6 +32,7 @@ from nnsight_magic.views.live.tokens import GridView, TokensView
 from nnsight_magic.views.live.trace import TraceView
 from nnsight_magic.views.live.tree import TreeView
 from nnsight_magic.views.live.view import View
+from nnsight_magic.views.live.written import WrittenView
 from nnsight_magic.views.page import LEFT_OUT
 
 VALUES = torch.tensor([[0.0, 1.0], [2.0, 4.0]], dtype=torch.float64)
@@ -46,6 +48,7 @@ QUESTIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "stop": ("steps", {}),
     "cell": ("grid", {"at": [0, 1]}),
     "open": ("points", {"at": [1, 0]}),
+    "write": ("written", {"strength": 0.5}),
     "links": ("heads", {"heads": [[0, 0]], "token": 1}),
 }
 # What the bytes of a trait or of an answer are, beside JSON.
@@ -108,6 +111,7 @@ def every_kind() -> dict[str, View]:
         trace,
         checks,
         ChartView(chart_of_values()),
+        WrittenView(written_texts(), lambda strength: written_texts()),
         grid,
         heads,
         points,
@@ -140,6 +144,12 @@ def chart_of_values() -> Chart:
     ]
     notes = ["too few"]
     return Chart("probe", "layer", ["3", "4"], lines, [Level("majority", 0.5)], notes, [3, 4])
+
+
+def written_texts() -> Written:
+    said = {0.0: [Text(" a b", 0.5)], 0.5: [Text(" a c", 1.5)]}
+    control = {0.5: [Text(" a b", 0.75)]}
+    return Written("steered", ["one"], said, control, ["in nats"])
 
 
 def points_of_values() -> Points:
@@ -185,6 +195,7 @@ def states() -> dict[str, dict[str, Any]]:
     names[f"IPY_MODEL_{views['heads'].selection.model_id}"] = "IPY_MODEL_selection"
     names[f"IPY_MODEL_{views['points'].selection.model_id}"] = "IPY_MODEL_selection"
     names[f"IPY_MODEL_{views['checks'].selection.model_id}"] = "IPY_MODEL_selection"
+    names[f"IPY_MODEL_{views['written'].selection.model_id}"] = "IPY_MODEL_selection"
     names[f"IPY_MODEL_{views['chart'].selection.model_id}"] = "IPY_MODEL_selection"
     names[f"IPY_MODEL_{views['points'].map.model_id}"] = "IPY_MODEL_map"
     names[f"IPY_MODEL_{views['heads'].large.model_id}"] = "IPY_MODEL_large"

@@ -24,6 +24,7 @@ from nnsight_magic.views import (
     TokenStrip,
     TraceView,
     View,
+    WrittenView,
     compare,
     show,
     tokens_view,
@@ -33,7 +34,7 @@ from nnsight_magic.views.data.checks import Check, Checked
 from nnsight_magic.views.data.two_texts import two_texts
 from nnsight_magic.views.display import still_bundle
 from nnsight_magic.views.live.view import View as Base
-from tests.views.every_kind import Asked, chart_of_values
+from tests.views.every_kind import Asked, chart_of_values, written_texts
 from tests.views.stripped import stripped, words
 from tests.views.test_points import view as points_view
 
@@ -68,6 +69,7 @@ KINDS: dict[str, Callable[[], Any]] = {
     "points": lambda: points_view(Asked()),
     "checks": lambda: ChecksView("audit", [Checked("h", [Check("stays", "fails", "it moves")])]),
     "chart": lambda: ChartView(chart_of_values()),
+    "written": lambda: WrittenView(written_texts()),
     "several": lambda: show({"a": torch.eye(9), "b": torch.eye(3)}, "kept"),
 }
 

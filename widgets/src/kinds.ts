@@ -11,6 +11,7 @@ import { GridView } from "./tokens/grid";
 import { TokensView } from "./tokens/tokens";
 import { TraceView } from "./trace/trace";
 import { TreeView } from "./tree/tree";
+import { WrittenView } from "./written/written";
 
 /** Makes every kind known to `View`. */
 export function registerAll(): void {
@@ -24,5 +25,6 @@ export function registerAll(): void {
   register("compare", CompareView);
   register("checks", ChecksView);
   register("chart", ChartView);
+  register("written", WrittenView);
   register("trace", TraceView);
 }

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
+from nnsight_magic.engine.editing.behind_first import BehindFirst, Columns
 from nnsight_magic.engine.editing.index import with_change
 from nnsight_magic.engine.values.changes import replaced
 from nnsight_magic.engine.values.containers import (
@@ -36,6 +37,7 @@ def carry_out(
     *,
     is_block: bool = False,
     part: NamedPart | None = None,
+    columns: Columns | None = None,
 ) -> Callable[[Any, int, int], Any]:
     """What a forward calls with the value at a site, the step and the call, for the new value.
 
@@ -43,13 +45,14 @@ def carry_out(
         edit: whose write it is; its steps may be changed while the forward runs.
         is_block: the site is the output of a decoder block, whose `[0]` is the hidden states.
         part: the part of the value that is written, where it is one with a name of its own.
+        columns: where the rows' tokens stand, for what is written behind each first one.
     """
 
     def change(raw: Any, step: int, call: int) -> Any:
         if call != write.call or (edit.steps is not None and step not in edit.steps):
             return raw
         try:
-            return _applied(raw, write, is_block, part)
+            return _applied(raw, write, is_block, part, columns)
         except EditError as error:
             raise EditError(_not_fitting(edit.name, write, error.message)) from None
 
@@ -64,7 +67,9 @@ def _not_fitting(edit: str, write: Write, why: str) -> str:
     )
 
 
-def _applied(raw: Any, write: Write, is_block: bool, part: NamedPart | None) -> Any:
+def _applied(
+    raw: Any, write: Write, is_block: bool, part: NamedPart | None, columns: Columns | None
+) -> Any:
     """`raw` with one write; `raw` itself stays as it is."""
     path, index = [], list(write.index)
     value = raw
@@ -96,6 +101,8 @@ def _applied(raw: Any, write: Write, is_block: bool, part: NamedPart | None) -> 
                 f"What stands there is a {describe(value)} and has no item [{index_text(key)}].\n"
                 f"Name the item first, in brackets of its own: [{item!r}][{index_text(key)}]."
             ) from None
+    if columns is not None and index and isinstance(index[0], BehindFirst):
+        index[0] = columns.behind_first(value)
     if isinstance(value, torch.Tensor):
         new = with_change(value, index, write.operation, write.value)
     else:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nnsight_magic.engine.editing.behind_first import BehindFirst, Columns
 from nnsight_magic.engine.editing.carrying_out import carry_out
 from nnsight_magic.engine.editing.check import check_index
 from nnsight_magic.engine.editing.file import StoredEdit, StoredWrite, load, store
@@ -180,18 +181,40 @@ class Edits(Mapping):
 
     def tell(self, forward: Editable) -> None:
         """Have a forward carry out the edits in force."""
+        columns = self._columns(forward)
         for edit in self.in_force:
             for write in edit.writes:
+                by_row = any(isinstance(each, BehindFirst) for each in write.index)
+                own = columns if by_row else None
+                # Rows are told apart by the mask, of the whole batch.
+                to = forward.whole if by_row else forward
                 handle = self._model[write.path] if write.path else self._model
                 kind = "output" if write.kind == "output" else "input"
                 part = part_of(handle, write.kind)
                 if part is None:
                     inside = None if write.inside is None else Operation(*write.inside)
-                    change = carry_out(edit, write, is_block=handle.is_block and inside is None)
-                    forward.edit(handle.ancestors(), kind, change, inside)
+                    is_block = handle.is_block and inside is None
+                    change = carry_out(edit, write, is_block=is_block, columns=own)
+                    to.edit(handle.ancestors(), kind, change, inside)
                 else:
-                    change = carry_out(edit, write, part=part)
-                    forward.edit(part.ancestors(), part.kind, change)
+                    change = carry_out(edit, write, part=part, columns=own)
+                    to.edit(part.ancestors(), part.kind, change)
+
+    def _columns(self, forward: Editable) -> Columns | None:
+        """Has a forward tell where each row's tokens stand, if an edit in force asks for it."""
+        asked = (
+            isinstance(each, BehindFirst)
+            for edit in self.in_force
+            for write in edit.writes
+            for each in write.index
+        )
+        if not any(asked):
+            return None
+        config = getattr(self._model._root, "config", None)
+        columns = Columns(bool(getattr(config, "is_encoder_decoder", False)))
+        root = forward.whole.root
+        forward.whole.edit([root], "input", columns.note)
+        return columns
 
     def new_name(self) -> str:
         number = 1

@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from nnsight_magic.engine.editing.behind_first import BEHIND_FIRST, BehindFirst
 from nnsight_magic.engine.values.value import plain
 from nnsight_magic.errors import EditError
 
 LARGEST = 2**63 - 1  # what torch takes as an index
+_BY_NAME = {"all": ..., "behind first": BEHIND_FIRST}  # what a file calls by a name
 
 
 def frozen(index: Any) -> Any:
@@ -97,6 +99,8 @@ def to_json(index: Any) -> Any:
         return index
     if index is ...:
         return {"all": True}
+    if isinstance(index, BehindFirst):
+        return {"behind first": True}
     if isinstance(index, slice):
         return {"slice": _slice([_number(each) for each in (index.start, index.stop, index.step)])}
     if isinstance(index, torch.Tensor):
@@ -152,8 +156,8 @@ def from_json(index: Any) -> Any:
     if not isinstance(index, dict) or len(index) != 1:
         raise Unusable("an index", index)
     ((kind, items),) = index.items()
-    if kind == "all":
-        return ...
+    if kind in _BY_NAME:
+        return _BY_NAME[kind]
     if not isinstance(items, list):
         raise Unusable("an index", index)
     match kind:

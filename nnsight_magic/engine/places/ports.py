@@ -96,6 +96,11 @@ class Trace(Protocol):
 class Editable(Protocol):
     """A forward, as far as edits go; one of a sweep carries them out for each variant."""
 
+    @property
+    def whole(self) -> Any:
+        """The forward of the whole batch, with its `root`; itself, where it is one."""
+        ...
+
     def edit(
         self,
         ancestry: list[nn.Module],

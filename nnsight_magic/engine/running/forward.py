@@ -97,6 +97,11 @@ class Forward:
         self.autocast = self._state.autocast
         self.started = self.finished = False
 
+    @property
+    def whole(self) -> Forward:
+        """What carries out edits that are of the whole batch: the forward itself."""
+        return self
+
     def hook(self, ancestry: list[nn.Module], kind: str) -> None:
         """Watch the input or output of the last module of `ancestry`, which begins at the root.
 

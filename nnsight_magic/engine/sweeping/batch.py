@@ -194,6 +194,7 @@ class EachVariant:
 
     def __init__(self, forward: Forward, layout: Rows):
         self._forward, self._layout = forward, layout
+        self.whole = forward
 
     def edit(
         self,

@@ -187,6 +187,21 @@ class ChartForm(TypedDict):
     numbers: list[int] | None
 
 
+# -- texts by strength ------------------------------------------------------------------------
+
+# its pieces, each with whether it differs from the text without, and its loss
+TextForm = tuple[list[tuple[str, bool]], float | None]
+
+
+class WrittenForm(TypedDict):
+    """Texts by strength and prompt; `control` has none where none were written."""
+
+    prompts: list[str]
+    strengths: list[float]
+    said: list[list[TextForm]]
+    control: list[list[TextForm]]
+
+
 # -- questions --------------------------------------------------------------------------------
 
 

@@ -138,6 +138,17 @@ export interface CheckedForm {
   checks: [CheckState, string, string][];
 }
 
+/** A text in pieces, each with whether it differs from the text without; and its loss. */
+export type TextForm = [[string, boolean][], number | null];
+
+/** Texts by strength and prompt; `control` has none where none were written. */
+export interface WrittenForm {
+  prompts: string[];
+  strengths: number[];
+  said: TextForm[][];
+  control: TextForm[][];
+}
+
 /** A line of a chart; `low` and `high` are the ends of its intervals. */
 export interface LineForm {
   name: string;
