@@ -39,6 +39,7 @@ class Swept:
         model, tokens: what trailing axes are named by: the model, and the prompt's tokens.
         attrs: what the numbers were measured with.
         steps: of a generation; the first axis of a value that has as many is theirs.
+        forwards: of the model that were run for it, where somebody is told how far it is.
     """
 
     grid: Grid
@@ -49,6 +50,7 @@ class Swept:
     reference: dict[str, Any] = field(default_factory=dict)
     attrs: dict[str, Any] = field(default_factory=dict)
     steps: int = 0
+    forwards: int = 0
 
     @property
     def failed(self) -> dict[int, Exception]:
@@ -199,7 +201,10 @@ def fill(
     given = prompt if prompt_of is None else prompts_of(points)
     which = None if prompt_of is None else [prompt_of[number] for number in waiting]
 
+    before = found.forwards
+
     def told(how_far: HowFar) -> None:
+        found.forwards = before + how_far.forwards
         new = {waiting[place]: result for place, result in how_far.results.items()}
         found.results.update(new)
         if callable(progress):
@@ -254,14 +259,19 @@ def measure_baseline(
     which = None if prompt_of is None else [prompt_of[number] for number in numbers]
     given = prompt if prompt_of is None else prompts_of(points)
     chosen = _Some(points, [*numbers])
+    counted: list[int] = []
     options: dict[str, Any] = {
-        "references": references, "writes": False, "progress": False, "keep_going": True, **kwargs,
+        "references": references, "writes": False, "keep_going": True, **kwargs,
+        "progress": lambda how_far: counted.append(how_far.forwards),
     }  # fmt: skip
     plain = model.sweep(given, function, chosen, prompt_of=which, **options)
+    found.forwards += max(counted, default=0)
     found.baseline = _by_name(found, numbers, plain)
     if len(references) == 1 and prompt_of is None:
         (reference,) = references.values()
+        counted.clear()
         other = model.sweep(reference, function, chosen, **options)
+        found.forwards += max(counted, default=0)
         found.reference = _by_name(found, numbers, other)
 
 

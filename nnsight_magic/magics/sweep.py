@@ -36,7 +36,6 @@ from nnsight_magic.magics.sweep_recipe import sweep_recipe
 from nnsight_magic.magics.where import CellPlace
 
 TEXT = "text"  # what a point that generates gives besides
-DRY_POINTS = 6  # that --dry runs, spread over the grid
 
 
 @dataclass(frozen=True)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
+from nnsight_magic.analyses.forecast import forecast
 from nnsight_magic.analyses.points import Grid
 from nnsight_magic.analyses.swept import Swept
 from nnsight_magic.engine.sweeping.how_far import HowFar
+from nnsight_magic.language.run import bound_scope
 from nnsight_magic.magics.sweep import (
-    DRY_POINTS,
     Cell,
     begun_cell,
+    begun_points,
     collect,
+    how_run,
+    point_function,
     run_behind,
     run_points,
 )
@@ -117,27 +120,11 @@ def stopped(cell: Cell, error: BaseException) -> None:
 
 
 def tried(cell: Cell, points: Grid) -> str:
-    """Runs a few points, and says how long all would take.
-
-    The time of few points says that of many within a factor of two either way: a batch of many
-    costs less a point, a point early in the model more.
-    """
-    step = max(1, len(points) // DRY_POINTS)
-    some = [*range(len(points))][::step][:DRY_POINTS]
-    others = {number: None for number in range(len(points)) if number not in some}
-    began = time.perf_counter()
-    found: Swept = run_points(cell, points, others, lambda found, how_far: None)
-    seconds = time.perf_counter() - began
-    each = seconds / max(1, len(some))
-    low, high = each * len(points) / 2, max(seconds, each * len(points) * 2)
-    values = sum(
-        value.nbytes if hasattr(value, "nbytes") else 8
-        for number in some
-        for value in (found.results[number] or {}).values()
-    )
-    kept = values / max(1, len(some)) * len(points)
-    return (
-        f"{len(points)} points ({' × '.join(map(str, points.shape))}). {len(some)} of them took "
-        f"{seconds:.1f} s; all take {low:.0f} to {high:.0f} s, "
-        f"and their results {kept / 1e6:.1f} MB."
-    )
+    """Runs a few points, and says what all would take."""
+    found, how = begun_points(cell, points, {}), how_run(cell, points)
+    scope, point = point_function(cell)
+    with bound_scope(cell.asked.namespace, scope), seeded(cell.asked.line):
+        told = forecast(
+            found, point, cell.runs_on, cell.references, how.baseline, how.options, how.inner
+        )
+    return f"{' × '.join(map(str, points.shape))}: {told}"

@@ -485,3 +485,13 @@ def test_every_name_of_a_block_is_the_reference_s_own(tiny, name):
 
     with pytest.raises(WrongValueError, match="only reads"):
         model.sweep(IDS, write, [0], references={"clean": CLEAN}, progress=False)
+
+
+def test_a_number_that_is_picked_keeps_nothing_else_in_memory(model):
+    def change(block):
+        model.layers[block].output[:, 1] = 0
+        return {"one": model.logits[0, -1].softmax(-1)[3], "some": model.logits[0, :2, :4]}
+
+    for found in model.sweep(IDS, change, range(len(model.layers)), progress=False):
+        for each in found.values():
+            assert each.untyped_storage().nbytes() == each.numel() * each.element_size()

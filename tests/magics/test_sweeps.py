@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.resident import STATUS, growth
 from nnsight_magic import LanguageModel
 from tests.hooks import hooked_block
 from tests.magics.conftest import PROMPT
@@ -334,8 +335,61 @@ def test_only_the_logits_that_are_read_are_computed(shell, module):
 
 def test_dry_says_how_long_it_takes_and_binds_nothing(shell):
     shell.run(one(HEADS.format(a=7), "--dry"))
-    assert "12 points (3 × 4). 6 of them took" in shell.text
+    assert re.search(r"3 × 4: 12 points in \d+ forwards. \d+ of them took", shell.text)
     assert "logprob" not in shell.ns
+
+
+SEVERAL = """
+for text, layer in grid(prompt=prompt, layer=layers):
+    layers[layer].output[:, -1] *= 0.5
+    logit = logits[0, -1, 3]
+"""
+BACK = """
+for layer in grid(layer=layers[1:]):
+    layers[layer].output[:, 2] = 0
+    logit = layers[layer - 1].output[0, -1, 3]
+"""
+
+
+@pytest.mark.parametrize("line", ["", "--batch 2", "--no-pack", "--batch 5 --no-pack"])
+@pytest.mark.parametrize(
+    ("first", "body"),
+    [
+        (two(PROMPT, OTHER), PATCH.format(a=5, b=6).rpartition("best")[0]),
+        (f'%%sweep "{PROMPT}"', HEADS.format(a=7)),
+        (f'%%sweep "{PROMPT}" "{OTHER}" "The city of"', SEVERAL),
+    ],
+    ids=["patching", "heads", "prompts"],
+)
+def test_dry_says_exactly_how_many_forwards_the_cell_takes(shell, monkeypatch, first, body, line):
+    from nnsight_magic.magics import sweeping
+
+    shell.run(f"{first} {line} --dry\n{body}")
+    said = re.search(r"in (\d+) forwards?\.", shell.text)
+    assert said is not None, shell.text
+    cells = []
+    collect = sweeping.collect
+    monkeypatch.setattr(sweeping, "collect", lambda cell: cells.append(cell) or collect(cell))
+    shell.run(f"{first} {line}\n{body}")
+    assert cells[0].found.forwards == int(said[1])
+
+
+def test_dry_gives_a_range_where_points_look_back(shell):
+    shell.run(one(BACK, "--dry"))
+    assert re.search(r"in \d+ (to \d+ )?forwards", shell.text)
+
+
+@pytest.mark.demo
+@pytest.mark.skipif(not STATUS.exists(), reason="Linux tells how much a process takes at most")
+@pytest.mark.parametrize("body", [HEADS, HEADS.replace("logits[0, -1]", "logits[0, -2]")])
+def test_dry_says_between_which_bounds_the_memory_lies(bare, demo_model, demo_tokenizer, body):
+    bare.ns["model"] = LanguageModel(demo_model, demo_tokenizer)
+    cell = one(body.format(a=7).replace("layer=layers", "layer=range(0, 30, 3)"))
+    bare.run(cell.replace('of"', 'of" --dry', 1))
+    said = re.search(r"and ([\d.]+) to ([\d.]+) MB beside the weights", bare.text)
+    assert said is not None, bare.text
+    grown = growth(lambda: bare.run(cell))
+    assert float(said[1]) <= grown <= float(said[2])
 
 
 def test_it_says_the_largest_points_and_the_baseline(shell):

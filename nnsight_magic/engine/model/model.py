@@ -26,7 +26,7 @@ from nnsight_magic.engine.running.inputs import Inputs, prepare, with_positions
 from nnsight_magic.engine.running.options import check_options
 from nnsight_magic.engine.running.scan import Scan, scan
 from nnsight_magic.engine.sweeping.how_far import HowFar
-from nnsight_magic.engine.sweeping.run import swept
+from nnsight_magic.engine.sweeping.run import Call, swept
 from nnsight_magic.engine.sweeping.sweep import Settings
 from nnsight_magic.engine.sweeping.texts import Texts, swept_texts
 from nnsight_magic.engine.tracing.tracer import Tracer
@@ -364,16 +364,11 @@ class Model(Handle):
             texts = Texts(self, change, listed, references or {}, settings, options)
             named = variants if isinstance(variants, Sequence) else listed
             return swept_texts(texts, inputs, named, prompt_of, progress)
-        return swept(
-            lambda given: self.trace(given, **kwargs),
-            inputs,
-            change,
-            variants,
-            prompt_of,
-            references or {},
-            settings,
-            progress,
-        )
+        call = Call(
+            lambda given: self.trace(given, **kwargs), inputs, change, list(variants), prompt_of,
+            references or {}, settings,
+        )  # fmt: skip
+        return swept(call, variants, progress)
 
     def _trace_of(
         self, handle: Handle, inputs: tuple, kwargs: dict, full: bool, grad: bool | None

@@ -264,6 +264,13 @@ def _kept(result: Any) -> Any:
         )
     if isinstance(result, Value):
         return own_copy(result.value).detach()
+    if isinstance(result, torch.Tensor) and type(result) in (torch.Tensor, torch.nn.Parameter):
+        result = result.detach()
+        # A number that is picked out of a distribution would keep all of it in memory.
+        if result.layout is torch.strided:
+            own = result.numel() * result.element_size()
+            return result.clone() if own < result.untyped_storage().nbytes() else result
+        return result
     if isinstance(result, torch.Tensor) and result.grad_fn is not None:
         return result.detach()
     if isinstance(result, Parts):

@@ -23,6 +23,7 @@ class HowFar:
         seconds: since it began.
         left: seconds that are left, by the points so far; `None` before the first.
         results: what has been finished since the last call, by the points' numbers.
+        forwards: of the model so far, those of references and without any change included.
     """
 
     done: int
@@ -30,6 +31,7 @@ class HowFar:
     seconds: float
     left: float | None
     results: dict[int, Any] = field(default_factory=dict)
+    forwards: int = 0
 
 
 Watching = bool | Callable[[HowFar], None]
@@ -38,6 +40,10 @@ Watching = bool | Callable[[HowFar], None]
 class Finished:
     """The results of a sweep as they come.
 
+    Attributes:
+        results: by the points' numbers.
+        forwards: of the model so far.
+
     Args:
         total: points in all.
         watching: a bar if true; or who is told of every batch.
@@ -45,6 +51,7 @@ class Finished:
 
     def __init__(self, total: int, watching: Watching):
         self.results: dict[int, Any] = {}
+        self.forwards = 0
         self._total = total
         self._told = watching if callable(watching) else None
         self._bar = progress_bar(total=total, delay=1, disable=watching is not True)
@@ -62,7 +69,7 @@ class Finished:
         if self._told is not None and results:
             seconds, done = time.perf_counter() - self._began, len(self.results)
             left = seconds / done * (self._total - done)
-            self._told(HowFar(done, self._total, seconds, left, results))
+            self._told(HowFar(done, self._total, seconds, left, results, self.forwards))
 
     def explain(self, error: BaseException, point: int | None, name: str) -> None:
         """Hang the finished points onto an error, or an interrupt, and say where it came up."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from nnsight_magic.engine.sweeping.how_far import Finished, Watching, name_of_point
@@ -12,36 +13,57 @@ from nnsight_magic.engine.tracing.tracer import Tracer
 from nnsight_magic.errors import BadInputError
 
 
-def swept(
-    trace: Callable[[Any], Tracer],
-    inputs: Any,
-    change: Callable[..., Any],
-    variants: Iterable[Any],
-    prompt_of: Sequence[int] | None,
-    references: Mapping[str, Any],
-    settings: Settings,
-    watching: Watching,
-) -> list[Any]:
-    """All variants' results, in their order.
+@dataclass(frozen=True)
+class Call:
+    """A call of `model.sweep`.
 
-    Args:
+    Attributes:
         trace: makes the trace of a prompt.
         inputs, change, variants, prompt_of, references: see `Model.sweep`.
         settings: how it is run.
+    """
+
+    trace: Callable[[Any], Tracer]
+    inputs: Any
+    change: Callable[..., Any]
+    variants: Sequence[Any]
+    prompt_of: Sequence[int] | None
+    references: Mapping[str, Any]
+    settings: Settings
+
+    def sweeps(self) -> Iterator[Sweep]:
+        """One for each length of its prompts."""
+        one, trace, variants = self.prompt_of is None, self.trace, self.variants
+        plains = [trace(self.inputs)] if one else [trace(each) for each in self.inputs]
+        chosen = [0] * len(variants)
+        if self.prompt_of is not None:
+            chosen = checked(self.prompt_of, variants, plains)
+        for group in by_length(plains, chosen):
+            mine = {n: (v, group.index(c)) for n, (v, c) in _chosen(variants, chosen, group)}
+            traced = [plains[which] for which in group]
+            referred = {name: trace(each) for name, each in self.references.items()}
+            yield Sweep(traced, self.change, mine, referred, self.settings)
+
+
+def _chosen(variants: Sequence[Any], chosen: list[int], group: list[int]) -> Iterator[Any]:
+    pairs = zip(variants, chosen, strict=True)
+    return ((n, pair) for n, pair in enumerate(pairs) if pair[1] in group)
+
+
+def swept(call: Call, variants: Iterable[Any], watching: Watching) -> list[Any]:
+    """All variants' results, in their order.
+
+    Args:
+        call: what is run.
+        variants: as they were given: a grid has names for its points.
         watching: a bar if true; or who is told of every batch.
     """
-    listed = list(variants)
-    plains = [trace(inputs)] if prompt_of is None else [trace(each) for each in inputs]
-    chosen = [0] * len(listed) if prompt_of is None else checked(prompt_of, listed, plains)
-    finished, numbers = Finished(len(listed), watching), range(len(listed))
+    finished = Finished(len(call.variants), watching)
     with finished.shown():
-        for group in by_length(plains, chosen):
-            mine = {n: (listed[n], group.index(chosen[n])) for n in numbers if chosen[n] in group}
-            traced = [plains[which] for which in group]
-            referred = {name: trace(each) for name, each in references.items()}
-            with explaining(finished, variants, listed):
-                Sweep(traced, change, mine, referred, settings).run(finished)
-    return [finished.results[number] for number in numbers]
+        for sweep in call.sweeps():
+            with explaining(finished, variants, call.variants):
+                sweep.run(finished)
+    return [finished.results[number] for number in range(len(call.variants))]
 
 
 @contextmanager

@@ -133,6 +133,8 @@ class Sweep(Tracer):
         self._bypasses = Bypasses()
         self.packs = settings.pack and not self.model.edits.in_force and self._may_pack()
         self._scheduler: Coroutine | None = None
+        self._counted = 0  # forwards that have been told
+        self._tries = 0  # forwards that found out whether variants may be packed
         self._of_batches: list[Forward] = []
 
     def _clean_run(self, plain: Tracer) -> CleanRun:
@@ -168,12 +170,20 @@ class Sweep(Tracer):
 
     def _tell(self, finished: Finished) -> None:
         """Hand on what has been finished since the last time."""
+        count = self.forwards
+        finished.forwards, self._counted = finished.forwards + count - self._counted, count
         ended = {
             number: variant.result if variant.done else variant.error
             for number, variant in self._variants.items()
             if number not in finished.results and (variant.done or variant.error is not None)
         }
         finished.add(ended)
+
+    @property
+    def forwards(self) -> int:
+        """Of the model so far, those of variants that went on alone included."""
+        alone = (each.alone.report.forwards for each in self._variants.values() if each.alone)
+        return self.report.forwards + sum(alone)
 
     def _may_pack(self) -> bool:
         blocks = len(self.model.blocks)
@@ -362,7 +372,9 @@ class Sweep(Tracer):
         config, known = self._module.config, self.model._findings.packs
         key = (id(self._module), transformers_insides.attention_of(config), self.tokens)
         if key not in known:
+            before = self.report.forwards
             known[key] = clean.packs_truly()
+            self._tries += self.report.forwards - before
         return known[key]
 
     def _blocks_before(self, touch: Touch) -> int:
@@ -383,6 +395,11 @@ class Sweep(Tracer):
 
     def _run_batch(self, start: int, batch: list[Variant]) -> None:
         """Serve the first touches from the clean run, and run what is wanted behind them."""
+        for variants, layout in self._shares(batch):
+            self._run_or_alone(start, variants, layout)
+
+    def _shares(self, batch: list[Variant]) -> list[tuple[list[Variant], Rows | Packed]]:
+        """Which variants of a batch share a forward, and how, once they have seen the first."""
         for variant in batch:
             if not variant.clean.has(variant.touch.site):
                 # The clean run never reached this site. Run the variant in its own forward, which
@@ -393,12 +410,13 @@ class Sweep(Tracer):
             variant.start = self._first_changed(value, variant.see(variant.touch.site, value))
         waiting = [variant for variant in batch if variant.waits]
         short = self._worth_packing(waiting) if self.packs else []
+        shares: list[tuple[list[Variant], Rows | Packed]] = []
         if short:
-            packed = short[0].clean.packed([variant.start for variant in short])
-            self._run_or_alone(start, short, packed)
+            shares.append((short, short[0].clean.packed([variant.start for variant in short])))
         whole = [variant for variant in waiting if variant not in short]
         if whole:
-            self._run_or_alone(start, whole, Rows(self._rows, len(whole)))
+            shares.append((whole, Rows(self._rows, len(whole))))
+        return shares
 
     def _first_changed(self, value: Any, changes: list[Change]) -> int:
         """The first token that differs from the clean run's, 0 where that cannot be told."""
