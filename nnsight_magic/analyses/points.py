@@ -166,6 +166,11 @@ def axes_of(given: dict[str, Any]) -> tuple[Axis, ...]:
     """
     if not given:
         raise BadInputError("A grid has at least one axis: grid(layer=model.layers).")
+    for name in ("baseline", "reference", "point"):
+        if name in given:
+            raise BadInputError(
+                f"The axis {name} needs another name: a result has that one for another thing."
+            )
     return tuple(_axis(name, values) for name, values in given.items())
 
 

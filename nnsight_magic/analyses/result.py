@@ -147,6 +147,13 @@ class Result(xarray.DataArray):
 
         if self.ndim and in_notebook() and self.dtype.kind not in "OU":
             self.view()._ipython_display_()
+        elif self.ndim and in_notebook():
+            from IPython.display import publish_display_data
+
+            from nnsight_magic.views.still import texts
+
+            html = texts.html(*self._texts())
+            publish_display_data({"text/html": html, "text/plain": self.text()})
         else:
             print(self.text())
 
@@ -162,21 +169,23 @@ class Result(xarray.DataArray):
         if not self.ndim:
             return xarray.DataArray.__repr__(self)
         if self.dtype.kind in "OU":
-            return self._texts()
+            from nnsight_magic.views.still import texts
+
+            return texts.text(*self._texts())
         head, *rest = text(points_of(self), self.title).split("\n")
         drawn = self._map()
         return "\n".join([head, *([drawn] if drawn else []), *rest])
 
-    def _texts(self) -> str:
-        """Texts, each behind its point, as many as one reads."""
+    def _texts(self) -> tuple[str, list[tuple[str, str]], str | None, int]:
+        """Title, texts behind their points, the baseline's, and how many more there are."""
         sizes = ", ".join(f"{name} {size}" for name, size in self.sizes.items())
-        flat = self.values.ravel()
+        flat = [str(each) for each in self.values.ravel()]
         places = [np.unravel_index(k, self.shape) for k in range(min(len(flat), TEXTS_TOLD))]
         words = [self.point_words([int(k) for k in at]) for at in places]
-        width = max(map(len, words), default=0)
-        told = [f"{point:<{width}}  {text!r}" for point, text in zip(words, flat, strict=False)]
-        more = [f"… and {len(flat) - len(places)} more"] if len(flat) > len(places) else []
-        return "\n".join([f"{self.title} ({sizes})", *told, *more])
+        beside = self.coords.get("baseline")
+        baseline = None if beside is None or beside.ndim else str(beside.item())
+        rows = [*zip(words, flat, strict=False)]
+        return f"{self.title} ({sizes})", rows, baseline, len(flat) - len(rows)
 
     def __repr__(self) -> str:
         return self.text()

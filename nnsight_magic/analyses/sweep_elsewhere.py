@@ -163,11 +163,11 @@ def _take(found: Swept, finished: Finished, came: Came, function: tuple[str, int
     where = came.where or function
     if where is None:
         raise came.error
-    _raise_at(came.error, *where)
+    raise_at(came.error, *where)
 
 
-def _raise_at(error: BaseException, filename: str, line: int) -> None:
-    """Raises an error of a worker as if it had come up here: a traceback does not travel."""
+def raise_at(error: BaseException, filename: str, line: int) -> None:
+    """Raises an error at a line of the user's code: of a worker no traceback travels."""
     code = compile("\n" * (line - 1) + "raise error", filename, "exec")
     exec(code, {"error": error})
 

@@ -19,6 +19,8 @@ from nnsight_magic.language.problems import Problem
 from nnsight_magic.language.program import GridLoop, Mention, Program
 from nnsight_magic.language.scopes import bindings
 
+# Coordinates of a result, and the axis of what is no product.
+NOT_AN_AXIS = frozenset({"baseline", "reference", "point"})
 POINT = "__point__"  # the hidden name of the function that the loop's body becomes
 LOOPS = (ast.For, ast.AsyncFor, ast.While)
 INNER = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
@@ -227,7 +229,11 @@ def problems_of(
     if len(loops) != 1:
         return [_count_problem(raw, loops, positions)]
     loop = loops[0]
-    found = [*_head_problems(loop, positions), *_body_problems(loop, raw, positions)]
+    found = [
+        *_head_problems(loop, positions),
+        *_name_problems(loop, trace_names, positions),
+        *_body_problems(loop, raw, positions),
+    ]
     if not collected_in(loop) and not generates:
         hint = "assign a number of each point: effect = logits[0, -1, …]"
         found.append(Problem(positions.of(loop), "the loop collects nothing", hint))
@@ -317,6 +323,37 @@ def _head_problems(loop: ast.For, positions: Positions) -> Iterator[Problem]:
                 positions.of(element), f"the loop never uses {name!r}: all its points are the same",
                 f"use it, or take the axis out; _{name} is for repeats",
             )  # fmt: skip
+
+
+def _name_problems(
+    loop: ast.For, trace_names: frozenset[str], positions: Positions
+) -> Iterator[Problem]:
+    """Names that stand for two things."""
+    target, call = loop.target, loop.iter
+    assert isinstance(call, ast.Call)
+    for node in ast.walk(target):
+        if isinstance(node, ast.Name) and node.id in trace_names:
+            yield Problem(positions.of(node), f"{node.id!r} belongs to the trace and cannot be "
+                          "assigned", "use another name")  # fmt: skip
+    collected = set(collected_in(loop))
+    for keyword in call.keywords:
+        if keyword.arg in collected:
+            yield Problem(
+                positions.of(keyword.value),
+                f"{keyword.arg!r} is an axis, and what the loop collects",
+                "call one of them otherwise",
+            )
+        if keyword.arg in NOT_AN_AXIS:
+            yield Problem(
+                positions.of(keyword.value),
+                f"an axis cannot be called {keyword.arg!r}: results have that for another thing",
+                "use another name",
+            )
+    for part in loop.body:
+        for node in ast.walk(part):
+            if isinstance(node, ast.expr) and is_grid_call(node):
+                yield Problem(positions.of(node), "a point has no grid of its own",
+                              "give all axes to one grid: for layer, head in grid(…)")  # fmt: skip
 
 
 def _body_problems(loop: ast.For, raw: ast.Module, positions: Positions) -> Iterator[Problem]:

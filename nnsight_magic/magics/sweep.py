@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,6 +15,7 @@ import torch
 
 from nnsight_magic.analyses.points import Axis, Grid, grid
 from nnsight_magic.analyses.recipe_name import RECIPE
+from nnsight_magic.analyses.sweep_elsewhere import raise_at
 from nnsight_magic.analyses.swept import NotOneArray, Swept, begun, fill, measure_baseline
 from nnsight_magic.engine.sweeping.how_far import HowFar
 from nnsight_magic.errors import BadInputError, CellError, TokenTextError
@@ -29,6 +31,12 @@ from nnsight_magic.language.keep import Notebook, without_run
 from nnsight_magic.language.problems import Problem, Span, cell_error, on_written_lines
 from nnsight_magic.language.program import GridLoop, Program
 from nnsight_magic.language.run import bound_scope
+from nnsight_magic.language.sweep_texts import (
+    problems_of_answers,
+    problems_of_positions,
+    read_again,
+)
+from nnsight_magic.language.tokens import prompt_rows
 from nnsight_magic.magics.cell import program_of
 from nnsight_magic.magics.options import Line
 from nnsight_magic.magics.prompts import prompts_of
@@ -129,13 +137,26 @@ def prepare(asked: Asked) -> Cell:
     """
     inputs, names = prompts_of(asked.line, asked.model, asked.namespace)
     generates = asked.line.new_tokens is not None
-    rules = partial(problems_of_prompts, names=names)
-    program = program_of(asked, names, rules, sweeps=True, generates=generates)
     with asked.model.trace(inputs) as tracer:
         ids, mask, prompts = tracer.input_ids, tracer.attention_mask, tracer.prompts
     if ids is None:
         raise BadInputError("A sweep runs on tokens, and this model takes none.")
-    return Cell(asked, program, names, inputs, Untraced(asked.model, ids, mask, prompts))
+    untraced = Untraced(asked.model, ids, mask, prompts)
+    tokens = {row.name: row.tokens for row in prompt_rows(untraced, names) if row.name}
+    rules = partial(_problems, names=names, tokens=tokens, model=asked.model)
+    program = program_of(asked, names, rules, sweeps=True, generates=generates)
+    return Cell(asked, program, names, inputs, untraced)
+
+
+def _problems(
+    program: Program, names: tuple[str, ...], tokens: Mapping[str, Sequence[str]], model: Any
+) -> list[Problem]:
+    """What is wrong with a loop beside its form."""
+    return [
+        *problems_of_prompts(program, names),
+        *problems_of_answers(program, model),
+        *problems_of_positions(program, tokens),
+    ]
 
 
 class CellGrid:
@@ -349,8 +370,22 @@ def _watched(cell: Cell, watch: Callable[[Swept, HowFar], None], how_far: HowFar
         shape = tuple(getattr(value, "shape", ()))
         number = isinstance(value, bool | int | float | str | torch.Tensor)
         if not number or cell.shapes.setdefault(name, shape) != shape:
-            found.stacked(name)
+            try:
+                found.stacked(name)
+            except NotOneArray as error:
+                raise_at(error, cell.program.filename, _line_of(cell, name))
     watch(found, how_far)
+
+
+def _line_of(cell: Cell, name: str) -> int:
+    """Where the loop assigns a name, last."""
+    tree, _ = read_again(cell.program)
+    lines = (
+        node.lineno
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Name) and node.id == name and isinstance(node.ctx, ast.Store)
+    )
+    return max((line for line in lines if cell.loop.holds(line)), default=cell.loop.lines[0])
 
 
 def named(result: Any) -> list[tuple[str, Any]]:

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from benchmarks.resident import STATUS, growth
 from nnsight_magic import LanguageModel
+from nnsight_magic.engine.sweeping import size
 from nnsight_magic.errors import AlreadyRanError
 from tests import tiny as tiny_models
 from tests.engine.test_sweep import agree, one_by_one
@@ -288,3 +290,52 @@ def test_random_variants_give_what_a_loop_gives(programs, name):
         return torch.stack([*read, model.logits.sum()])
 
     compare(model, change, programs, ids, atol=2e-4)  # sums of 1,920 numbers that nearly cancel
+
+
+# ── how many share a forward ─────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def many_heads():
+    """A model whose patterns stand in memory and are larger than all else."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        hidden_size=128, num_attention_heads=64, num_key_value_heads=64, intermediate_size=64,
+        num_hidden_layers=2, vocab_size=64, attn_implementation="eager",
+    )  # fmt: skip
+    torch.manual_seed(0)
+    return LanguageModel(LlamaForCausalLM(config).eval())
+
+
+@pytest.mark.skipif(not STATUS.exists(), reason="Linux tells how much a process takes at most")
+@pytest.mark.parametrize("pack", [True, False])
+def test_the_patterns_of_a_batch_stay_below_the_bound(many_heads, monkeypatch, pack):
+    """Sixteen packed variants of 64 tokens would have patterns of 0.5 GB."""
+    model, ids = many_heads, torch.arange(64)[None] % 60
+    monkeypatch.setattr(size, "BYTES_PER_BATCH", 48 * 2**20)
+
+    def patch(position):
+        model.layers[0].output[:, position] *= -1.5
+        return model.logits[0, -1, :3]
+
+    def run():
+        return model.sweep(ids, patch, range(1, 33), pack=pack, progress=False)
+
+    got = run()  # and whatever a first run allocates
+    assert growth(run) < 2 * 48 * 1.05 + 20  # MB: scores and mask, beside the pattern
+    for k, position in ((0, 1), (31, 32)):
+        with model.trace(ids, grad=False):
+            expected = torch.Tensor(patch(position).save().value)
+        torch.testing.assert_close(got[k], expected, atol=2e-4, rtol=0)
+
+
+def test_a_sweep_packs_where_it_may_and_gives_the_same_without(many_heads):
+    model = many_heads
+    change, variants = patching(model)
+    variants = [each for each in variants if each[0] < 2]
+    packed = model.sweep(IDS, change, variants, progress=False)
+    plain = model.sweep(IDS, change, variants, pack=False, progress=False)
+    for one, other in zip(packed, plain, strict=True):
+        torch.testing.assert_close(one, other, atol=2e-4, rtol=0)
+    assert work(model, change, variants) < 0.8 * work(model, change, variants, pack=False)

@@ -7,6 +7,7 @@ tokens half of that, and a graph has what every block leaves for the backward pa
 
 from __future__ import annotations
 
+from math import isqrt
 from typing import Any
 
 import torch
@@ -20,7 +21,9 @@ TOKENS_PER_BATCH = 1024
 BYTES_PER_BATCH = 2**28  # 256 MB beside the weights: 6 % of a machine with 4 GB
 
 
-def variants_per_batch(module: nn.Module, tokens: int, rows: int, kwargs: dict[str, Any]) -> int:
+def variants_per_batch(
+    module: nn.Module, tokens: int, rows: int, kwargs: dict[str, Any], *, packed: bool = False
+) -> int:
     """How many variants run in one forward.
 
     Args:
@@ -28,10 +31,14 @@ def variants_per_batch(module: nn.Module, tokens: int, rows: int, kwargs: dict[s
         tokens: of each row.
         rows: of each variant.
         kwargs: of the model's forward; `logits_to_keep` tells how many positions have logits.
+        packed: whether they may stand in one row, where the patterns grow with its square.
     """
     by_tokens = TOKENS_PER_BATCH // max(1, tokens * rows)
     largest = bytes_of_logits(module, tokens, kwargs), bytes_of_patterns(module, tokens)
     by_bytes = BYTES_PER_BATCH // max(1, rows * max(largest))
+    if packed and (each := bytes_of_patterns(module, 1)):
+        # Every token has scores with all that are packed, and with those that are remembered.
+        by_bytes = min(by_bytes, isqrt(BYTES_PER_BATCH // (each * rows)) // max(1, tokens) - 1)
     return max(1, min(by_tokens, by_bytes))
 
 

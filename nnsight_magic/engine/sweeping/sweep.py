@@ -125,13 +125,15 @@ class Sweep(Tracer):
                 variant.reading = lent[variant.clean]
         self._by_coroutine = {each.coroutine: each for each in self._variants.values()}
         self._holds_cache = bool(filled_among((*self.args, *self.inputs.values())))
+        self.packs = settings.pack and not self.model.edits.in_force and self._may_pack()
         size = settings.batch_size
         if size is None:
-            size = variants_per_batch(self._module, self.tokens, self._rows, self.inputs)
+            size = variants_per_batch(
+                self._module, self.tokens, self._rows, self.inputs, packed=self.packs
+            )
         # What is filled in a cache has the rows of one variant.
         self._size = 1 if self._holds_cache else size
         self._bypasses = Bypasses()
-        self.packs = settings.pack and not self.model.edits.in_force and self._may_pack()
         self._scheduler: Coroutine | None = None
         self._counted = 0  # forwards that have been told
         self._tries = 0  # forwards that found out whether variants may be packed
