@@ -1,10 +1,11 @@
 """Analyses of the demo model beside loops of hooks and TransformerLens: CPU seconds, in turn.
 
-    python -m benchmarks.analyses [--threads N] [--points N] [--attention]
+    python -m benchmarks.analyses [--threads N] [--points N] [--attention] [--attribution]
 
 A loop's time is that of some of its points, spread over all blocks, times their number; the
 analyses run whole. All must agree on the points that both ran. `--attention` prints what the
-patterns of all blocks take, and no more.
+patterns of all blocks take, and no more; `--attribution` what gradients do: nodes, edges, and the
+memory of a long prompt's graph.
 """
 
 from __future__ import annotations
@@ -191,14 +192,49 @@ def patterns(models: Models, tokens: int) -> str:
     return f"| {tokens} tokens | {taken:.1f} | {forward:.1f} | {told} | {30 * block:,.0f} MB |"
 
 
+def attributions(models: Models) -> list[str]:
+    """Lines of the table of attribution: CPU seconds, and how many plain forwards they are."""
+    model = models.ours
+    source, target = models.ids(CLEAN), models.ids(CORRUPT)
+    pair: Any = (model, source, target, PARIS, ROME)
+
+    @torch.no_grad()
+    def plain() -> None:
+        models.hf(target, use_cache=False, logits_to_keep=1)
+
+    jobs: dict[str, Callable[[], Any]] = {
+        "all heads": lambda: analyses.attribute(*pair, site="heads", check=0),
+        "residual stream, integrated gradients": lambda: analyses.attribute(
+            *pair, method="ig", check=0
+        ),
+        "edges, 301 × 481": lambda: analyses.attribute_edges(*pair, check=0),
+    }
+    forward = min(seconds(plain)[0] for _ in range(7))
+    lines = []
+    for name, run in jobs.items():
+        run()  # warm
+        taken = min(seconds(run)[0] for _ in range(4))
+        lines.append(f"| {name} | {taken:.2f} | {taken / forward:.0f} |")
+    long = torch.arange(1000, 1500)[None]
+    grown = growth(
+        lambda: analyses.attribute(model, long + 1, long, PARIS, ROME, site="heads", check=0)
+    )
+    return [*lines, f"| all heads, 500 tokens: at most {grown:.0f} MB more | | |"]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--points", type=int, default=45, help="of a loop that are really run")
     parser.add_argument("--attention", action="store_true", help="patterns alone")
+    parser.add_argument("--attribution", action="store_true", help="gradients alone")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     models = Models()
+    if options.attribution:
+        print("| attribution, 9 tokens | CPU (s) | plain forwards |\n|---|---|---|")
+        print("\n".join(attributions(models)))
+        return
     print(
         "| patterns of all blocks | CPU (s) | forward alone (s) | memory at most | all patterns |"
     )

@@ -174,7 +174,7 @@ def _writes(model: Any, ids: torch.Tensor, metric: Metric) -> tuple[_Writes, flo
             heads, attention = head_writes(model, block)
             blocks.append(_Block(heads, block.mlp.added[0].value.float(), attention))
         logits = model.logits.value
-    return _Writes(embed, blocks), float(metric(logits)[0])
+    return _Writes(embed, blocks), float(metric(logits).detach()[0])
 
 
 def _backward(model: Any, pair: Pair, metric: Metric, rule: Rule) -> _Run:

@@ -196,7 +196,7 @@ def _writes(
             if (layer, "mlp") in wanted:
                 found[f"{layer}.mlp"] = block.mlp.added.value[0]
         logits = model.logits.value
-    return found, float(metric(logits)[0])
+    return found, float(metric(logits).detach()[0])
 
 
 def _check_heads(
