@@ -104,6 +104,9 @@ def whole(answer: Any, what: str) -> int:
 
     Raises:
         Hint: it is none.
+
+    >>> whole(torch.tensor([3.0]), "a block")
+    3
     """
     found = number(answer, what)
     if not math.isfinite(found) or found != int(found):
@@ -116,6 +119,10 @@ def text(answer: Any, what: str) -> str:
 
     Raises:
         Hint: it is none.
+
+    >>> text(3, "a prompt")
+    Traceback (most recent call last):
+    nnsight_magic.tutorials.checking.Hint: The answer is a prompt, a text; this is of type int.
     """
     if not isinstance(answer, str):
         raise Hint(f"The answer is {what}, a text; this is {_kind(answer)}.")

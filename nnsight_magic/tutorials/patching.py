@@ -30,6 +30,12 @@ ITALY: Pair = (
     " Rome",
     " Athens",
 )
+GREECE: Pair = (
+    "The capital of Greece is the city of",
+    "The capital of Austria is the city of",
+    " Athens",
+    " Vienna",
+)
 NAMES: Pair = (
     "When Mary and John went to the store, John gave a drink to",
     "When Mary and John went to the store, Mary gave a drink to",
@@ -140,21 +146,23 @@ class Checks:
     def exercise_4(self, answer: Any) -> str:
         """How much of the difference is left without the four."""
         found = number(answer, "a part of the difference")
-        clean, corrupt, answer_word, versus = ITALY
+        clean, corrupt, answer_word, versus = GREECE
         gone = self._restored(FOUR, (corrupt, clean, versus, answer_word))
-        right, forward = 1 - gone, self._restored(FOUR, ITALY)
+        right, forward = 1 - gone, self._restored(FOUR, GREECE)
         if abs(found - right) <= 0.02:
             return (
-                "Sufficient and necessary, nearly: in this pair little of it goes by other heads."
+                "Nothing is left, and a little less than that: what else matters works against it."
             )
-        if abs(found - gone) <= 0.02:
-            raise Hint("This is what is gone. The question is what is left.")
-        if abs(found - forward) <= 0.02:
-            raise Hint("This is the patch into the corrupt run: whether the heads are enough. Now "
-                       "the other way round.")  # fmt: skip
-        if abs(found - (1 - forward)) <= 0.02:
-            raise Hint("This is what the patch into the corrupt run does not bring back. Take the "
-                       "clean run, and put the corrupt outputs there.")  # fmt: skip
+        mistakes = {
+            gone: "This is what is gone. The question is what is left.",
+            forward: "This is the patch into the corrupt run: whether the heads are enough. Now "
+            "the other way round.",
+            1 - forward: "This is what the patch into the corrupt run does not bring back. Take "
+            "the clean run, and put the corrupt outputs there.",
+        }
+        nearest = min(mistakes, key=lambda wrong: abs(found - wrong))
+        if abs(found - nearest) <= 0.01:
+            raise Hint(mistakes[nearest])
         if not -0.5 <= found <= 1.5:
             raise Hint("A part of the difference lies about between 0 and 1. Divide by the "
                        "difference of both runs.")  # fmt: skip
