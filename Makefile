@@ -26,12 +26,13 @@ NODE_PACKAGES := widgets/node_modules/.package-lock.json
 FRONT_END := $(if $(wildcard widgets/package.json),$(STATIC)/.built)
 DRIVES_BROWSER := $(and $(filter yes,$(BROWSER)),$(wildcard tests/browser/test_*.py))
 
-.PHONY: help demo lab test test-ipython8 bench bench-views screenshots pictures lint types widgets demo-model clean
+.PHONY: help demo lab docs test test-ipython8 bench bench-views screenshots pictures lint types widgets demo-model clean
 
 help:
 	@echo "Look at it"
 	@echo "  make demo           run the quickstart notebook on the demo model, print what it shows"
 	@echo "  make lab            open the same notebook in JupyterLab"
+	@echo "  make docs           build the documentation's site, docs/built/html/index.html"
 	@echo "Test it"
 	@echo "  make test           style, types and all tests (ARGS=… for pytest, BROWSER=no without"
 	@echo "                      the browser's)"
@@ -58,6 +59,11 @@ demo: demo-model $(FRONT_END)
 
 lab: demo-model $(FRONT_END)
 	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) $(NOTEBOOK)
+
+# Warnings are errors; the tests build it too, and look at links and at a phone's width.
+docs: $(STAMPS)/installed
+	$(BIN)/python -m sphinx --builder html --fail-on-warning --keep-going --quiet docs docs/built/html
+	@echo "docs/built/html/index.html"
 
 test: demo-model $(FRONT_END) $(if $(DRIVES_BROWSER),$(STAMPS)/browser)
 	$(if $(ARGS),,@$(MAKE) --no-print-directory lint)
@@ -200,5 +206,5 @@ $(STAMPS)/browser: $(STAMPS)/python
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(STATIC) widgets/lab/built widgets/node_modules build dist .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(STATIC) docs/built docs/tutorials widgets/lab/built widgets/node_modules build dist .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import re
 import sys
 import tempfile
 from pathlib import Path
@@ -90,15 +91,10 @@ PICTURES = {
         'compare(clean.hidden_states[25], now.hidden_states[25], "layers[24].output",\n'
         '        tokens=tokens, sizes=sizes, names=("clean", "without the MLP"))'
     ),
-    "result": (
-        'view = TraceView("run 3", ["SmolLM2-135M", "ran 30 of 30 blocks", "0.21 s"],\n'
-        '    wrote=["layers[22].mlp.output"], tokens=tokens_view(strip),\n'
-        '    tensors=[TensorView(now.hidden_states[21], "resid", tokens=tokens, sizes=sizes),\n'
-        '             TensorView(clean.attentions[20], "pattern", tokens=tokens, sizes=sizes),\n'
-        '             TensorView(now.logits[:, -1].softmax(-1), "probs", sizes=sizes)],\n'
-        "    tree=tree_view(model, aliases=aliases, notes=notes))\nview"
-    ),
 }
+README = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.S)[
+    :2
+]
 DETAILS = 'view = show(clean.hidden_states[21], "resid", tokens=tokens, sizes=sizes)\nview'
 
 
@@ -126,13 +122,31 @@ def take(notebook: Notebook, folder: Path, theme: str, only: list[str]) -> None:
         view.evaluate("view => view.scrollIntoView({block: 'center'})")
         page.mouse.move(5, 5)
         page.wait_for_timeout(700)  # until its tiles have come
-        box = view.bounding_box()
-        clip = {k: box[k] - 5 for k in ("x", "y")} | {k: box[k] + 10 for k in ("width", "height")}
-        picture = shrunk(page.screenshot(clip=clip))
-        path = folder / f"{name}-{theme}.png"
-        path.write_bytes(picture)
-        note = "" if len(picture) <= MOST else "  TOO LARGE"
-        print(f"{path.name:24} {len(picture) / 1000:6.1f} kB{note}")
+        keep(page, view.bounding_box(), folder / f"{name}-{theme}.png")
+
+
+def keep(page: Any, box: dict[str, float], path: Path) -> None:
+    """Write what stands in a box of the page, with a margin around it."""
+    clip = {k: box[k] - 5 for k in ("x", "y")} | {k: box[k] + 10 for k in ("width", "height")}
+    picture = shrunk(page.screenshot(clip=clip))
+    path.write_bytes(picture)
+    note = "" if len(picture) <= MOST else "  TOO LARGE"
+    print(f"{path.name:24} {len(picture) / 1000:6.1f} kB{note}")
+
+
+def take_cell(notebook: Notebook, folder: Path, theme: str) -> None:
+    """The README's cell as a reader would see it: what is typed, and below it what comes out."""
+    page = notebook.page
+    notebook.theme(f"JupyterLab {theme.capitalize()}")
+    page.add_style_tag(content=".jp-cell-toolbar, .jp-Collapser { visibility: hidden }")
+    cell = page.locator(".jp-Notebook-cell").nth(1)
+    typed, shown = cell.locator(".jp-InputArea"), cell.locator(".jp-OutputArea-output .nnv").first
+    typed.evaluate("part => part.scrollIntoView({block: 'start'})")
+    page.mouse.move(5, 5)
+    page.wait_for_timeout(700)  # until its tiles have come
+    above, below = typed.bounding_box(), shown.bounding_box()
+    height = below["y"] + below["height"] - above["y"]
+    keep(page, above | {"height": height}, folder / f"result-{theme}.png")
 
 
 def main() -> None:
@@ -154,6 +168,12 @@ def main() -> None:
         notebook.run_all()
         for theme in ("light", "dark"):
             take(notebook, options.into, theme, options.only)
+        if not options.only or "result" in options.only:
+            lab.notebook("cell.ipynb", [each.rstrip() for each in README])
+            notebook = Notebook(page).open(lab.address("cell.ipynb"))
+            notebook.run_all()
+            for theme in ("light", "dark"):
+                take_cell(notebook, options.into, theme)
         browser.close()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,8 @@ import torch
 from torch import nn
 
 from tests import tiny as tiny_models
+
+ROOT = Path(__file__).parents[1]
 
 # Tests of tiny models. Handing out work to a second thread takes longer than their operations do,
 # twenty times longer where another process wants that core.
@@ -65,3 +69,18 @@ def demo_tokenizer() -> Any:
     from nnsight_magic.loading.load import open_source
 
     return open_source("demo").tokenizer
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory) -> Path:
+    """The site, built as `make docs` does: a warning is an error."""
+    built = tmp_path_factory.mktemp("site")
+    options = ["--builder", "html", "--fail-on-warning", "--keep-going", "--quiet"]
+    done = subprocess.run(
+        [sys.executable, "-m", "sphinx", *options, ROOT / "docs", built],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    assert done.returncode == 0, done.stderr
+    return built

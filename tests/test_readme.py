@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from nnsight_magic.loading.demo import WEIGHTS
+from nnsight_magic.magics.options import OPTIONS
 from tests.versions import installed_in_colab
 
 ROOT = Path(__file__).parents[1]
@@ -49,3 +50,9 @@ def test_the_commands_and_files_that_a_page_names_are_there(page):
     paths = set(re.findall(r"\b(?:tests|docs|widgets|conda|nnsight_magic)/[\w./-]*\w", text))
     built = "nnsight_magic/views/static"
     assert [each for each in paths - {built} if not (ROOT / each).exists()] == []
+
+
+def test_every_magic_stands_in_the_table():
+    text = README.read_text(encoding="utf-8")
+    table = text[text.index("## What there is to type") : text.index("## Quick start")]
+    assert [name for name in OPTIONS if not re.search(rf"`%%?{name}\b", table)] == []

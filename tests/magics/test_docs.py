@@ -73,3 +73,23 @@ def test_the_texts_of_the_page_on_sweeps_are_as_long_as_they_are_said_to_be(
     assert text.sel(layer=5, strength=0.0).item() == text.baseline.item()
     assert text.baseline.item().startswith(" Paris")
     assert bare.ns["top"].dims == ("layer", "strength", "step")
+
+
+@pytest.mark.demo
+def test_the_page_to_start_from_runs_and_says_what_comes_out(bare, demo_model, demo_tokenizer):
+    bare.ns["model"] = LanguageModel(demo_model, demo_tokenizer)
+    cells = re.findall(
+        r"```python\n(.*?)```", (ROOT / "docs" / "start.md").read_text(encoding="utf-8"), re.DOTALL
+    )
+    read, change, prompts = (each.rstrip() for each in cells if each.startswith("%%"))
+    bare.run(read)
+    assert tuple(bare.ns["resid"].shape) == (1, 9, 576)
+    assert float(bare.ns["probs"].max()) == pytest.approx(0.656, abs=5e-4)
+    paris = int(bare.ns["probs"].argmax())
+    bare.run(change)
+    assert float(bare.ns["probs"][paris]) == pytest.approx(0.417, abs=5e-4)
+    bare.run(prompts)
+    assert bare.ns["probs"].shape == (49152,)
+    (lines,) = (each for each in cells if each.startswith("%lens"))
+    for line in lines.splitlines():
+        assert bare.run(line) is not None
