@@ -20,8 +20,10 @@ def load(shell: Any) -> None:
     except ImportError:  # a kernel of another kind, whose comms are its own
         return
     from nnsight_magic.lab.comms import TARGET, Lines
+    from nnsight_magic.lab.inspected import answer_inspection
 
     lines = _lines[shell] = Lines(magics, Comm)
+    answer_inspection(shell.kernel, magics)
     manager.register_target(TARGET, lines.opened)
     shell.events.register("post_run_cell", lines.tell)
 
@@ -32,7 +34,9 @@ def unload(shell: Any) -> None:
     if lines is None:
         return
     from nnsight_magic.lab.comms import TARGET
+    from nnsight_magic.lab.inspected import leave_inspection
 
     lines.close()
+    leave_inspection(shell.kernel)
     shell.kernel.comm_manager.unregister_target(TARGET, lines.opened)
     shell.events.unregister("post_run_cell", lines.tell)

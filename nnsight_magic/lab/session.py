@@ -14,6 +14,7 @@ from typing import Any
 from nnsight_magic.errors import BadInputError, NnsightError
 from nnsight_magic.lab.model_tree import PanelTree, Trees
 from nnsight_magic.lab.told import list_in, number_in, switch_in, text_in
+from nnsight_magic.lab.written import checked, explained, from_utf16
 from nnsight_magic.magics import lists
 from nnsight_magic.magics.edits import as_text, steps_text
 from nnsight_magic.magics.models import title
@@ -43,6 +44,8 @@ class Session:
             "kinds": lambda asked: self._tree(asked).kinds(asked),
             "details": lambda asked: self._tree(asked).details(asked),
             "want": lambda asked: self._tree(asked).want(asked),
+            "check": self.check,
+            "about": self.about,
             "drop_saved": self.drop_saved,
             "drop_run": self.drop_run,
             "switch_edit": self.switch_edit,
@@ -111,6 +114,22 @@ class Session:
             if _on(each, chosen) and each.prompts:
                 return quoted(each.prompts[0].text)
         return ""
+
+    # -- a cell that is being written -----------------------------------------------------------
+
+    def check(self, asked: Mapping[str, Any]) -> Answer:
+        """What to colour and to underline in the cell with the text `asked["text"]`."""
+        return checked(text_in(asked, "text"), self.magics)
+
+    def about(self, asked: Mapping[str, Any]) -> Answer:
+        """What `?` shows of the name at a line, from 1, and a column of UTF-16; "" for nothing."""
+        text, number = text_in(asked, "text"), number_in(asked, "line")
+        lines = text.split("\n")
+        if not 1 <= number <= len(lines):
+            raise BadInputError(f"the cell has no line {number}")
+        column = from_utf16(lines[number - 1], max(0, number_in(asked, "column")))
+        found = explained(text, number, column, self.magics)
+        return {"about": found[1] if found is not None else ""}
 
     # -- which model ----------------------------------------------------------------------------
 

@@ -41,6 +41,10 @@ class Shapes:
         seen = {name: str(shape) for name, shape in self.seen(model).items()}
         return {**self._scanned.get(model, {}), **seen}
 
+    def scanned_before(self, model: Any) -> dict[str, str]:
+        """Shapes of a scan that was made; none is made for it."""
+        return self._scanned.get(model, {})
+
     def scanned(self, model: Any) -> dict[str, str]:
         """The same by a scan, which is made once: about a second for a model of 30 blocks."""
         if model not in self._scanned:

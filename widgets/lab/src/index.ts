@@ -1,8 +1,12 @@
-// The side panel "Model" of JupyterLab 4 and Notebook 7.
+// What JupyterLab 4 and Notebook 7 load: the side panel "Model", and help in the cells themselves. Each stands
+// alone, so that where one cannot be, the others are.
 import type { Application, Plugin } from "@jupyterlab/application";
 import { type CommandPalette, ICommandPalette } from "@jupyterlab/apputils";
+import { type EditorExtensionRegistry, IEditorExtensionRegistry } from "@jupyterlab/codemirror";
 import { INotebookTracker, type NotebookTracker } from "@jupyterlab/notebook";
+import { linkOf } from "./link";
 import { Side } from "./side";
+import { writing } from "./writing";
 
 const SHOW = "nnsight-magic:show";
 
@@ -24,4 +28,24 @@ const panel: Plugin = {
   },
 };
 
-export default [panel];
+const cells: Plugin = {
+  id: "nnsight-magic:cells",
+  description: "Names of a trace, mistakes and modules in cells that are being written.",
+  autoStart: true,
+  requires: [INotebookTracker, IEditorExtensionRegistry],
+  activate(_: Application, tracker: NotebookTracker, editors: EditorExtensionRegistry) {
+    editors.addExtension({
+      name: "nnsight-magic:cells",
+      factory: ({ model }) => {
+        const linkNow = () => {
+          const notebook = tracker.find((each) => each.content.widgets.some((cell) => cell.model === model));
+          const kernel = notebook?.sessionContext.session?.kernel;
+          return kernel ? linkOf(kernel) : null;
+        };
+        return { instance: () => writing(linkNow), reconfigure: () => null };
+      },
+    });
+  },
+};
+
+export default [panel, cells];

@@ -37,6 +37,7 @@ declare module "@jupyterlab/services" {
 
   export interface Message {
     header: { msg_type: string };
+    parent_header: { msg_type?: string };
     content: Record<string, any>;
   }
   export interface Comm {
@@ -97,6 +98,7 @@ declare module "@jupyterlab/notebook" {
     readonly currentWidget: NotebookPanel | null;
     readonly activeCell: Cell | null;
     readonly currentChanged: ISignal<NotebookTracker, NotebookPanel | null>;
+    find(wanted: (notebook: NotebookPanel) => boolean): NotebookPanel | undefined;
   }
   export const INotebookTracker: object;
   export const NotebookActions: {
@@ -146,4 +148,131 @@ declare module "@jupyterlab/ui-components" {
   export class LabIcon {
     constructor(options: { name: string; svgstr: string });
   }
+}
+
+declare module "@jupyterlab/codemirror" {
+  import type { Extension } from "@codemirror/state";
+
+  export interface EditorExtensionRegistry {
+    addExtension(factory: {
+      name: string;
+      factory(options: { model: unknown }): { instance(value: unknown): Extension; reconfigure(value: unknown): null };
+    }): void;
+  }
+  export const IEditorExtensionRegistry: object;
+}
+
+declare module "@codemirror/state" {
+  export type Extension = unknown;
+  export interface Line {
+    readonly from: number;
+    readonly to: number;
+    readonly number: number;
+  }
+  export interface Text {
+    readonly lines: number;
+    line(number: number): Line;
+    lineAt(position: number): Line;
+    sliceString(from: number, to?: number): string;
+    toString(): string;
+  }
+  export interface Effect {
+    is<Value>(type: EffectType<Value>): this is { value: Value };
+  }
+  export interface EffectType<Value> {
+    of(value: Value): Effect;
+  }
+  export const StateEffect: { define<Value>(): EffectType<Value> };
+  export interface Transaction {
+    readonly docChanged: boolean;
+    readonly changes: object;
+    readonly effects: readonly Effect[];
+  }
+  export interface StateField<Value> {
+    readonly stored: Value;
+  }
+  export const StateField: {
+    define<Value>(how: {
+      create(): Value;
+      update(value: Value, transaction: Transaction): Value;
+      provide(field: StateField<Value>): Extension;
+    }): StateField<Value>;
+  };
+  export interface EditorState {
+    readonly doc: Text;
+    field<Value>(field: StateField<Value>): Value;
+    wordAt(position: number): { readonly from: number; readonly to: number } | null;
+  }
+}
+
+declare module "@codemirror/language" {
+  import type { EditorState } from "@codemirror/state";
+
+  export interface Node {
+    readonly name: string;
+    readonly from: number;
+    readonly to: number;
+  }
+  export function syntaxTree(state: EditorState): {
+    iterate(how: { from: number; to: number; enter(node: Node): void }): void;
+  };
+}
+
+declare module "@codemirror/view" {
+  import type { EditorState, Effect, Extension, StateField } from "@codemirror/state";
+
+  export interface Range {
+    readonly from: number;
+    readonly to: number;
+  }
+  export interface Decoration {
+    readonly spec: Record<string, unknown>;
+    range(from: number, to: number): Range & { value: Decoration };
+  }
+  export interface DecorationSet {
+    readonly size: number;
+    map(changes: object): DecorationSet;
+    between(from: number, to: number, found: (from: number, to: number, mark: Decoration) => void): void;
+  }
+  export const Decoration: {
+    mark(spec: { class: string; words?: string }): Decoration;
+    set(marks: readonly (Range & { value: Decoration })[], sort: boolean): DecorationSet;
+    readonly none: DecorationSet;
+  };
+  export class EditorView {
+    readonly state: EditorState;
+    readonly visibleRanges: readonly Range[];
+    dispatch(change: { effects: Effect }): void;
+    static theme(rules: Record<string, Record<string, string>>): Extension;
+    static readonly decorations: {
+      from<Value>(field: StateField<Value>, get: (value: Value) => DecorationSet): Extension;
+    };
+  }
+  export interface ViewUpdate {
+    readonly view: EditorView;
+    readonly state: EditorState;
+    readonly startState: EditorState;
+    readonly docChanged: boolean;
+    readonly viewportChanged: boolean;
+  }
+  interface Plugin {
+    update?(update: ViewUpdate): void;
+    destroy?(): void;
+  }
+  export const ViewPlugin: {
+    define<P extends Plugin>(
+      create: (view: EditorView) => P,
+      how?: { decorations(plugin: P): DecorationSet },
+    ): Extension;
+  };
+  export interface Tooltip {
+    pos: number;
+    end?: number;
+    above?: boolean;
+    create(view: EditorView): { dom: HTMLElement };
+  }
+  export function hoverTooltip(
+    source: (view: EditorView, position: number) => Promise<Tooltip | null>,
+    how?: { hoverTime: number },
+  ): Extension;
 }

@@ -27,6 +27,7 @@ export class Link {
   private waiting = new Map<number, (answer: Record<string, any> | null) => void>();
   private listeners = new Set<() => void>();
   private newsListeners = new Set<() => void>();
+  private ranListeners = new Set<() => void>();
   private watchers = 0;
   private tryAtIdle = false;
 
@@ -45,6 +46,12 @@ export class Link {
   onChange(listener: () => void): () => void {
     this.listeners.add(listener);
     return () => this.listeners.delete(listener);
+  }
+
+  /** Calls back when a cell has run, whoever ran it; the result ends that. */
+  onRan(listener: () => void): () => void {
+    this.ranListeners.add(listener);
+    return () => this.ranListeners.delete(listener);
   }
 
   /** Calls back whenever something may have changed in the kernel, as long as it is wanted. */
@@ -131,6 +138,9 @@ export class Link {
   private onMessage(message: Message): void {
     if (message.header.msg_type === "execute_input" && MAY_LOAD.test(String(message.content["code"])))
       this.tryAtIdle = true;
+    // Questions of this line make the kernel idle too, and are no reason to ask again.
+    const idle = message.header.msg_type === "status" && message.content["execution_state"] === "idle";
+    if (idle && message.parent_header.msg_type === "execute_request") this.tell(this.ranListeners);
   }
 
   private become(standing: Standing): void {
