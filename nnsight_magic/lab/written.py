@@ -68,7 +68,7 @@ class Written:
 
 
 def written(text: str, magics: Any) -> Written | None:
-    """The cell, if it is one of this package's: its magic stands first, or below other `%%` lines."""
+    """The cell, if its magic is this package's: its first line, but for other `%%` lines."""
     lines = text.split("\n")
     if len(text) > LONGEST:
         return None

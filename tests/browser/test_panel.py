@@ -59,6 +59,18 @@ def test_a_module_is_put_at_the_cursor_and_read_in_a_new_cell(shown: Notebook) -
     assert shown.errors == []
 
 
+@pytest.mark.parametrize("kind", ["trace", "generate", "sweep"])
+def test_the_menu_makes_a_cell_that_the_kernel_finds_right(shown: Notebook, kind: str) -> None:
+    page = shown.page
+    page.get_by_role("menuitem", name="Model", exact=True).click()
+    page.get_by_role("menuitem", name=f"New {kind.title()} Cell").click()
+    cell = page.locator(".jp-Cell .cm-content").last
+    expect(cell).to_contain_text(f'%%{kind} "The Eiffel Tower is in the city of"')
+    expect(cell.locator(".nnm-name").first).to_be_visible()  # it has been checked
+    expect(cell.locator(".nnm-wrong")).to_have_count(0)
+    assert shown.errors == []
+
+
 def test_a_restart_empties_the_panel(shown: Notebook) -> None:
     side = shown.page.get_by_role("region", name="Model", exact=True)
     shown.page.evaluate(

@@ -4,6 +4,7 @@ import type { Application, Plugin } from "@jupyterlab/application";
 import { type CommandPalette, ICommandPalette } from "@jupyterlab/apputils";
 import { type EditorExtensionRegistry, IEditorExtensionRegistry } from "@jupyterlab/codemirror";
 import { INotebookTracker, type NotebookTracker } from "@jupyterlab/notebook";
+import { addCommands } from "./commands";
 import { linkOf } from "./link";
 import { Side } from "./side";
 import { writing } from "./writing";
@@ -25,6 +26,7 @@ const panel: Plugin = {
       execute: () => application.shell.activateById(side.id),
     });
     palette?.addItem({ command: SHOW, category: "Model" });
+    addCommands(application, tracker, palette, "Model");
   },
 };
 

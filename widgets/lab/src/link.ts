@@ -30,6 +30,8 @@ export class Link {
   private ranListeners = new Set<() => void>();
   private watchers = 0;
   private tryAtIdle = false;
+  private mayHaveLoaded = false;
+  private again = false;
 
   constructor(readonly kernel: Kernel) {
     kernel.registerCommTarget(NEWS, (comm) => {
@@ -86,6 +88,7 @@ export class Link {
     comm.open({});
     const hello = await this.sendOn(comm, "hello", { protocol: PROTOCOL }, 0);
     if (this.comm !== comm || !hello) return;
+    this.again = false;
     this.version = String(hello["version"]);
     this.become(hello["protocol"] === PROTOCOL ? "open" : "strange");
     if (this.watchers) void this.ask("watch", { on: true });
@@ -120,6 +123,9 @@ export class Link {
     this.comm = null;
     for (const id of [...this.waiting.keys()]) this.resolve(id, null);
     this.become("absent");
+    const { again } = this;
+    this.again = false;
+    if (again) void this.connect();
   }
 
   /** A restart keeps the connection and ends every line. */
@@ -137,10 +143,20 @@ export class Link {
 
   private onMessage(message: Message): void {
     if (message.header.msg_type === "execute_input" && MAY_LOAD.test(String(message.content["code"])))
-      this.tryAtIdle = true;
+      this.mayHaveLoaded = true;
     // Questions of this line make the kernel idle too, and are no reason to ask again.
     const idle = message.header.msg_type === "status" && message.content["execution_state"] === "idle";
-    if (idle && message.parent_header.msg_type === "execute_request") this.tell(this.ranListeners);
+    if (idle && message.parent_header.msg_type === "execute_request") this.hasRun();
+  }
+
+  private hasRun(): void {
+    if (this.mayHaveLoaded) {
+      this.mayHaveLoaded = false;
+      // A line that was opened before the extension was loaded is about to be closed.
+      if (this.standing === "connecting") this.again = true;
+      else void this.connect();
+    }
+    this.tell(this.ranListeners);
   }
 
   private become(standing: Standing): void {

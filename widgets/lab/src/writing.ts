@@ -94,8 +94,15 @@ class Checker {
   private follow(link: Link | null): void {
     if (link === this.link) return;
     for (const end of this.forget) end();
+    this.forget = [];
     this.link = link;
-    this.forget = link ? [link.onChange(() => this.later()), link.onRan(() => this.later())] : [];
+    if (!link) return;
+    const ran = () => {
+      // The extension may have been loaded by a cell that began before this editor was there.
+      void link.connect();
+      this.later();
+    };
+    this.forget = [link.onChange(() => this.later()), link.onRan(ran)];
   }
 
   private async check(): Promise<void> {
@@ -168,7 +175,9 @@ async function explained(view: EditorView, position: number, link: Link | null):
   if (!isOurs(text)) return null;
   const line = doc.lineAt(position);
   const wrong = wrongAt(view, position);
-  const answer = await link?.ask("about", { text, line: line.number, column: position - line.from });
+  // A mistake is said alone: what stands before it is explained where that stands.
+  const question = { text, line: line.number, column: position - line.from };
+  const answer = wrong.length ? null : await link?.ask("about", question);
   const about = String(answer?.["about"] ?? "");
   if ((!about && !wrong.length) || view.state.doc !== doc) return null;
   const word = view.state.wordAt(position);

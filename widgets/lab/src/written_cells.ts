@@ -31,3 +31,14 @@ export function patched(told: Told, name: string): string {
   const at = `${place(name)}[:, -1]`;
   return `${head(told, `clean=${base} corrupt=${base}`)}\ncorrupt.${at} = clean.${at}`;
 }
+
+/** Cells to begin with, by the magic that they have. */
+export const begun = {
+  trace: (told: Told | null) => `${began(told, "trace")}\nh = layers[0].output`,
+  generate: (told: Told | null) => `${began(told, "generate")} -n 20\nfor step in steps:\n    h = layers[0].output`,
+  sweep: (told: Told | null) =>
+    `${began(told, "sweep")}\nfor layer in grid(layer=layers):\n    layers[layer].mlp.output[:, -1] = 0\n    top = logits[0, -1].softmax(-1).max()`,
+};
+
+const began = (told: Told | null, magic: string) =>
+  (told ? head(told) : `%%trace ${PROMPT}`).replace("%%trace", `%%${magic}`);
