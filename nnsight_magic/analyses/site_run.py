@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Sequence
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from nnsight_magic.errors import BadInputError, WrongValueError
 
 def chosen_layers(model: Any, layers: Iterable[int] | None) -> list[int]:
     """The numbers of the blocks, all of them by default; negative ones count from the last.
+    Numbers of numpy are numbers, too, such as those of another result's `layer` axis.
 
     Raises:
         BadInputError: there is no such block, or none was chosen.
@@ -25,11 +27,15 @@ def chosen_layers(model: Any, layers: Iterable[int] | None) -> list[int]:
     if not chosen:
         raise BadInputError("layers is empty: there is no block to go through.")
     for layer in chosen:
-        if isinstance(layer, bool) or not isinstance(layer, int) or not -count <= layer < count:
+        if (
+            isinstance(layer, bool)
+            or not isinstance(layer, Integral)
+            or not -count <= layer < count
+        ):
             raise BadInputError(
                 f"There is no block {layer!r}: there are {count}, 0 to {count - 1}."
             )
-    return [layer % count for layer in chosen]
+    return [int(layer) % count for layer in chosen]
 
 
 def with_forced(ids: torch.Tensor, metric: Metric) -> torch.Tensor:

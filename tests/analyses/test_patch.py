@@ -256,3 +256,14 @@ def test_resampling_says_how_far_its_draws_lie_apart(llama: LanguageModel) -> No
     same = analyses.ablate(llama, CLEAN, ANSWER, how="resample", over=over, repeats=6, seed=3)
     assert one.attrs["standard_error"] > 0
     assert one.equals(same)
+
+
+def test_blocks_may_be_numbers_of_another_results_axis(tiny, tiny_tokenizer):
+    import numpy as np
+
+    from nnsight_magic.analyses.site_run import chosen_layers
+
+    model = LanguageModel(tiny("gpt2"), tiny_tokenizer)
+    assert chosen_layers(model, np.array([0, -1])) == [0, len(model.layers) - 1]
+    with pytest.raises(BadInputError, match="There is no block True"):
+        chosen_layers(model, [True])
