@@ -13,7 +13,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from packaging.version import Version
 from torch import nn
 
 from nnsight_magic.errors import LoadError, NnsightWarning
@@ -175,7 +174,7 @@ class Source:
         options = {**self.place, **self.options}
         if device_map is not None:
             options["device_map"] = device_map
-        options[_dtype_option()] = dtype or ("float32" if self.found.demo else "auto")
+        options["dtype"] = dtype or ("float32" if self.found.demo else "auto")
         model, report = self.auto_class.from_pretrained(
             self.found.place, output_loading_info=True, **options
         )
@@ -304,14 +303,6 @@ def _warn_of_random(name: str, missing: list[str]) -> None:
         0,
         registry={},
     )
-
-
-def _dtype_option() -> str:
-    """`dtype`, which transformers spelled `torch_dtype` before 4.56."""
-    import transformers
-
-    old = Version(transformers.__version__) < Version("4.56")
-    return "torch_dtype" if old else "dtype"
 
 
 def _torch_dtype(dtype: Any) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import traceback
+
 import pytest
 import torch
 
@@ -67,3 +69,22 @@ def test_an_invoke_without_a_prompt_runs_each_prompt_once():
             pass
         with tracer.invoke():
             assert model.logits.shape[0] == 4
+
+
+@pytest.mark.parametrize("call", ["trace", "scan", "generate"])
+def test_prompts_beside_each_other_are_told_to_be_a_list(call):
+    model = LanguageModel(tiny.build("llama"), tiny.tokenizer())
+    with pytest.raises(BadInputError, match=r"one argument; found 2: str, str") as caught:
+        getattr(model, call)("The cat", "The dog")
+    assert call + "([" in str(caught.value)
+
+
+@pytest.mark.parametrize("call", ["trace", "scan", "generate", "tokens"])
+def test_a_call_that_is_refused_ends_on_the_users_line(call):
+    model = LanguageModel(tiny.build("llama"), tiny.tokenizer())
+    with pytest.raises(BadInputError) as caught:
+        getattr(model, call)([[1, 99999]])
+    entries = traceback.extract_tb(caught.value.__traceback__)
+    assert [entry.filename for entry in entries] == [__file__]
+    whole = str(caught.value.full_traceback)
+    assert __file__ in whole and "inputs.py" in whole and "no token 99999" in whole

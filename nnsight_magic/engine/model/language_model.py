@@ -18,6 +18,7 @@ from nnsight_magic.engine.running.inputs import (
     Inputs,
     inputs_among,
     prepare,
+    refuse_more,
     refuse_twice,
     without_inputs,
 )
@@ -28,6 +29,7 @@ from nnsight_magic.engine.tracing.generated import Generator
 from nnsight_magic.engine.tracing.generation import GenerationTracer
 from nnsight_magic.engine.tracing.sequences import Generation
 from nnsight_magic.engine.tracing.token_texts import rows_of
+from nnsight_magic.engine.tracing.traceback import OnUsersLine
 from nnsight_magic.engine.tracing.tracer import Tracer
 from nnsight_magic.engine.values.value import Value
 from nnsight_magic.errors import BadInputError, NoSuchModuleError
@@ -135,7 +137,7 @@ class LanguageModel(Model):
     def trace(
         self,
         inputs: Any = None,
-        *,
+        *more: Any,
         full: bool = False,
         grad: bool | None = None,
         resume: bool = True,
@@ -161,18 +163,19 @@ class LanguageModel(Model):
             TraceInsideTraceError: this model is being traced in this thread.
         """
         if not trace:
-            return self._at_once(inputs, full=True, grad=grad, resume=resume, **kwargs)
-        kwargs = without_foreign_options("trace", kwargs)
-        options = without_inputs(kwargs, self._root)
-        again = partial(self.trace, full=full, grad=grad, resume=resume, **options)
-        if inputs is None and not kwargs:
-            return Tracer(self, None, full=full, grad=grad, again=again)
-        prepared = self._prepared(inputs, kwargs, self.module)
-        return self._tracer_for(
-            prepared, self._arguments(prepared, kwargs), full, grad, resume, again
-        )
+            return self._at_once(inputs, *more, full=True, grad=grad, resume=resume, **kwargs)
+        with OnUsersLine():
+            refuse_more("trace", inputs, more)
+            kwargs = without_foreign_options("trace", kwargs)
+            options = without_inputs(kwargs, self._root)
+            again = partial(self.trace, full=full, grad=grad, resume=resume, **options)
+            if inputs is None and not kwargs:
+                return Tracer(self, None, full=full, grad=grad, again=again)
+            prepared = self._prepared(inputs, kwargs, self.module)
+            arguments = self._arguments(prepared, kwargs)
+            return self._tracer_for(prepared, arguments, full, grad, resume, again)
 
-    def scan(self, inputs: Any = None, **kwargs: Any) -> Scan:
+    def scan(self, inputs: Any = None, *more: Any, **kwargs: Any) -> Scan:
         """Shapes and dtypes of every module's input and output, without weights.
 
         Nothing is loaded and nothing is computed: a model of 70 billion parameters is scanned in
@@ -191,9 +194,11 @@ class LanguageModel(Model):
         >>> model.loaded
         False
         """
-        kwargs = without_foreign_options("scan", kwargs)
-        given = self._prepared(inputs, kwargs, self._root)
-        check_options("scan", (), kwargs, self._root)
+        with OnUsersLine():
+            refuse_more("scan", inputs, more)
+            kwargs = without_foreign_options("scan", kwargs)
+            given = self._prepared(inputs, kwargs, self._root)
+            check_options("scan", (), kwargs, self._root)
         return scan(self._root, given, self._arguments(given, kwargs)).of(self)
 
     def _arguments(self, prepared: Inputs, kwargs: dict) -> dict[str, Any]:
@@ -233,7 +238,8 @@ class LanguageModel(Model):
         2 'iffel' 46682
         3 ' Tower' 18669
         """
-        given = self._prepared(inputs, {}, self._root).kwargs
+        with OnUsersLine():
+            given = self._prepared(inputs, {}, self._root).kwargs
         ids, mask = given.get("input_ids"), given.get("attention_mask")
         if ids is None:
             raise BadInputError(
@@ -276,7 +282,12 @@ class LanguageModel(Model):
         return found
 
     def generate(
-        self, inputs: Any = None, *, full: bool = True, grad: bool | None = None, **kwargs: Any
+        self,
+        inputs: Any = None,
+        *more: Any,
+        full: bool = True,
+        grad: bool | None = None,
+        **kwargs: Any,
     ) -> Generation:
         """Generate text: as a `with` block for interventions, or at once.
 
@@ -293,10 +304,12 @@ class LanguageModel(Model):
         Raises:
             BadInputError: no text can be generated from `inputs`.
         """
-        kwargs = without_foreign_options("generate", kwargs)
-        options = without_inputs(kwargs, self._root)
-        again = partial(self._generation, full=full, grad=grad, **options)
-        return Generation(self._generation(inputs, full=full, grad=grad, again=again, **kwargs))
+        with OnUsersLine():
+            refuse_more("generate", inputs, more)
+            kwargs = without_foreign_options("generate", kwargs)
+            options = without_inputs(kwargs, self._root)
+            again = partial(self._generation, full=full, grad=grad, **options)
+            return Generation(self._generation(inputs, full=full, grad=grad, again=again, **kwargs))
 
     def _generation(
         self, inputs: Any = None, *, full, grad, again=None, **kwargs

@@ -29,6 +29,7 @@ from nnsight_magic.engine.sweeping.how_far import HowFar
 from nnsight_magic.engine.sweeping.run import Call, swept
 from nnsight_magic.engine.sweeping.sweep import Settings
 from nnsight_magic.engine.sweeping.texts import Texts, swept_texts
+from nnsight_magic.engine.tracing.traceback import OnUsersLine
 from nnsight_magic.engine.tracing.tracer import Tracer
 from nnsight_magic.engine.tracing.turn import Turn
 from nnsight_magic.engine.values.parts import Parts
@@ -162,12 +163,13 @@ class Model(Handle):
         """
         if not trace:
             return self._at_once(*inputs, full=True, grad=grad, resume=resume, **kwargs)
-        kwargs = without_foreign_options("trace", kwargs)
-        again = partial(self.trace, full=full, grad=grad, resume=resume)
-        if not inputs and not kwargs:
-            return Tracer(self, None, full=full, grad=grad, again=again)
-        prepared = prepare(inputs if len(inputs) != 1 else inputs[0], self.module, None)
-        return self._tracer_for(prepared, kwargs, full, grad, resume, again)
+        with OnUsersLine():
+            kwargs = without_foreign_options("trace", kwargs)
+            again = partial(self.trace, full=full, grad=grad, resume=resume)
+            if not inputs and not kwargs:
+                return Tracer(self, None, full=full, grad=grad, again=again)
+            prepared = prepare(inputs if len(inputs) != 1 else inputs[0], self.module, None)
+            return self._tracer_for(prepared, kwargs, full, grad, resume, again)
 
     def edit(
         self,

@@ -70,6 +70,22 @@ def refuse_twice(prepared: Inputs, kwargs: dict[str, Any], module: nn.Module) ->
         del prepared.kwargs[name]
 
 
+def refuse_more(call: str, first: Any, more: tuple) -> None:
+    """A language model runs on one prompt, or on several as one list.
+
+    Raises:
+        BadInputError: there are others behind the first.
+    """
+    if not more:
+        return
+    kinds = ", ".join(type(each).__name__ for each in (first, *more))
+    raise BadInputError(
+        f"{call}() takes what to run on as one argument; found {len(more) + 1}: {kinds}.\n"
+        f"Several prompts go into a list, {call}([…, …]), and the model's own arguments have "
+        "names."
+    )
+
+
 def _main_name(module: nn.Module) -> str:
     return getattr(module, "main_input_name", None) or "input_ids"
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import traceback
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import accelerate
 import torch
 import transformers
 
-from nnsight_magic.engine.sites.caller import PACKAGE
+from nnsight_magic.engine.sites.caller import PACKAGE, user_frame
+from nnsight_magic.errors import NnsightError
 
 _LIBRARIES = tuple(
     os.path.dirname(os.path.abspath(module.__file__)) + os.sep
@@ -92,6 +93,27 @@ def fold_frames(error: BaseException) -> None:
     for entry in reversed(shown):
         folded = above(entry, folded)
     error.__traceback__ = folded
+
+
+class OnUsersLine:
+    """`with OnUsersLine():` errors of ours that rise inside end on the line that called us.
+
+    For calls that are no block, such as `model.trace(...)` itself; to be used in the method that
+    the user calls. The whole traceback is `error.full_traceback`, as it is for those of a block.
+    """
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: Any, error: BaseException | None, entries: Any) -> None:
+        if not isinstance(error, NnsightError) or hasattr(error, "full_traceback"):
+            return
+        full, user = error.__traceback__, user_frame()
+        if user is not None:
+            full = TracebackType(full, user, user.f_lasti, user.f_lineno or 0)
+        shown_too: Any = error
+        shown_too.full_traceback = FullTraceback(error, full)
+        error.__traceback__ = None  # the frames above add themselves as it rises
 
 
 def above(entry: TracebackType, below: TracebackType | None) -> TracebackType:
