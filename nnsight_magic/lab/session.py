@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from nnsight_magic.errors import BadInputError, NnsightError
+from nnsight_magic.lab.defaults import PageDefaults
 from nnsight_magic.lab.model_tree import PanelTree, Trees
 from nnsight_magic.lab.told import list_in, number_in, switch_in, text_in
 from nnsight_magic.lab.written import checked, explained, from_utf16
@@ -34,6 +35,7 @@ class Session:
     def __init__(self, magics: Any) -> None:
         self.magics = magics
         self.trees = Trees()
+        self.defaults = PageDefaults(magics)
 
     @property
     def answers(self) -> dict[str, Callable[[Mapping[str, Any]], Answer]]:
@@ -44,6 +46,8 @@ class Session:
             "kinds": lambda asked: self._tree(asked).kinds(asked),
             "details": lambda asked: self._tree(asked).details(asked),
             "want": lambda asked: self._tree(asked).want(asked),
+            "in_use": self.in_use,
+            "configure": self.configure,
             "check": self.check,
             "about": self.about,
             "drop_saved": self.drop_saved,
@@ -114,6 +118,27 @@ class Session:
             if _on(each, chosen) and each.prompts:
                 return quoted(each.prompts[0].text)
         return ""
+
+    # -- beside the panel -----------------------------------------------------------------------
+
+    def in_use(self, asked: Mapping[str, Any]) -> Answer:
+        """The variable of the model in use, where its weights are, and their bytes; "" for both
+        names where there is none, or it is not loaded yet."""
+        self.magics.models.namespace = self.magics.shell.user_ns
+        name = self._in_use()
+        if not name:
+            return {"model": "", "device": "", "bytes": 0}
+        weights = list(self.magics.models.all()[name]._root.parameters())
+        devices = {each.device.type for each in weights} - {"meta"}
+        held = sum(each.nbytes for each in weights if each.device.type != "meta")
+        return {"model": name, "device": ", ".join(sorted(devices)), "bytes": held}
+
+    def configure(self, asked: Mapping[str, Any]) -> Answer:
+        """Takes the settings page's values as defaults; what a notebook has set itself stays."""
+        given = asked.get("settings")
+        if not isinstance(given, dict):
+            raise BadInputError("the page's message has no settings")
+        return {"set": self.defaults.take(given)}
 
     # -- a cell that is being written -----------------------------------------------------------
 

@@ -198,3 +198,36 @@ def test_news_come_only_where_the_panel_is_seen(lines):
     assert len(lines.news[0].sent) == 1
     lines.close()
     assert lines.comm.closed
+
+
+def test_the_model_in_use_is_told_with_its_memory(bare, shell, session):
+    model = shell.ns["model"]
+    held = sum(each.nbytes for each in model.module.parameters())
+    assert session.in_use({}) == {"model": "model", "device": "cpu", "bytes": held}
+
+
+def test_settings_of_the_page_are_defaults_that_it_takes_back(shell, session):
+    magics = session.magics
+    assert session.configure({"settings": {"quiet": True, "new_tokens": 7}})
+    assert (magics.quiet, magics.new_tokens) == (True, 7)
+    session.configure({"settings": {"new_tokens": 9}})
+    assert (magics.quiet, magics.new_tokens) == (False, 9)
+
+
+def test_what_a_notebook_has_set_itself_goes_before_the_page_s_settings(shell, session):
+    magics = session.magics
+    magics.new_tokens = 5
+    session.configure({"settings": {"new_tokens": 9, "view": False}})
+    assert (magics.new_tokens, magics.view) == (5, False)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [None, [], {"nonsense": 1}, {"model": "m"}, {"quiet": 1}, {"new_tokens": True},
+     {"new_tokens": "7"}, {"view": None}, {"new_tokens": 3, "chat": "yes"}],
+)  # fmt: skip
+def test_settings_of_another_kind_are_refused_and_change_nothing(shell, session, given):
+    before = dict(session.magics.settings)
+    with pytest.raises(NnsightError):
+        session.configure({"settings": given})
+    assert session.magics.settings == before

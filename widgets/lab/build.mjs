@@ -29,6 +29,21 @@ const sharing = (names) => ({
   },
 });
 
+/** A notebook that is imported comes without what its cells have shown. */
+const notebooks = {
+  name: "notebooks",
+  setup(build) {
+    build.onLoad({ filter: /\.ipynb$/ }, ({ path }) => {
+      const { cells, metadata, ...rest } = JSON.parse(readFileSync(path, "utf8"));
+      const bare = cells.map((cell) =>
+        cell.cell_type === "code" ? { ...cell, outputs: [], execution_count: null } : cell,
+      );
+      const { widgets: _, ...kept } = metadata;
+      return { contents: JSON.stringify({ ...rest, metadata: kept, cells: bare }), loader: "json" };
+    });
+  },
+};
+
 /** The file that JupyterLab loads. Of several versions of a module it takes the one in use, else the newest. */
 const entryOf = (code, names) => `(() => {
 let scope;
@@ -67,7 +82,7 @@ export async function buildLab() {
     jsx: "automatic",
     jsxImportSource: "preact",
     define: { VERSION: JSON.stringify(VERSION) },
-    plugins: [sharing(names)],
+    plugins: [sharing(names), notebooks],
     logLevel: "warning",
   });
   const entry = entryOf(outputFiles[0].text, names);

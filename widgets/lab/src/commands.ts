@@ -1,9 +1,12 @@
 // Commands of the palette and of the menu "Model": cells to begin with, and the last two runs side by side.
 import type { Application } from "@jupyterlab/application";
 import type { CommandPalette } from "@jupyterlab/apputils";
+import type { Launcher } from "@jupyterlab/launcher";
 import type { NotebookPanel, NotebookTracker } from "@jupyterlab/notebook";
 import { newCell, runInNewCell } from "./cells";
-import { linkOf } from "./link";
+import { icon } from "./icon";
+import { type Link, linkOf } from "./link";
+import { openQuickstart } from "./quickstart";
 import type { Told } from "./told";
 import { begun } from "./written_cells";
 
@@ -52,15 +55,36 @@ const COMMANDS: readonly Command[] = [
   },
 ];
 
-/** Adds the commands; each is there while a notebook is. */
+function linkInFront(tracker: NotebookTracker): Link | null {
+  const kernel = tracker.currentWidget?.sessionContext.session?.kernel;
+  return kernel ? linkOf(kernel) : null;
+}
+
+/** Adds the commands; those for cells are there while a notebook is, the stop while a forward runs. */
 export function addCommands(
   application: Application,
   tracker: NotebookTracker,
   palette: CommandPalette | null,
+  launcher: Launcher | null,
   category: string,
 ): void {
+  const { commands } = application;
+  commands.addCommand("nnsight-magic:stop", {
+    label: "Stop the Running Forward",
+    caption: "Interrupts the kernel; what there is so far is kept",
+    isEnabled: () => Boolean(linkInFront(tracker)?.running),
+    execute: () => linkInFront(tracker)?.kernel.interrupt(),
+  });
+  commands.addCommand("nnsight-magic:quickstart", {
+    label: "Look Inside a Model",
+    caption: "Opens a copy of the quickstart",
+    icon,
+    execute: (args) => openQuickstart(application, String(args?.["cwd"] ?? "")),
+  });
+  for (const command of ["nnsight-magic:stop", "nnsight-magic:quickstart"]) palette?.addItem({ command, category });
+  launcher?.add({ command: "nnsight-magic:quickstart", category: "Other", rank: 90 });
   for (const { id, label, caption, act } of COMMANDS) {
-    application.commands.addCommand(id, {
+    commands.addCommand(id, {
       label,
       caption,
       isEnabled: () => tracker.currentWidget !== null,

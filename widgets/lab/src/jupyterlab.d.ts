@@ -7,6 +7,11 @@ declare module "*.css" {
   export default text;
 }
 
+declare module "*.ipynb" {
+  const notebook: object;
+  export default notebook;
+}
+
 declare module "@lumino/signaling" {
   export interface ISignal<Sender, Args> {
     connect(slot: (sender: Sender, args: Args) => void): boolean;
@@ -113,6 +118,7 @@ declare module "@jupyterlab/application" {
   export interface Command {
     label: string;
     caption?: string;
+    icon?: unknown;
     execute(args: Record<string, unknown>): unknown;
     isEnabled?(): boolean;
   }
@@ -126,6 +132,12 @@ declare module "@jupyterlab/application" {
       activateById(id: string): void;
     };
     readonly restored: Promise<void>;
+    readonly serviceManager: {
+      readonly contents: {
+        get(path: string, options?: { content: boolean }): Promise<unknown>;
+        save(path: string, model: object): Promise<unknown>;
+      };
+    };
   }
   export interface Plugin {
     id: string;
@@ -275,4 +287,37 @@ declare module "@codemirror/view" {
     source: (view: EditorView, position: number) => Promise<Tooltip | null>,
     how?: { hoverTime: number },
   ): Extension;
+}
+
+declare module "@jupyterlab/launcher" {
+  export interface Launcher {
+    add(item: { command: string; category: string; rank: number }): unknown;
+  }
+  export const ILauncher: object;
+}
+
+declare module "@jupyterlab/statusbar" {
+  import type { Widget } from "@lumino/widgets";
+
+  export interface StatusBar {
+    registerStatusItem(
+      id: string,
+      item: { item: Widget; align: "left" | "middle" | "right"; rank: number; isActive(): boolean },
+    ): unknown;
+  }
+  export const IStatusBar: object;
+}
+
+declare module "@jupyterlab/settingregistry" {
+  import type { ISignal } from "@lumino/signaling";
+
+  export interface Settings {
+    /** what the user has set, without the defaults */
+    readonly user: Record<string, unknown>;
+    readonly changed: ISignal<Settings, void>;
+  }
+  export interface SettingRegistry {
+    load(plugin: string): Promise<Settings>;
+  }
+  export const ISettingRegistry: object;
 }

@@ -5,6 +5,9 @@ import { NEWS, PROTOCOL, TARGET } from "./told";
 const PATIENCE = 20_000;
 /** Cells after which the extension may be there: `%load_ext nnsight_magic` and its like. */
 const MAY_LOAD = /nnsight|load_ext|%run|import_module/;
+/** Cells in which a forward runs. */
+const RUNS =
+  /^\s*%{1,2}(trace|generate|sweep|audit|lens|attention|patch|ablate|attribute|dla|steer|probe|features)\b.*/m;
 
 /** `absent` is a kernel without the extension, `strange` one whose messages are of another version. */
 export type Standing = "absent" | "connecting" | "open" | "strange";
@@ -22,6 +25,8 @@ export class Link {
   standing: Standing = "absent";
   /** of the kernel's package, once it is known */
   version = "";
+  /** the first line of the cell of ours that runs, "" for none */
+  running = "";
   private comm: Comm | null = null;
   private next = 1;
   private waiting = new Map<number, (answer: Record<string, any> | null) => void>();
@@ -133,6 +138,7 @@ export class Link {
     if (/restarting|dead/.test(status)) {
       this.drop(this.comm);
       this.tryAtIdle = true;
+      this.run("");
     }
     // A message of ours makes the kernel busy and idle too: so it is tried once, and not at every idle.
     if (status === "idle" && this.tryAtIdle) {
@@ -144,12 +150,15 @@ export class Link {
   private onMessage(message: Message): void {
     if (message.header.msg_type === "execute_input" && MAY_LOAD.test(String(message.content["code"])))
       this.mayHaveLoaded = true;
+    if (message.header.msg_type === "execute_input")
+      this.run(RUNS.exec(String(message.content["code"]))?.[0].trim() ?? "");
     // Questions of this line make the kernel idle too, and are no reason to ask again.
     const idle = message.header.msg_type === "status" && message.content["execution_state"] === "idle";
     if (idle && message.parent_header.msg_type === "execute_request") this.hasRun();
   }
 
   private hasRun(): void {
+    this.run("");
     if (this.mayHaveLoaded) {
       this.mayHaveLoaded = false;
       // A line that was opened before the extension was loaded is about to be closed.
@@ -157,6 +166,12 @@ export class Link {
       else void this.connect();
     }
     this.tell(this.ranListeners);
+  }
+
+  private run(cell: string): void {
+    if (cell === this.running) return;
+    this.running = cell;
+    this.tell(this.listeners);
   }
 
   private become(standing: Standing): void {
