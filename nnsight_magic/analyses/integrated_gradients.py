@@ -96,7 +96,7 @@ def integrated(
         for layer, gradient in found.items():
             slopes[layer] += gradient.sum(0, keepdim=True) / steps
         at_embedding += first.sum(0, keepdim=True) / steps
-    complete = float((way.float() * at_embedding.float()).sum())
+    complete = float((way.float() * at_embedding.float()).sum().detach())
     return Integrated(there, here, slopes, reference, baseline, complete, steps)
 
 

@@ -57,6 +57,11 @@ def gradient_of(source: torch.Tensor) -> torch.Tensor | None:
     return value_grad(source) if block is None else block.read(source)
 
 
+def in_block() -> bool:
+    """Whether a block of `backward` is being run, in which gradients may be written into."""
+    return _block.get() is not None
+
+
 def write_gradient(source: torch.Tensor, gradient: Any, where: str) -> None:
     """`value.grad = gradient`; in a block of `backward` it flows on to what lies before."""
     block = _block.get()

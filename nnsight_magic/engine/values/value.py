@@ -18,13 +18,21 @@ from nnsight_magic.engine.values.gradients import (
     NOT_RECORDED,
     go_backward,
     gradient_of,
+    in_block,
     write_gradient,
 )
 from nnsight_magic.engine.values.meant import child_meant
+from nnsight_magic.engine.values.part_gradients import same_part, whole_of
 from nnsight_magic.engine.values.plainly import TENSOR, first_line, plainly
 from nnsight_magic.engine.values.words import describe
 from nnsight_magic.engine.values.writes import lends, mutates, tensors_written
-from nnsight_magic.errors import NnsightWarning, WrongIndexError, WrongKindError, WrongValueError
+from nnsight_magic.errors import (
+    GraphError,
+    NnsightWarning,
+    WrongIndexError,
+    WrongKindError,
+    WrongValueError,
+)
 
 if TYPE_CHECKING:
     from nnsight_magic.engine.values.origin import Handed, Origin
@@ -133,7 +141,22 @@ class Value(TensorOfValues):
 
     @property
     def grad(self) -> torch.Tensor | None:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """The gradient of what was differentiated with respect to this tensor."""
+        """The gradient of what was differentiated with respect to this tensor.
+
+        Of a part of a value, such as `layers[1].output[:, -1]`, that part of the whole's.
+        """
+        whole = self._whole()
+        if whole is not None:
+            found = whole.grad
+            if found is None:
+                return None
+            if in_block() and found.stride() != whole.stride():
+                raise GraphError(
+                    "What would be written into the gradient of this part could not flow on: the "
+                    "gradient lies in memory otherwise than the value.\n"
+                    "Take the part of the whole's gradient: h.grad[:, -1], not h[:, -1].grad."
+                )
+            return as_value(plainly(same_part, found, whole, self))
         found = gradient_of(self._flowing)
         if found is None:
             if self._pause is not None and not self._flowing.requires_grad:
@@ -145,7 +168,25 @@ class Value(TensorOfValues):
 
     @grad.setter
     def grad(self, gradient: torch.Tensor | None) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
-        write_gradient(self._flowing, gradient, self.where or "this value")
+        whole = self._whole()
+        if whole is None or not isinstance(gradient, torch.Tensor | int | float):
+            write_gradient(self._flowing, gradient, self.where or "this value")
+            return
+        if isinstance(gradient, torch.Tensor) and gradient.shape != self.shape:
+            raise WrongValueError(
+                f"The gradient of this part is {describe(self)}.\nFound: {describe(gradient)}."
+            )
+        found = whole.grad
+        full = plainly(torch.zeros_like, whole) if found is None else plain(own_copy(found))
+        plainly(same_part, full, whole, self)[...] = gradient
+        whole.grad = full
+
+    def _whole(self) -> Value | None:
+        """The value that this is a part of, where that is what flows on."""
+        whole = None if self._source is not None else whole_of(self)
+        if not isinstance(whole, Value) or whole._pause is None or whole.dtype != self.dtype:
+            return None
+        return whole
 
     @property
     def _flowing(self) -> torch.Tensor:
