@@ -99,8 +99,8 @@ OPTIONS: dict[str, tuple[Option, ...]] = {
         Option("keep-going", "flag", "leave a point empty that fails, and go on"),
         Option("fresh", "flag", "begin anew, where this cell was stopped before"),
         Option("dry", "flag", "run a few points, and say how long all would take"),
-        Option("on", "variable", "what runs the points: how many processes, or a variable with a "
-               "cluster or an executor", metavar="EXPRESSION"),
+        Option("on", "variable", "run points there: so many processes, or a cluster",
+               metavar="WHERE"),
         Option("out", "file", "keep finished points in this folder, and go on there",
                metavar="FOLDER"),
         *SHARED[7:],

@@ -1,4 +1,4 @@
-"""`--on EXPRESSION`: the points of a sweep's cell run in other processes."""
+"""`--on WHERE`: the points of a sweep's cell run in other processes."""
 
 from __future__ import annotations
 
