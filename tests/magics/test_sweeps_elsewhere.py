@@ -27,13 +27,17 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture
-def shell(bare: Shell, tmp_path: Path) -> Shell:
-    """A shell whose model has a name, and an executor in this process as `pool`."""
+def shell(bare: Shell, tmp_path: Path) -> Iterator[Shell]:
+    """A shell whose model has a name, and an executor in this process as `pool`.
+
+    What is still running there at the end, of a sweep that was refused, is waited for: it puts the
+    process's random numbers back when it ends.
+    """
     tiny.build("llama").save_pretrained(tmp_path / "model")
     tiny.tokenizer().save_pretrained(tmp_path / "model")
     bare.ns["model"] = LanguageModel(tmp_path / "model")
-    bare.ns["pool"] = ThreadPoolExecutor(1)
-    return bare
+    with ThreadPoolExecutor(1) as bare.ns["pool"]:
+        yield bare
 
 
 def both_ways(shell: Shell, line: str, body: str, names: tuple[str, ...], on: str) -> None:
