@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 from nbclient import NotebookClient
+from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell
 
 from tests.notebooks.tutorial import (
@@ -28,15 +32,29 @@ NONSENSE = ["", "nonsense", 3.5, float("nan"), True, [], [[]], {}, object(), len
             (1, 2), (1, 2, 3), ("a", "b"), ["99.99"], b"bytes", [1, "two"], {"a": 1}]  # fmt: skip
 
 
-@pytest.mark.demo
-@pytest.mark.parametrize("name", NAMES)
-def test_it_runs_from_top_to_bottom_and_its_solutions_are_right(name):
+def executed(name: str) -> NotebookNode:
+    """A notebook that has run, with its solutions as further cells at the end."""
     notebook = read(name)
     client = NotebookClient(notebook, timeout=600, kernel_name="python3",
                             resources={"metadata": {"path": str(FOLDER)}})  # fmt: skip
-    solved, asked = solutions(notebook), exercises(notebook)
-    notebook.cells += [new_code_cell(code) for code in solved]
-    client.execute()
+    notebook.cells += [new_code_cell(code) for code in solutions(notebook)]
+    client.execute(env={**os.environ, "OMP_NUM_THREADS": "1"})
+    return notebook
+
+
+@pytest.fixture(scope="module")
+def ran(demo_model) -> Iterator[dict[str, Future]]:
+    """All of them, two at a time: each kernel keeps one core busy."""
+    with ThreadPoolExecutor(2) as pool:
+        yield {name: pool.submit(executed, name) for name in NAMES}
+
+
+@pytest.mark.demo
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("name", NAMES)
+def test_it_runs_from_top_to_bottom_and_its_solutions_are_right(name, ran):
+    notebook = ran[name].result()
+    solved, asked = solutions(read(name)), exercises(read(name))
     told = [
         output.data["text/plain"]
         for cell in notebook.cells[-len(solved) :]
