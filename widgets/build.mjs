@@ -1,6 +1,7 @@
 // Bundles the front end into the Python package: the loader that every view carries, and the code
 // that all views of a kernel share; and JupyterLab's side panel beside it. Nothing is fetched at run time.
 import * as esbuild from "esbuild";
+import { small } from "./css.mjs";
 import { buildLab } from "./lab/build.mjs";
 
 const options = {
@@ -12,7 +13,7 @@ const options = {
   minify: true,
   legalComments: "none",
   charset: "utf8",
-  loader: { ".css": "text" },
+  plugins: [small],
   jsx: "automatic",
   jsxImportSource: "preact",
   logLevel: "warning",

@@ -101,7 +101,7 @@ def test_a_generation_streams_and_is_stopped(shown: Notebook) -> None:
         '%%generate "Once upon a time" --max-new-tokens 300\n'
         "for step in steps:\n    h = layers[10].output"
     )
-    stop = shown.page.get_by_role("button", name="stop")
+    stop = shown.page.locator(".jp-OutputArea").get_by_role("button", name="stop")
     expect(shown.page.get_by_text("generating …")).to_be_visible()
     expect(shown.page.locator(".nnv-scrub")).to_contain_text(
         re.compile(r"new token ([6-9]|\d\d) of")

@@ -275,7 +275,7 @@ def test_what_a_result_adds_to_the_file_is_bounded(lab: Lab, tmp_path: Path) -> 
         sizes.append(len(nbformat.writes(book)))
     added = [after - before for before, after in pairwise(sizes)]
     assert max(added) < 200_000, added
-    assert sizes[0] < 80_000
+    assert sizes[0] < 82_000  # of which the code of all kinds of view is 62,000
 
 
 def pages() -> dict[str, tuple[Any, str]]:

@@ -8,6 +8,7 @@ import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import * as esbuild from "esbuild";
+import { small } from "../css.mjs";
 
 const NAME = "nnsight-magic";
 const HERE = dirname(fileURLToPath(import.meta.url));
@@ -78,11 +79,10 @@ export async function buildLab() {
     minify: true,
     legalComments: "none",
     charset: "utf8",
-    loader: { ".css": "text" },
     jsx: "automatic",
     jsxImportSource: "preact",
     define: { VERSION: JSON.stringify(VERSION) },
-    plugins: [sharing(names), notebooks],
+    plugins: [sharing(names), notebooks, small],
     logLevel: "warning",
   });
   const entry = entryOf(outputFiles[0].text, names);
